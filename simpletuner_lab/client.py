@@ -1,0 +1,293 @@
+"""One verb set, two bodies: a notebook server over REST where one of this user runs, else the lab in this process.
+
+client = connect()
+plan = client.plan(request)
+job = client.submit(request, approve=plan.digest, key=None, entry="python")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+
+import httpx
+
+from simpletuner_lab.core import errors
+from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.errors import LabError, Problem, ServerUnreachable
+from simpletuner_lab.core.job import JobFilter
+from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.services.codec import decode, encode
+from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.views import (
+    EventView,
+    JobDetail,
+    JobPage,
+    JobView,
+    LogChunk,
+    MetricsView,
+    OutputsView,
+    PlanView,
+    ProviderView,
+)
+
+_TIMEOUT: Final = httpx.Timeout(30.0, read=300.0)
+"""Planning a large data set for the first time reads all of it."""
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Client(Protocol):
+    """The verbs; `services.front.Front` has the same, and its words on each."""
+
+    def plan(self, request: SubmitRequest) -> PlanView:
+        """What a submit would do."""
+
+    def submit(self, request: SubmitRequest, *, approve: str | None, key: str | None, entry: str) -> JobView:
+        """Submits an approved plan."""
+
+    def jobs(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> JobPage:
+        """A page of jobs."""
+
+    def job(self, job_id: str) -> JobView:
+        """One job."""
+
+    def detail(self, job_id: str) -> JobDetail:
+        """One job with plan and timeline."""
+
+    def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:
+        """Events after a cursor."""
+
+    def log(self, job_id: str, *, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """A piece of the log."""
+
+    def metrics(self, job_id: str, *, points: int | None = None, after_step: int | None = None) -> MetricsView:
+        """The curve."""
+
+    def outputs(self, job_id: str) -> OutputsView:
+        """What has arrived."""
+
+    def cancel(self, job_id: str) -> JobView:
+        """Asks for the end."""
+
+    def delete(self, job_id: str, *, outputs: bool = False) -> None:
+        """Removes a finished job."""
+
+    def providers(self) -> Sequence[ProviderView]:
+        """Installed providers."""
+
+    def consent(self) -> ConsentMode:
+        """The consent setting."""
+
+    def set_consent(self, mode: ConsentMode) -> None:
+        """Changes it."""
+
+
+class LabClient:
+    """The verbs over a notebook server's REST API. Raises the same `LabError`s as a lab in this process."""
+
+    def __init__(self, url: str, token: str = "", *, transport: httpx.BaseTransport | None = None) -> None:
+        headers = {"Authorization": f"token {token}"} if token else {}
+        base = url.rstrip("/") + "/api/cloud"
+        self.url = url
+        self._http = httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT, transport=transport)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def plan(self, request: SubmitRequest) -> PlanView:
+        """What a submit would do."""
+        return self._read(PlanView, "POST", "/jobs/plan", json=submit_body(request))
+
+    def submit(self, request: SubmitRequest, *, approve: str | None, key: str | None, entry: str) -> JobView:
+        """Submits an approved plan. An answer that is lost is asked for again, under the same key: one job."""
+        body = submit_body(request) | {
+            "approve": approve,
+            "idempotency_key": key or secrets.token_hex(16),
+            "entry": entry,
+        }
+        try:
+            answer = self._call("POST", "/jobs/submit", json=body)
+        except ServerUnreachable:
+            answer = self._call("POST", "/jobs/submit", json=body)
+        return decode(JobView, answer["job"], what="answer.job")
+
+    def jobs(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> JobPage:
+        """A page of jobs."""
+        query: dict[str, Any] = {"limit": limit, "offset": offset}
+        query |= {"status": ",".join(sorted(chosen.states)), "provider": chosen.provider, "text": chosen.text}
+        if chosen.remote is not None:
+            query["job_type"] = "cloud" if chosen.remote else "local"
+        return self._read(
+            JobPage, "GET", "/jobs", params={name: value for name, value in query.items() if value not in {"", None}}
+        )
+
+    def job(self, job_id: str) -> JobView:
+        """One job."""
+        return decode(JobView, self._call("GET", f"/jobs/{job_id}")["job"], what="answer.job")
+
+    def detail(self, job_id: str) -> JobDetail:
+        """One job with plan and timeline."""
+        return self._read(JobDetail, "GET", f"/jobs/{job_id}")
+
+    def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:
+        """Events after a cursor."""
+        path = f"/jobs/{job_id}/events" if job_id else "/events"
+        answer = self._call("GET", path, params={"after": after, "limit": limit})
+        return tuple(decode(EventView, event, what="answer.events") for event in answer["events"])
+
+    def log(self, job_id: str, *, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """A piece of the log."""
+        return self._read(LogChunk, "GET", f"/jobs/{job_id}/logs", params={"offset": offset, "limit": limit})
+
+    def metrics(self, job_id: str, *, points: int | None = None, after_step: int | None = None) -> MetricsView:
+        """The curve."""
+        query = {name: value for name, value in (("points", points), ("after_step", after_step)) if value is not None}
+        return self._read(MetricsView, "GET", f"/jobs/{job_id}/metrics", params=query)
+
+    def outputs(self, job_id: str) -> OutputsView:
+        """What has arrived."""
+        return self._read(OutputsView, "GET", f"/jobs/{job_id}/outputs")
+
+    def cancel(self, job_id: str) -> JobView:
+        """Asks for the end."""
+        return decode(JobView, self._call("POST", f"/jobs/{job_id}/cancel")["job"], what="answer.job")
+
+    def delete(self, job_id: str, *, outputs: bool = False) -> None:
+        """Removes a finished job."""
+        self._call("DELETE", f"/jobs/{job_id}", params={"outputs": "1"} if outputs else {})
+
+    def providers(self) -> Sequence[ProviderView]:
+        """Installed providers."""
+        answer = self._call("GET", "/providers")
+        return tuple(decode(ProviderView, provider, what="answer.providers") for provider in answer["providers"])
+
+    def consent(self) -> ConsentMode:
+        """The consent setting."""
+        return ConsentMode.parse(self._call("GET", "/data-consent/setting")["consent"])
+
+    def set_consent(self, mode: ConsentMode) -> None:
+        """Changes it."""
+        self._call("PUT", "/data-consent/setting", json={"consent": mode.value})
+
+    def _read(self, cls: type[T], method: str, path: str, **how: Any) -> T:
+        return decode(cls, self._call(method, path, **how), what="answer")
+
+    def _call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, path, **how)
+        except httpx.HTTPError as error:
+            raise ServerUnreachable(
+                f"{self.url} does not answer: {error}", hint="is the notebook server up?"
+            ) from error
+        try:
+            body = answer.json()
+        except ValueError as error:
+            raise ServerUnreachable(
+                f"{self.url} answered {answer.status_code} without JSON", hint="is the extension installed there?"
+            ) from error
+        if answer.is_error or not isinstance(body, dict):
+            raise error_from(answer.status_code, body)
+        return body
+
+
+def submit_body(request: SubmitRequest) -> dict[str, Any]:
+    """A request in the fields of `POST /jobs/plan` and `POST /jobs/submit`."""
+    return {
+        "config": dict(request.config),
+        "dataloader_config": [dict(entry) for entry in request.dataloader],
+        "provider": request.provider,
+        "target": request.target,
+        "hardware_profile": request.hardware,
+        "config_name": request.name,
+        "destination": encode(request.destination),
+    }
+
+
+def error_from(status: int, body: Any) -> LabError:
+    """The error that a server answered, as the class it was raised as there."""
+    body = body if isinstance(body, Mapping) else {}
+    cls = _error_classes().get(str(body.get("code")), LabError)
+    problems = [
+        Problem(path=str(p.get("path", "")), message=str(p.get("message", "")), hint=str(p.get("hint", "")))
+        for p in body.get("problems", ())
+        if isinstance(p, Mapping)
+    ]
+    message = body.get("detail") or body.get("message") or f"the server answered {status}"
+    return cls(str(message), hint=str(body.get("hint", "")), problems=problems)
+
+
+def _error_classes() -> dict[str, type[LabError]]:
+    return {cls.code: cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, LabError)}
+
+
+# ------------------------------------------------------------ finding the server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundServer:
+    """A notebook server of this user, from Jupyter's runtime files or the Hub's environment."""
+
+    url: str
+    token: str
+
+
+def find_servers(environment: Mapping[str, str], runtime_dir: Path) -> Iterator[FoundServer]:
+    """Servers that may be asked, the likeliest first: the Hub's own, the one that started this kernel, the newest."""
+    if environment.get("JUPYTERHUB_API_TOKEN") and environment.get("JUPYTERHUB_SERVICE_URL"):
+        url, prefix = environment["JUPYTERHUB_SERVICE_URL"], environment.get("JUPYTERHUB_SERVICE_PREFIX", "/")
+        origin = httpx.URL(url).copy_with(path=prefix, query=None)
+        yield FoundServer(url=str(origin), token=environment["JUPYTERHUB_API_TOKEN"])
+    parent = environment.get("JPY_PARENT_PID", "")
+    files = sorted(runtime_dir.glob("jpserver-*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in sorted(files, key=lambda file: file.stem != f"jpserver-{parent}"):
+        try:
+            info = json.loads(file.read_text("utf-8"))
+            yield FoundServer(url=str(info["url"]), token=str(info.get("token", "")))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # being written, or of another program
+
+
+def answering(servers: Iterator[FoundServer], home: Home) -> LabClient | None:
+    """The first server that runs our extension over this very home folder."""
+    for server in servers:
+        client = LabClient(server.url, server.token)
+        try:
+            answer = client._http.get("/health/live", timeout=2.0)  # noqa: SLF001
+            if answer.status_code == 200 and answer.json().get("home") == str(home.root):
+                return client
+        except (httpx.HTTPError, ValueError, AttributeError):
+            pass  # a stale runtime file, or no server of ours
+        client.close()
+    return None
+
+
+def connect(url: str | None = None, token: str = "", *, environment: Mapping[str, str] | None = None) -> Client:
+    """A client: of the server at `url`, else of this user's running server, else of the lab in this process.
+
+    Raises:
+        ServerUnreachable: `url` was given and nothing answers there.
+        StoreUnusable: no server runs, and the lab's own database cannot be used.
+    """
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    environment = os.environ if environment is None else environment
+    if url is not None:
+        client = LabClient(url, token)
+        client.consent()
+        return client
+    home = Home.find(environment)
+    found = answering(find_servers(environment, Path(jupyter_runtime_dir())), home)
+    if found is not None:
+        return found
+    from simpletuner_lab.services.front import InProcess
+    from simpletuner_lab.services.lab import Lab
+
+    return InProcess(Lab.open(home.root))

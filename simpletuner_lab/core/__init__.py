@@ -1,0 +1,1 @@
+"""The rules of the house: plain values and pure functions, without I/O and without a clock."""

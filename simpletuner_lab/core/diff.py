@@ -1,0 +1,226 @@
+"""What a provider's snapshot changes: one pure function from (job, snapshot) to the next job, its events and points.
+
+The only reader of a trainer's report lines and the only place where a run's end becomes a job's end, for every
+provider (DESIGN §2.2, §2.3).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
+from simpletuner_lab.core.job import MAX_STALLED, Failure, Job, JobState, Progress
+from simpletuner_lab.core.metric import Points, PointsChange
+from simpletuner_lab.core.provider import RunState, Snapshot
+from simpletuner_trainer import report as rp
+
+_RETRY_S: Final = 5.0
+"""First wait before an attempt that follows one without progress; doubles each time."""
+
+ENDED: Final = frozenset(
+    {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.INTERRUPTED, RunState.LOST},
+)
+"""Run states after which nothing more comes from this attempt."""
+
+
+_AFTER_RUNNING: Final = frozenset({RunState.SUCCEEDED, RunState.INTERRUPTED, RunState.LOST})
+"""Ends that a job reaches from `running` alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The result as found at the destination: its manifest's SHA-256, or what is wrong with it."""
+
+    sha256: str = ""
+    files: int = 0
+    bytes: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What to record, in one transaction."""
+
+    job: Job
+    events: tuple[EventDraft, ...]
+    points: PointsChange
+
+
+def diff(job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable: bool, now: float) -> Change:
+    """The job after this snapshot. `delivered` is needed once the run succeeded; without it the job does not complete.
+
+    A terminal job is returned as it is: late, double and reordered snapshots change nothing.
+    """
+    if job.terminal:
+        return Change(job=job, events=(), points=PointsChange())
+    fold = _Fold(job, now)
+    for line in snapshot.log.decode(errors="replace").split("\n"):
+        found = rp.parse_line(line, nonce=job.nonce)
+        if found is not None:
+            fold.take(found)
+    after = dataclasses.replace(
+        fold.job,
+        updated_at=now,
+        run=dataclasses.replace(fold.job.run, cursor=snapshot.cursor),
+        log_bytes=job.log_bytes + len(snapshot.log),
+        cost_usd=job.cost_usd if snapshot.cost_usd is None else snapshot.cost_usd,
+        waiting=snapshot.waiting if snapshot.state is RunState.QUEUED else "",
+    )
+    after, ends = _settle(after, snapshot, delivered=delivered, resumable=resumable, now=now)
+    return Change(job=after, events=(*fold.events, *ends), points=fold.points())
+
+
+class _Fold:
+    """Folds report lines into progress, events and points."""
+
+    def __init__(self, job: Job, now: float) -> None:
+        self.job = job
+        self.events: list[EventDraft] = []
+        self._now = now
+        self._keep_through: int | None = None
+        self._points: list[tuple[int, float, float, float]] = []
+
+    def take(self, found: rp.Report) -> None:
+        match found:
+            case rp.Stage():
+                if found.stage != self.job.progress.stage:
+                    self._event(EventKind.STAGE, stage=found.stage.value, label=found.label)
+                self._progress(
+                    stage=found.stage.value, stage_label=found.label, stage_done=found.done, stage_total=found.total
+                )
+            case rp.Resume():
+                self._points = [point for point in self._points if point[0] <= found.step]
+                self._keep_through = found.step
+                self._progress(step=found.step)
+                self._event(EventKind.RESUMED, step=found.step)
+            case rp.Steps():
+                self._steps(found)
+            case rp.Checkpoint():
+                self._event(
+                    EventKind.CHECKPOINT,
+                    step=found.step, key=found.key, bytes=found.bytes, sha256=found.sha256, delivered=found.delivered,
+                )  # fmt: skip
+            case rp.Image():
+                self._event(
+                    EventKind.IMAGE, step=found.step, index=found.index, prompt=found.prompt, key=found.key,
+                )  # fmt: skip
+            case rp.Failure():
+                failure = Failure(code=found.code, message=found.message, hint=found.hint)
+                self.job = dataclasses.replace(self.job, failure=failure)
+            case rp.Result() | rp.End():
+                pass  # the provider's word and the verified files decide, not these lines
+
+    def points(self) -> PointsChange:
+        columns = zip(*self._points, strict=True) if self._points else iter(((), (), (), ()))
+        step, loss, lr, norm = columns
+        return PointsChange(keep_through=self._keep_through, append=Points(step=step, loss=loss, lr=lr, grad_norm=norm))
+
+    def _steps(self, found: rp.Steps) -> None:
+        last = self.job.progress.step
+        for point in zip(found.step, found.loss, found.lr, found.grad_norm, strict=True):
+            if point[0] > last:
+                self._points.append(point)
+                last = point[0]
+        if not found.step:
+            return
+        self._progress(
+            step=last, total_steps=found.total, epoch=found.epoch, loss=_known(found.loss[-1]), lr=_known(found.lr[-1]),
+            step_s=_known(found.step_s), images_per_s=_known(found.images_per_s), eta_s=_known(found.eta_s),
+            memory_mb=_known(found.memory_mb),
+        )  # fmt: skip
+
+    def _progress(self, **values: str | float | None) -> None:
+        progress: Progress = dataclasses.replace(self.job.progress, **values)  # type: ignore[arg-type]
+        self.job = dataclasses.replace(self.job, progress=progress)
+
+    def _event(self, kind: EventKind, **data: Scalar) -> None:
+        self.events.append(EventDraft(kind=kind, at=self._now, data=data))
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value  # noqa: PLR0124 - NaN has no value to show
+
+
+def _settle(
+    job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable: bool, now: float
+) -> tuple[Job, Iterable[EventDraft]]:
+    """The job's state after the run's state."""
+    if snapshot.state is RunState.UNKNOWN:
+        return _unknown(job, snapshot, now=now)
+    if snapshot.state is RunState.QUEUED:
+        return job, ()
+    running = job if job.state is JobState.RUNNING else job.moved(JobState.RUNNING, now=now)
+    if snapshot.state is RunState.RUNNING or (job.state is JobState.QUEUED and snapshot.state in _AFTER_RUNNING):
+        return running, _moves(job, running, now=now)  # one edge of the table at a time: the next poll sees the end
+    if snapshot.state is RunState.SUCCEEDED:
+        return _succeeded(running, delivered, now=now)
+    if snapshot.state is RunState.CANCELLED or job.cancel_requested_at is not None:
+        ended = dataclasses.replace(running.moved(JobState.CANCELLED, now=now), failure=None)
+        return ended, _moves(job, ended, now=now)
+    if snapshot.state is not RunState.FAILED and resumable:
+        queued = running.moved(JobState.QUEUED, now=now)
+        if queued.stalled < MAX_STALLED:
+            wait = _RETRY_S * 2 ** (queued.stalled - 1) if queued.stalled else 0.0
+            again = dataclasses.replace(
+                queued, retry_at=now + wait, waiting=f"goes on from step {job.progress.step}: {_why(snapshot)}"
+            )
+            return again, _moves(job, again, now=now)
+    return _failed(job, running, snapshot, now=now)
+
+
+def _unknown(job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable[EventDraft]]:
+    message = f"the provider reports a state this version does not know: {snapshot.raw_state or 'none'}"
+    if job.failure is not None and job.failure.message == message:
+        return job, ()
+    failure = Failure(
+        code="unknown_provider_state", message=message, hint="the job stays as it is; look at the provider"
+    )
+    problem = EventDraft(kind=EventKind.PROBLEM, at=now, data={"code": failure.code, "message": message})
+    return dataclasses.replace(job, failure=failure), (problem,)
+
+
+def _succeeded(job: Job, delivered: Delivered | None, *, now: float) -> tuple[Job, Iterable[EventDraft]]:
+    if delivered is None or not delivered.sha256:
+        why = delivered.problem if delivered else "its result was not looked for"
+        failure = Failure(
+            code="result_missing", message=f"the run ended well, but {why}", hint="see the log; run it again"
+        )
+        ended = dataclasses.replace(job.moved(JobState.FAILED, now=now), failure=failure)
+        return ended, _moves(job, ended, now=now)
+    artifact = EventDraft(
+        kind=EventKind.ARTIFACT,
+        at=now,
+        data={"sha256": delivered.sha256, "files": delivered.files, "bytes": delivered.bytes},
+    )
+    progress = dataclasses.replace(job.progress, eta_s=0.0)
+    ended = dataclasses.replace(
+        job.moved(JobState.COMPLETED, now=now), failure=None, result_sha256=delivered.sha256, progress=progress
+    )
+    return ended, (artifact, *_moves(job, ended, now=now))
+
+
+def _failed(before: Job, job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable[EventDraft]]:
+    said = job.failure if job.failure is not None and job.failure.code != "unknown_provider_state" else None
+    failure = said or Failure(code=f"run_{snapshot.state}", message=_why(snapshot), hint="the log has the rest")
+    ended = dataclasses.replace(job.moved(JobState.FAILED, now=now), failure=failure)
+    return ended, _moves(before, ended, now=now)
+
+
+def _why(snapshot: Snapshot) -> str:
+    if snapshot.error:
+        return snapshot.error
+    if snapshot.exit_code is not None:
+        return f"the trainer ended with exit code {snapshot.exit_code}"
+    return f"the run is {snapshot.state}"
+
+
+def _moves(before: Job, after: Job, *, now: float) -> Iterable[EventDraft]:
+    if before.state is after.state:
+        return ()
+    data: dict[str, Scalar] = {"from": before.state.value, "to": after.state.value, "attempt": after.attempt}
+    if after.failure is not None and after.state is JobState.FAILED:
+        data |= {"code": after.failure.code, "message": after.failure.message}
+    return (EventDraft(kind=EventKind.STATE, at=now, data=data),)

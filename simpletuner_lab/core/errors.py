@@ -1,0 +1,197 @@
+"""One tree of errors. Everything a user can meet is a `LabError`: a stable code, a sentence, and what to do.
+
+    LabError                      500  internal
+    ├── InvalidRequest            400  invalid_request       the request itself cannot be read
+    │   ├── InvalidConfig         400  invalid_config        every wrong key at once, each with its path
+    │   ├── InvalidDataset        400  invalid_dataset       empty, unreadable, outside, refused as a root
+    │   └── SecretInConfig        400  secret_in_config      a token shape where none belongs
+    ├── Forbidden                 403  forbidden
+    │   └── UploadsForbidden      403  uploads_forbidden     consent mode is `never`
+    ├── NotFound                  404  not_found
+    │   ├── JobNotFound           404  job_not_found
+    │   ├── ProviderNotFound      404  provider_not_found
+    │   └── OutputNotFound        404  output_not_found
+    ├── Conflict                  409  conflict
+    │   ├── ConsentRequired       409  consent_required      nobody agreed to this digest yet
+    │   ├── PlanChanged           409  plan_changed          what would leave is not what was agreed to
+    │   ├── IllegalTransition     409  illegal_transition
+    │   ├── JobActive             409  job_active            delete asks for a finished job
+    │   └── StaleRecord           409  stale_record          another process wrote this job in between
+    ├── TooLarge                  413  too_large             over the provider's limit
+    ├── ProviderFailure           502  provider_failure      the provider answered, and badly
+    │   └── ProviderUnavailable   503  provider_unavailable
+    ├── ServerUnreachable         503  server_unreachable    a client found no server where one was named
+    ├── StoreUnusable             500  store_unusable        network file system, newer schema, damaged
+    └── DiskFull                  507  disk_full
+
+Mapped to HTTP in `server/handlers.py` and to a terminal in `cli.py`, nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: where (`config.lora_rank`), what, and what to do."""
+
+    path: str
+    message: str
+    hint: str = ""
+
+
+class LabError(Exception):
+    """Base of all errors meant for a person. `problems` lists several things wrong at once."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str = "", problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.problems = tuple(problems)
+
+
+class InvalidRequest(LabError):
+    """The request cannot be read or asks for something that does not exist in this form."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class InvalidConfig(InvalidRequest):
+    """The training config or the dataloader is wrong."""
+
+    code = "invalid_config"
+
+
+class InvalidDataset(InvalidRequest):
+    """A data set is empty, unreadable, outside what may be read, or refused as a root."""
+
+    code = "invalid_dataset"
+
+
+class SecretInConfig(InvalidRequest):
+    """A value that looks like a token stands where no secret belongs."""
+
+    code = "secret_in_config"
+
+
+class Forbidden(LabError):
+    """The caller may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class UploadsForbidden(Forbidden):
+    """Consent mode `never`: nothing may be sent to another machine."""
+
+    code = "uploads_forbidden"
+
+
+class NotFound(LabError):
+    """There is no such thing."""
+
+    code = "not_found"
+    status = 404
+
+
+class JobNotFound(NotFound):
+    """No job has this id (or it is not the caller's)."""
+
+    code = "job_not_found"
+
+
+class ProviderNotFound(NotFound):
+    """No provider of this name is installed."""
+
+    code = "provider_not_found"
+
+
+class OutputNotFound(NotFound):
+    """The job has no such output."""
+
+    code = "output_not_found"
+
+
+class Conflict(LabError):
+    """The request does not fit the present state."""
+
+    code = "conflict"
+    status = 409
+
+
+class ConsentRequired(Conflict):
+    """Nobody has agreed to this plan digest."""
+
+    code = "consent_required"
+
+
+class PlanChanged(Conflict):
+    """What would leave now differs from what was agreed to; nothing was sent."""
+
+    code = "plan_changed"
+
+
+class IllegalTransition(Conflict):
+    """The table of job states has no such edge."""
+
+    code = "illegal_transition"
+
+
+class JobActive(Conflict):
+    """The job has not ended."""
+
+    code = "job_active"
+
+
+class StaleRecord(Conflict):
+    """The row changed since it was read; read again and decide again."""
+
+    code = "stale_record"
+
+
+class TooLarge(LabError):
+    """Over a limit of the provider or of this server."""
+
+    code = "too_large"
+    status = 413
+
+
+class ProviderFailure(LabError):
+    """The provider refused or answered nonsense."""
+
+    code = "provider_failure"
+    status = 502
+
+
+class ProviderUnavailable(ProviderFailure):
+    """The provider cannot be reached, or cannot run anything now."""
+
+    code = "provider_unavailable"
+    status = 503
+
+
+class ServerUnreachable(LabError):
+    """No notebook server answered where one was named."""
+
+    code = "server_unreachable"
+    status = 503
+
+
+class StoreUnusable(LabError):
+    """The database cannot be used as it is."""
+
+    code = "store_unusable"
+
+
+class DiskFull(LabError):
+    """No room left where the lab keeps its files."""
+
+    code = "disk_full"
+    status = 507

@@ -1,0 +1,52 @@
+"""What happened to a job, in order: the timeline of its detail page and the feed of every front-end (SPEC J3)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeAlias
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+class EventKind(enum.StrEnum):
+    """Kinds of events. Never log text, never a secret."""
+
+    CREATED = "created"
+    STATE = "state"
+    CONSENTED = "consented"
+    SENT = "sent"
+    """Bytes left this machine: what, where to, digest (SPEC C3)."""
+    DISCARDED = "discarded"
+    """The provider's copy of the data is gone, or could not be shown to be."""
+    STARTED = "started"
+    RESUMED = "resumed"
+    STAGE = "stage"
+    CHECKPOINT = "checkpoint"
+    IMAGE = "image"
+    ARTIFACT = "artifact"
+    """A verified result or checkpoint has arrived."""
+    CANCEL_REQUESTED = "cancel_requested"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventDraft:
+    """An event that is not stored yet."""
+
+    kind: EventKind
+    at: float
+    data: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A stored event. `seq` grows over all jobs of the store, so `max(seq)` is a cursor."""
+
+    seq: int
+    job_id: str
+    kind: EventKind
+    at: float
+    data: Mapping[str, Scalar]

@@ -1,0 +1,176 @@
+"""A job, its states, and the one table of legal transitions (SPEC J1, J2)."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from simpletuner_lab.core.errors import IllegalTransition
+
+
+class JobState(enum.StrEnum):
+    """Where a job stands. The last three are terminal: such a job never changes state again."""
+
+    PENDING = "pending"
+    UPLOADING = "uploading"
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
+    {
+        JobState.PENDING: frozenset({JobState.UPLOADING, JobState.QUEUED, JobState.CANCELLED, JobState.FAILED}),
+        JobState.UPLOADING: frozenset({JobState.QUEUED, JobState.CANCELLED, JobState.FAILED}),
+        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED}),
+        JobState.RUNNING: frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED, JobState.QUEUED}),
+        JobState.COMPLETED: frozenset(),
+        JobState.FAILED: frozenset(),
+        JobState.CANCELLED: frozenset(),
+    }
+)
+"""Edges of the state machine. running → queued is a requeue or the next segment, and raises `attempt`."""
+
+TERMINAL: Final = frozenset(state for state, targets in TRANSITIONS.items() if not targets)
+ACTIVE: Final = frozenset(JobState) - TERMINAL
+
+
+MAX_STALLED: Final = 3
+"""So many attempts in a row without a new step, and a resumable job is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the run is (SPEC J9). Zero totals mean: not known yet."""
+
+    stage: str = ""
+    stage_label: str = ""
+    stage_done: int = 0
+    stage_total: int = 0
+    step: int = 0
+    total_steps: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    lr: float | None = None
+    step_s: float | None = None
+    images_per_s: float | None = None
+    eta_s: float | None = None
+    memory_mb: float | None = None
+
+    @property
+    def fraction(self) -> float:
+        """Share of the optimiser steps done, 0 to 1."""
+        return min(1.0, self.step / self.total_steps) if self.total_steps else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a job failed, or what is wrong with it now: a stable code, one sentence, what to do."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRef:
+    """The run at the provider: its reference for this attempt, and how far its log has been read."""
+
+    ref: str = ""
+    cursor: str = ""
+    start_tried: bool = False
+    """A start was sent whose answer is not known yet: `find` decides whether it arrived (SPEC J7)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training run as its owner sees it. Times are seconds since the epoch, UTC; money is US dollars."""
+
+    id: str
+    owner: str
+    name: str
+    provider: str
+    target: str
+    hardware: str
+    remote: bool
+    """Whether data leave this machine for it (the list's `job_type`: cloud or local)."""
+    state: JobState
+    attempt: int = 1
+    created_at: float
+    updated_at: float
+    started_at: float | None = None
+    completed_at: float | None = None
+    cancel_requested_at: float | None = None
+    retry_at: float | None = None
+    """Not touched before this time: a transient fault is waited out."""
+    digest: str
+    nonce: str
+    idempotency_key: str | None = None
+    progress: Progress = field(default_factory=Progress)
+    attempt_step: int = 0
+    """The step at which this attempt began."""
+    stalled: int = 0
+    """Attempts in a row that got no further than the one before; at `MAX_STALLED` the job fails."""
+    cost_usd: float | None = None
+    failure: Failure | None = None
+    waiting: str = ""
+    """One sentence: why it does not run yet."""
+    run: RunRef = field(default_factory=RunRef)
+    log_bytes: int = 0
+    upload_ref: str = ""
+    """The provider's reference of the data it was handed."""
+    settled_at: float | None = None
+    """After the end: data discarded at the provider, grant revoked, spool removed."""
+    result_sha256: str = ""
+    """SHA-256 of the result's manifest once every file of it was verified on arrival."""
+    uncertain: bool = False
+    version: int = 0
+    """Raised by the store at each write; a write with an older one is refused."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has ended for good."""
+        return self.state in TERMINAL
+
+    def moved(self, state: JobState, *, now: float) -> Job:
+        """This job in another state, with the times that go with it.
+
+        Raises:
+            IllegalTransition: the table has no such edge.
+        """
+        if state not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"a {self.state} job cannot become {state}", hint="reload the job and look again")
+        requeued = self.state is JobState.RUNNING and state is JobState.QUEUED
+        return dataclasses.replace(
+            self,
+            state=state,
+            updated_at=now,
+            attempt=self.attempt + 1 if requeued else self.attempt,
+            attempt_step=self.progress.step if requeued else self.attempt_step,
+            stalled=_stalled(self) if requeued else self.stalled,
+            run=RunRef() if requeued else self.run,
+            started_at=now if state is JobState.RUNNING and self.started_at is None else self.started_at,
+            completed_at=now if state in TERMINAL else None,
+            waiting="" if state in TERMINAL or state is JobState.RUNNING else self.waiting,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs a list shows. Empty and None let everything pass; `text` looks in names and ids."""
+
+    states: frozenset[JobState] = frozenset()
+    provider: str | None = None
+    text: str = ""
+    owner: str | None = None
+    remote: bool | None = None
+
+
+def _stalled(job: Job) -> int:
+    return 0 if job.progress.step > job.attempt_step else job.stalled + 1

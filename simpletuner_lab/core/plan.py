@@ -1,0 +1,99 @@
+"""A plan: everything that will happen if its digest is approved (DESIGN §2.1, SPEC C2, C3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from simpletuner_lab.core.canonical import JsonObject, canonical_json, sha256_hex
+from simpletuner_lab.core.consent import ConsentState
+from simpletuner_lab.core.cost import Estimate, Rate
+from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.manifest import Manifest
+from simpletuner_lab.core.provider import Target
+
+PLAN_FORMAT: Final = "lab-plan/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitRequest:
+    """What a user asks for, through whichever front-end. Data set paths are absolute or start with `~`."""
+
+    config: JsonObject
+    dataloader: tuple[JsonObject, ...]
+    provider: str = "local"
+    target: str = ""
+    hardware: str = ""
+    name: str = ""
+    destination: Destination = field(default_factory=Destination)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A secret that would travel with the job: its name and why, never its value."""
+
+    name: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The part of a plan that its digest covers."""
+
+    provider: str
+    account: str
+    endpoint: str
+    target: str
+    version: str
+    hardware: str
+    destination: Destination
+    config: JsonObject
+    """As sent: paths rewritten, secrets as reference names."""
+    dataloader: Sequence[JsonObject]
+    manifest: Manifest
+    credentials: tuple[Credential, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What would be sent, to whom, for how much, and whether that has been agreed to. Made without side effects."""
+
+    name: str
+    identity: Identity
+    digest: str
+    remote: bool
+    target: Target
+    rate: Rate
+    estimate: Estimate
+    steps: int
+    stays: tuple[str, ...]
+    warnings: tuple[str, ...]
+    consent: ConsentState
+
+
+def digest_of(identity: Identity) -> str:
+    """SHA-256 of the canonical form `lab-plan/1`: not price, time or absolute paths.
+
+    Raises:
+        InvalidRequest: a file name or config text is not UTF-8.
+    """
+    return sha256_hex(canonical_json(canonical_form(identity)))
+
+
+def canonical_form(identity: Identity) -> JsonObject:
+    """The digest's input as a JSON value; two machines that would send the same get the same."""
+    return {
+        "format": PLAN_FORMAT,
+        "provider": identity.provider,
+        "account": identity.account,
+        "endpoint": identity.endpoint,
+        "target": identity.target,
+        "version": identity.version,
+        "hardware": identity.hardware,
+        "destination": {"kind": identity.destination.kind.value, "bucket": identity.destination.bucket},
+        "config": identity.config,
+        "dataloader": list(identity.dataloader),
+        "files": [{"name": f.name, "bytes": f.bytes, "sha256": f.sha256} for f in identity.manifest.files],
+        "credentials": sorted(credential.name for credential in identity.credentials),
+    }

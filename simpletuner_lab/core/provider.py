@@ -1,0 +1,197 @@
+"""What a provider is (DESIGN §2.4): data the front-ends draw, and ten methods the lab calls.
+
+A provider is one module and one entry point in the group `simpletuner_lab.providers`. Its methods are synchronous,
+may block on I/O, and raise `ProviderFailure` or `ProviderUnavailable`. `simpletuner_lab.testing.provider_contract`
+is the test suite that every provider passes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar, Final, Protocol
+
+from simpletuner_lab.core.canonical import JsonObject
+from simpletuner_lab.core.cost import Rate
+from simpletuner_lab.core.destination import Delivery
+from simpletuner_lab.core.secret import Secret
+
+ENTRY_POINTS: Final = "simpletuner_lab.providers"
+
+
+class RunState(enum.StrEnum):
+    """A provider's word for a run, translated. UNKNOWN keeps the job where it is and shows a problem on it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """Ended before its time, with a checkpoint; can go on."""
+    LOST = "lost"
+    """Gone without a word: killed, machine restarted."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Something a provider can run, and what it can do: plans say what a target lacks."""
+
+    id: str
+    label: str
+    version: str
+    live_metrics: bool
+    resume: bool
+    inputs: frozenset[str] = frozenset({"archive"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """Limits and habits of a provider, as its documents give them."""
+
+    remote: bool
+    """Data leave this machine."""
+    max_upload_bytes: int | None = None
+    warn_upload_bytes: int | None = None
+    run_limit_s: float | None = None
+    poll_s: float = 5.0
+    """How often a run is asked for when nothing nudges."""
+    status_page: str = ""
+    stays: tuple[str, ...] = ()
+    """What remains at the provider after a run, and for how long (SPEC C3)."""
+    coming_soon: bool = False
+    """Announced, not open (SPEC P6): listed, not selectable, and never built."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Whether the provider can be used now, by whom, and if not why."""
+
+    ready: bool
+    account: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a form offers: targets and hardware, the default first."""
+
+    targets: tuple[Target, ...]
+    rates: tuple[Rate, ...]
+    endpoint: str
+    """Where the data go, as it stands in the plan: a host, or `this machine`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTag:
+    """Names one attempt of one job at the provider; `find` looks runs up by it."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """The packed data sets, in the 0600 spool, as verified against the plan."""
+
+    path: Path
+    bytes: int
+    sha256: str
+    files: int
+    content_bytes: int
+    """Size of all files once unpacked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartOrder:
+    """Everything a run needs. `secrets` go to the run's environment, by name, and nowhere else."""
+
+    tag: RunTag
+    target: str
+    hardware: str
+    nonce: str
+    config: JsonObject
+    dataloader: Sequence[JsonObject]
+    plan_digest: str
+    archive: Archive
+    upload_ref: str
+    delivery: Delivery
+    deadline_s: float | None
+    secrets: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A run as the provider shows it now: its state, and the log text since the cursor."""
+
+    state: RunState
+    cursor: str
+    log: bytes = b""
+    """Whole lines (each with its newline) that came after the cursor that was asked for."""
+    raw_state: str = ""
+    exit_code: int | None = None
+    error: str = ""
+    """The provider's own words, or the last meaningful line of the log."""
+    waiting: str = ""
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderContext:
+    """What the composition root gives each provider: a folder of its own under the lab's state."""
+
+    home: Path
+    environment: Mapping[str, str]
+
+
+ProgressCallback = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all); may raise to stop the transfer."""
+
+
+class Provider(Protocol):
+    """A place where jobs run."""
+
+    id: ClassVar[str]
+    label: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    Settings: ClassVar[type]
+    """A frozen dataclass of settings with defaults; front-ends draw its form, cattrs reads it."""
+
+    def check(self) -> Check:
+        """Whether it can be used now."""
+
+    def options(self) -> Options:
+        """Targets, hardware and rates."""
+
+    def upload(self, archive: Archive, tag: RunTag, progress: ProgressCallback) -> str:
+        """Hands the archive over; returns the reference that `start` and `discard` understand. Safe to repeat."""
+
+    def start(self, order: StartOrder) -> str:
+        """Starts a run; returns its reference. Never retried blindly: `find` decides what became of a lost answer."""
+
+    def find(self, tag: RunTag) -> str | None:
+        """The reference of the run with this tag, or None if there certainly is none.
+
+        Raises:
+            ProviderUnavailable: it cannot be told.
+        """
+
+    def list(self) -> Sequence[RunTag]:
+        """Runs at the provider that carry a tag of ours."""
+
+    def poll(self, ref: str, cursor: str) -> Snapshot:
+        """State and new log text. An empty cursor reads from the start."""
+
+    def cancel(self, ref: str) -> None:
+        """Asks the run to end, for good. Returns at once; harmless on one that has ended."""
+
+    def discard(self, tag: RunTag, upload_ref: str) -> bool:
+        """Deletes the provider's copy of the data; True once it is seen to be gone. Only after the run ended."""
+
+    def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:
+        """Verifies a webhook and returns the run reference it speaks of; None for a provider without webhooks."""

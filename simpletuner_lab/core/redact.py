@@ -1,0 +1,115 @@
+"""Secrets in configs become references, never values (SPEC K3); logs lose theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from simpletuner_lab.core.canonical import Json
+from simpletuner_lab.core.errors import Problem
+from simpletuner_lab.core.secret import MASK, Secret
+from simpletuner_lab.core.token_shapes import SHAPES, shape_in
+
+_SECRET_KEY: Final = re.compile(
+    r"""(.*_)? (password|passwd|passphrase|secret|secrets|credential|credentials
+        |(api|access|secret|private|account|auth|signing|encryption|shared|hub|hf|wandb|replicate)_?key(_id)?
+        |(api|access|auth|hf|hub|hugging_?face(_hub)?|bearer|refresh|session|upload|replicate|wandb|git(hub|lab)|user
+          |security|s3|service|webhook|bot)_?token
+        |apikey|accesskey|secretkey)
+        | token | use_auth_token | authorization""",
+    re.VERBOSE,
+)
+"""Names of config keys that carry a secret, in snake case."""
+
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENV_PREFIX: Final = "env:"
+_PEM_BLOCK: Final = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL)
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def find_secrets(value: Json, path: str = "") -> tuple[Problem, ...]:
+    """Every place in a JSON value that holds a secret itself; none of them is repeated in what it says.
+
+    A key that is known to carry one must be null, true, false, empty, or a reference: `{"env": "HF_TOKEN"}` or
+    `"env:HF_TOKEN"`. Anything else must not have the shape of a token.
+    """
+    return tuple(_problems(value, path, secret_key=False))
+
+
+def references(value: Json) -> tuple[str, ...]:
+    """Names of the environment variables that a config refers to, sorted."""
+    return tuple(sorted(set(_references(value))))
+
+
+def reference_name(value: Json) -> str | None:
+    """The environment variable that a reference names; None where the value is no reference."""
+    name: Json = None
+    if isinstance(value, str) and value.startswith(_ENV_PREFIX):
+        name = value.removeprefix(_ENV_PREFIX)
+    elif isinstance(value, Mapping) and set(value) == {"env"}:
+        name = value["env"]
+    if isinstance(name, str) and _ENV_NAME.fullmatch(name) and shape_in(name) is None:
+        return name
+    return None
+
+
+def mask(text: str, secrets: Iterable[Secret] = ()) -> str:
+    """The text without these secrets, and without anything else that has the shape of a token."""
+    for secret in sorted({known.reveal() for known in secrets} - {""}, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    text = _PEM_BLOCK.sub(MASK, text)
+    for shape in SHAPES:
+        text = shape.in_text.sub(MASK, text)
+    return text
+
+
+def _problems(value: Json, path: str, *, secret_key: bool) -> Iterator[Problem]:
+    if reference_name(value) is not None:
+        return
+    if isinstance(value, str):
+        yield from _text_problems(value, path, secret_key=secret_key)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            where = f"{path}.{mask(key)}".removeprefix(".")
+            if shape := shape_in(key):
+                yield Problem(path=where, message=f"is a key that holds {shape.label}", hint=_hint("NAME"))
+            yield from _problems(item, where, secret_key=secret_key or _is_secret_key(key))
+    elif isinstance(value, Sequence):
+        for index, item in enumerate(value):
+            yield from _problems(item, f"{path}[{index}]", secret_key=secret_key)
+    elif secret_key and isinstance(value, int | float) and not isinstance(value, bool):
+        yield _literal(path)
+
+
+def _text_problems(text: str, path: str, *, secret_key: bool) -> Iterator[Problem]:
+    if secret_key and text.strip():
+        yield _literal(path)
+    elif shape := shape_in(text):
+        yield Problem(path=path, message=f"holds {shape.label}", hint=_hint("NAME"))
+
+
+def _literal(path: str) -> Problem:
+    key = re.sub(r"[^A-Za-z0-9]+", "_", path.rsplit(".", 1)[-1]).strip("_").upper() or "NAME"
+    return Problem(path=path, message="must be a reference, not the secret itself", hint=_hint(key))
+
+
+def _hint(name: str) -> str:
+    return f'put it in the environment (or the token store) and refer to it by name: {{"env": "{name}"}}'
+
+
+def _is_secret_key(key: str) -> bool:
+    snake = _HUMP.sub("_", key.lstrip("-")).replace("-", "_").replace(".", "_").lower()
+    return _SECRET_KEY.fullmatch(snake) is not None
+
+
+def _references(value: Json) -> Iterator[str]:
+    name = reference_name(value)
+    if name is not None:
+        yield name
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _references(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from _references(item)

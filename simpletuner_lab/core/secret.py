@@ -1,0 +1,32 @@
+"""A secret value that does not print itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MASK: Final = "********"
+
+
+class Secret:
+    """A token or key. `reveal()` is the only way to its text; repr, str and format are masked."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself. Call it where it is used, never earlier."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a Secret is not pickled")

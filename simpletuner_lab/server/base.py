@@ -1,0 +1,104 @@
+"""The one handler base: identity and permission from Jupyter, JSON in and out, errors mapped here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from jupyter_server.base.handlers import APIHandler
+from tornado import web
+
+from simpletuner_lab.core.errors import InvalidRequest, LabError
+from simpletuner_lab.server.rooms import SETTING, Rooms
+from simpletuner_lab.services.codec import decode, encode
+from simpletuner_lab.services.front import Front
+
+T = TypeVar("T")
+
+_MAX_JSON_BYTES: Final = 8 << 20
+_log = logging.getLogger(__name__)
+
+
+class LabHandler(APIHandler):
+    """Base of all routes for people. `auth_resource` is what an Authorizer is asked about."""
+
+    auth_resource = "simpletuner_lab"
+
+    @property
+    def rooms(self) -> Rooms:
+        """The lab and its executors."""
+        found: Rooms = self.settings[SETTING]
+        return found
+
+    async def ask(self, verb: Callable[[Front], T], *, disk: bool = False) -> T:
+        """Runs a verb of the front in the `db` executor, or in `disk` where it reads many files."""
+        front = await self.rooms.front()
+        executors = self.rooms.executors
+        return await self.rooms.run(executors.disk if disk else executors.db, verb, front)
+
+    def answer(self, value: Any, *, status: int = 200, **more: Any) -> None:
+        """Sends a view (or a mapping) as JSON, with further members."""
+        body = encode(value) if not isinstance(value, Mapping) else {k: encode(v) for k, v in value.items()}
+        self.set_status(status)
+        self.finish(json.dumps(body | more, allow_nan=False))
+
+    def body(self, cls: type[T]) -> T:
+        """The request's JSON body, checked.
+
+        Raises:
+            InvalidRequest: not JSON, unknown members, wrong types: all at once.
+        """
+        if len(self.request.body) > _MAX_JSON_BYTES:
+            raise InvalidRequest("the body is over 8 MiB", hint="a config is never that large")
+        try:
+            value = json.loads(self.request.body or b"{}")
+        except ValueError as error:
+            raise InvalidRequest(f"the body is not JSON: {error}") from error
+        return decode(cls, value, what="body")
+
+    def number(self, name: str, default: int | None, *, least: int = 0, most: int = 1 << 62) -> int | None:
+        """An integer of the query.
+
+        Raises:
+            InvalidRequest: it is not an integer from `least` to `most`.
+        """
+        text = self.get_query_argument(name, "")
+        if not text:
+            return default
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise InvalidRequest(f"{name} must be a whole number from {least} to {most}, not {text!r}")
+        return int(text)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Every error as `{detail, code, hint, problems}` with its own status."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, LabError):
+            self.set_status(error.status)
+            problems = [{"path": p.path, "message": p.message, "hint": p.hint} for p in error.problems]
+            body: dict[str, Any] = {
+                "detail": error.message,
+                "code": error.code,
+                "hint": error.hint,
+                "problems": problems,
+            }
+        elif isinstance(error, web.HTTPError):
+            reason = error.log_message or error.reason or self._reason
+            body = {"detail": str(reason), "code": f"http_{status_code}", "hint": "", "problems": []}
+        else:
+            body = {
+                "detail": "an internal error; the server's log has it",
+                "code": "internal",
+                "hint": "",
+                "problems": [],
+            }
+        body["message"] = body["detail"]
+        self.finish(json.dumps(body))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """A `LabError` is an answer, not a fault: one line, no trace."""
+        if isinstance(value, LabError):
+            _log.info("%s %s: %s %s", self.request.method, self.request.path, value.code, value.message)
+        else:
+            super().log_exception(typ, value, tb)

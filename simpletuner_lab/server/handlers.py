@@ -1,0 +1,366 @@
+"""Routes under `{base_url}api/cloud` (SPEC J, K2, C; docs/rest.md has the table)."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+from urllib.parse import quote
+
+from jupyter_server.auth.decorator import authorized
+from tornado import iostream, web
+
+from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.job import JobFilter, JobState
+from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.server.base import LabHandler
+
+_BLOCK: Final = 1 << 20
+_MAX_LOG_CHUNK: Final = 4 << 20
+_NEWS_S: Final = 0.5
+"""A log stream looks again after this long even without news: another process may watch."""
+_PING_NEWS: Final = 30
+"""Looks without a line between two pings."""
+
+Rules: TypeAlias = list[tuple[str, type[web.RequestHandler]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitBody:
+    """Body of plan and submit, in the fields that users of the original know."""
+
+    config: Mapping[str, object]
+    dataloader_config: tuple[Mapping[str, object], ...]
+    provider: str = ""
+    target: str = ""
+    hardware_profile: str = ""
+    config_name: str = ""
+    destination: Destination = field(default_factory=Destination)
+    approve: str | None = None
+    idempotency_key: str | None = None
+    entry: str = "rest"
+
+    def request(self, provider: str) -> SubmitRequest:
+        """The request in it; a provider in the query wins."""
+        return SubmitRequest(
+            config=self.config,
+            dataloader=self.dataloader_config,
+            provider=provider or self.provider or "local",
+            target=self.target,
+            hardware=self.hardware_profile,
+            name=self.config_name,
+            destination=self.destination,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentBody:
+    """Body of the consent setting."""
+
+    consent: str
+
+
+class PlanHandler(LabHandler):
+    """`POST /jobs/plan`: the plan with its digest; changes nothing."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Answers a `PlanView`."""
+        request = self.body(SubmitBody).request(self.get_query_argument("provider", ""))
+        self.answer(await self.ask(lambda front: front.plan(request), disk=True))
+
+
+class SubmitHandler(LabHandler):
+    """`POST /jobs/submit`: 202 with the job of an approved plan."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Answers `{success, job_id, status, job}`."""
+        body = self.body(SubmitBody)
+        if body.idempotency_key is not None and not 1 <= len(body.idempotency_key) <= 255:
+            raise InvalidRequest("idempotency_key has 1 to 255 characters")
+        request = body.request(self.get_query_argument("provider", ""))
+        job = await self.ask(
+            lambda front: front.submit(request, approve=body.approve, key=body.idempotency_key, entry=body.entry[:32]),
+            disk=True,
+        )
+        self.answer({"success": True, "job_id": job.job_id, "status": job.status, "job": job}, status=202)
+
+
+class JobsHandler(LabHandler):
+    """`GET /jobs`: a page, with the true total."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers `{jobs, total}`."""
+        kind = self.get_query_argument("job_type", "")
+        if kind not in {"", "local", "cloud"}:
+            raise InvalidRequest(f"job_type is local or cloud, not {kind!r}")
+        chosen = JobFilter(
+            states=_states(self.get_query_argument("status", "")),
+            provider=self.get_query_argument("provider", "") or None,
+            text=self.get_query_argument("text", ""),
+            remote=None if not kind else kind == "cloud",
+        )
+        limit = self.number("limit", 50, least=1, most=500) or 50
+        offset = self.number("offset", 0) or 0
+        self.answer(await self.ask(lambda front: front.jobs(chosen, limit=limit, offset=offset)))
+
+
+class JobHandler(LabHandler):
+    """`GET` and `DELETE /jobs/{id}`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """Answers a `JobDetail`: job, plan, events."""
+        self.answer(await self.ask(lambda front: front.detail(job_id)))
+
+    @web.authenticated
+    @authorized
+    async def delete(self, job_id: str) -> None:
+        """Removes a finished job; `?outputs=1` with its received files."""
+        outputs = self.get_query_argument("outputs", "") in {"1", "true"}
+        await self.ask(lambda front: front.delete(job_id, outputs=outputs), disk=True)
+        self.answer({"success": True, "job_id": job_id})
+
+
+class CancelHandler(LabHandler):
+    """`POST /jobs/{id}/cancel`: at once on record."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, job_id: str) -> None:
+        """Answers `{success, job_id, status, job}`; the state becomes `cancelled` when the run has ended."""
+        job = await self.ask(lambda front: front.cancel(job_id))
+        self.answer({"success": True, "job_id": job_id, "status": job.status, "job": job})
+
+
+class LogsHandler(LabHandler):
+    """`GET /jobs/{id}/logs?offset=&limit=`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """Answers a `LogChunk`."""
+        offset = self.number("offset", 0) or 0
+        limit = self.number("limit", 1 << 20, least=1, most=_MAX_LOG_CHUNK) or 1 << 20
+        self.answer(await self.ask(lambda front: front.log(job_id, offset=offset, limit=limit)))
+
+
+class LogStreamHandler(LabHandler):
+    """`GET /jobs/{id}/logs/stream`: server-sent events, a line each, until the job has ended."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """`id:` is the offset after the line, so `Last-Event-ID` goes on where a connection broke off."""
+        offset = self._resume_at()
+        chunk = await self.ask(lambda front: front.log(job_id, offset=offset))
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("X-Accel-Buffering", "no")
+        quiet = 0
+        try:
+            while True:
+                await self._send(chunk.logs, chunk.offset)
+                if chunk.ended:
+                    break
+                quiet = 0 if chunk.logs else quiet + 1
+                if not chunk.logs:
+                    if quiet % _PING_NEWS == 0:
+                        self.write(": ping\n\n")
+                        await self.flush()
+                    await self.rooms.bus.news(job_id, _NEWS_S)
+                at = chunk.next_offset
+                chunk = await self.ask(lambda front, at=at: front.log(job_id, offset=at))  # type: ignore[misc]
+            job = await self.ask(lambda front: front.job(job_id))
+            self.write(f"event: done\ndata: {job.status}\n\n")
+            await self.finish(set_content_type="text/event-stream")
+        except iostream.StreamClosedError:
+            return  # the reader has gone
+
+    def _resume_at(self) -> int:
+        last = self.request.headers.get("Last-Event-ID", "")
+        return int(last) if last.isascii() and last.isdigit() else (self.number("offset", 0) or 0)
+
+    async def _send(self, text: str, offset: int) -> None:
+        if not text:
+            return
+        parts = []
+        for line in text.splitlines(keepends=True):
+            offset += len(line.encode())
+            parts.append(f"id: {offset}\ndata: {line.rstrip()}\n\n")
+        self.write("".join(parts))
+        await self.flush()
+
+
+class ProgressHandler(LabHandler):
+    """`GET /jobs/{id}/inline-progress`: what a list row shows."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """Answers `{job_id, stage, last_log, progress}`; `progress` is 0 to 100."""
+        job = await self.ask(lambda front: front.job(job_id))
+        start = max(0, job.log_bytes - 4096)
+        tail = await self.ask(lambda front: front.log(job_id, offset=start))
+        lines = [line for line in tail.logs.splitlines() if line.strip() and not line.startswith("::st ")]
+        self.answer(
+            {
+                "job_id": job_id,
+                "stage": job.progress.stage_label or job.status.value,
+                "last_log": lines[-1] if lines else "",
+                "progress": round(100 * job.progress.fraction, 2),
+            }
+        )
+
+
+class EventsHandler(LabHandler):
+    """`GET /jobs/{id}/events?after=` and `GET /events?after=`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str = "") -> None:
+        """Answers `{events}` in order; the last `seq` is the next cursor."""
+        after = self.number("after", 0) or 0
+        limit = self.number("limit", 1000, least=1, most=1000) or 1000
+        if job_id:
+            await self.ask(lambda front: front.job(job_id))
+        events = await self.ask(lambda front: front.events(after, job_id=job_id or None, limit=limit))
+        self.answer({"events": list(events)})
+
+
+class MetricsHandler(LabHandler):
+    """`GET /jobs/{id}/metrics?points=&after_step=`: full resolution, thinned, or what is new."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """Answers a `MetricsView`."""
+        points = self.number("points", None, least=10, most=100_000)
+        after = self.number("after_step", None)
+        self.answer(await self.ask(lambda front: front.metrics(job_id, points=points, after_step=after)))
+
+
+class OutputsHandler(LabHandler):
+    """`GET /jobs/{id}/outputs`: what has arrived."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """Answers an `OutputsView`."""
+        self.answer(await self.ask(lambda front: front.outputs(job_id), disk=True))
+
+
+class OutputHandler(LabHandler):
+    """`GET /jobs/{id}/outputs/{path}`: one file, as an attachment that no browser runs."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str, path: str) -> None:
+        """Streams the file."""
+        disk = self.rooms.executors.disk
+        front = await self.rooms.front()
+        stream = await self.rooms.run(disk, front.lab.outputs.open, job_id, path)
+        try:
+            name = path.rsplit("/", 1)[-1]
+            self.set_header("Content-Type", mimetypes.guess_type(name)[0] or "application/octet-stream")
+            self.set_header("Content-Length", str(os.fstat(stream.fileno()).st_size))
+            self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name, safe='')}")
+            self.set_header("X-Content-Type-Options", "nosniff")
+            self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
+            while block := await self.rooms.run(disk, stream.read, _BLOCK):
+                self.write(block)
+                await self.flush()
+            await web.RequestHandler.finish(self)
+        except iostream.StreamClosedError:
+            return
+        finally:
+            stream.close()
+
+
+class ConsentHandler(LabHandler):
+    """`GET` and `PUT /data-consent/setting`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers `{consent}`."""
+        self.answer({"consent": await self.ask(lambda front: front.consent())})
+
+    @web.authenticated
+    @authorized
+    async def put(self) -> None:
+        """Sets ask, allow or never (`deny` is another word for it)."""
+        mode = ConsentMode.parse(self.body(ConsentBody).consent)
+        await self.ask(lambda front: front.set_consent(mode))
+        self.answer({"success": True, "consent": mode})
+
+
+class ProvidersHandler(LabHandler):
+    """`GET /providers`: everything that forms and badges need."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers `{providers}`."""
+        front = await self.rooms.front()
+        self.answer({"providers": list(await self.rooms.run(self.rooms.executors.net, front.providers))})
+
+
+class HealthHandler(LabHandler):
+    """`GET /health`, `/health/live`, `/health/ready`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, which: str = "") -> None:
+        """`live` answers as long as the process does; `ready` is 503 until the store is open."""
+        if which == "live":
+            home = str((await self.rooms.front()).lab.home.root) if self.rooms.ready else ""
+            self.answer({"status": "alive", "version": self.rooms.version, "home": home})
+            return
+        problem = self.rooms.problem
+        state = "unhealthy" if problem else "healthy" if self.rooms.ready else "starting"
+        component = {"name": "store", "status": state, "message": problem}
+        status = 503 if which == "ready" and not self.rooms.ready else 200
+        self.answer({"status": state, "version": self.rooms.version, "components": [component]}, status=status)
+
+
+def api_rules(base: str) -> Rules:
+    """The table, for a base such as `/user/ann/api/cloud`."""
+    job = r"/jobs/([A-Za-z0-9._-]{1,128})"
+    table: Rules = [
+        (r"/jobs", JobsHandler),
+        (r"/jobs/plan", PlanHandler),
+        (r"/jobs/submit", SubmitHandler),
+        (job, JobHandler),
+        (job + r"/cancel", CancelHandler),
+        (job + r"/logs", LogsHandler),
+        (job + r"/logs/stream", LogStreamHandler),
+        (job + r"/inline-progress", ProgressHandler),
+        (job + r"/events", EventsHandler),
+        (job + r"/metrics", MetricsHandler),
+        (job + r"/outputs", OutputsHandler),
+        (job + r"/outputs/(.+)", OutputHandler),
+        (r"/events", EventsHandler),
+        (r"/data-consent/setting", ConsentHandler),
+        (r"/providers", ProvidersHandler),
+        (r"/health(?:/(live|ready))?", HealthHandler),
+    ]
+    return [(base + path, handler) for path, handler in table]
+
+
+def _states(text: str) -> frozenset[JobState]:
+    try:
+        return frozenset(JobState(word) for word in text.split(",") if word)
+    except ValueError as error:
+        names = ", ".join(state.value for state in JobState)
+        raise InvalidRequest(f"status {text!r} is not known", hint=f"states are {names}") from error

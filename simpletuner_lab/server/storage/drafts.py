@@ -1,0 +1,174 @@
+"""Files on their way: written under a name that is no key, and moved to their place whole and durable, or removed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from simpletuner_lab.server.storage.errors import S3Error, disk_errors
+from simpletuner_lab.server.storage.records import Record, Records
+
+_COPY_BYTES: Final = 1 << 20
+_COPY_IN_KERNEL_BYTES: Final = 1 << 30
+_NO_KERNEL_COPY: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """At most `limit_bytes` under one prefix of one bucket."""
+
+    bucket: str
+    prefix: str
+    limit_bytes: int
+
+    def covers(self, bucket: str, key: str) -> bool:
+        """Whether an object counts towards it."""
+        return bucket == self.bucket and key.startswith(self.prefix)
+
+
+class Draft:
+    """One file on its way. The lock on it says that its writer is alive; a sweep leaves it alone."""
+
+    def __init__(self, path: Path, records: Records, release: Callable[[Draft], None]) -> None:
+        self._path = path
+        self._records = records
+        self._release = release
+        self.size = 0
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Appends.
+
+        Raises:
+            S3Error: InsufficientStorage.
+        """
+        view = memoryview(data)
+        with disk_errors():
+            while view:
+                written = os.write(self.descriptor, view)
+                self.size += written
+                view = view[written:]
+
+    def copy_from(self, source: int, size: int) -> None:
+        """Appends `size` bytes of another file from its start, inside the kernel where it can.
+
+        Raises:
+            S3Error: InsufficientStorage; IncompleteBody when the file is shorter.
+        """
+        done = 0
+        with disk_errors():
+            while done < size:
+                copied = self._copy_some(source, done, size - done)
+                if not copied:
+                    raise S3Error("IncompleteBody", "a part is shorter than it was")
+                done += copied
+                self.size += copied
+
+    def seal(self, record: Record) -> None:
+        """Attaches the record and waits until the disk has everything."""
+        with disk_errors():
+            self._records.write(self.descriptor, record)
+            os.fsync(self.descriptor)
+
+    def move(self, directory: int, name: str) -> None:
+        """Puts the sealed file in its place, in one step, over whatever file was there; the draft is then done.
+
+        Raises:
+            OSError: the folder is gone, or a folder stands in its place; the draft is as before.
+        """
+        with disk_errors():
+            old = _status(name, directory)
+            os.rename(self._path, name, dst_dir_fd=directory)
+            os.fsync(directory)
+        if old is not None:
+            self._records.forget(old)
+        self._close()
+
+    def discard(self) -> None:
+        """Removes the file; after `move`, or a second time, nothing happens."""
+        if self.descriptor >= 0:
+            self._records.forget(os.fstat(self.descriptor))
+            self._path.unlink(missing_ok=True)
+            self._close()
+
+    def _copy_some(self, source: int, offset: int, size: int) -> int:
+        if hasattr(os, "copy_file_range"):
+            try:
+                return os.copy_file_range(source, self.descriptor, min(size, _COPY_IN_KERNEL_BYTES), offset)
+            except OSError as error:
+                if error.errno not in _NO_KERNEL_COPY:
+                    raise
+        return os.write(self.descriptor, os.pread(source, min(size, _COPY_BYTES), offset))
+
+    def _close(self) -> None:
+        os.close(self.descriptor)
+        self.descriptor = -1
+        self._release(self)
+
+
+class Drafts:
+    """Opens drafts, knows the bytes they may still take, and sweeps those whose writer died."""
+
+    def __init__(self, place: Path, records: Records, token: Callable[[], str]) -> None:
+        self._place = place
+        self._records = records
+        self._token = token
+        self._lock = threading.Lock()
+        self._reserved: dict[Draft, tuple[str, str, int]] = {}
+
+    def open(
+        self, bucket: str, key: str, size: int, quota: Quota | None, usage: Callable[[str, str], int] | None
+    ) -> Draft:
+        """A draft for `size` bytes, reserved from now on; `usage` counts what lies there already.
+
+        Raises:
+            S3Error: InsufficientStorage, when the disk or the quota has no room for that.
+        """
+        with disk_errors(), self._lock:
+            self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._check_room(size, quota, usage)
+            draft = Draft(self._place / self._token(), self._records, self._release)
+            self._reserved[draft] = (bucket, key, size)
+            return draft
+
+    def sweep(self) -> None:
+        """Removes drafts that no living process writes."""
+        if not self._place.is_dir():
+            return
+        for path in self._place.iterdir():
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._records.forget(os.fstat(descriptor))
+                path.unlink(missing_ok=True)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(descriptor)
+
+    def _check_room(self, size: int, quota: Quota | None, usage: Callable[[str, str], int] | None) -> None:
+        space = os.statvfs(self._place)
+        if size > space.f_bavail * space.f_frsize:
+            raise S3Error("InsufficientStorage", "there is no room left to store this")
+        if quota is None or usage is None:
+            return
+        coming = sum(bytes_ for bucket, key, bytes_ in self._reserved.values() if quota.covers(bucket, key))
+        if usage(quota.bucket, quota.prefix) + coming + size > quota.limit_bytes:
+            raise S3Error("InsufficientStorage", f"the quota of {quota.limit_bytes} bytes has no room left for this")
+
+    def _release(self, draft: Draft) -> None:
+        self._reserved.pop(draft, None)
+
+
+def _status(name: str, directory: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,207 @@
+"""The tornado side of the object endpoint: a request in, an answer or an XML error out.
+
+Plain tornado handlers: hosts, origins and cookies of browsers have no part here. Each request is authenticated by
+its own signature in `prepare`, before a byte of its body is accepted (reference of the recipe: docs of jupyter_server,
+`allow_unauthenticated`).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from typing import Final
+
+from jupyter_server.auth.decorator import allow_unauthenticated
+from tornado import httputil, iostream, web
+
+from simpletuner_lab.server.storage import xml
+from simpletuner_lab.server.storage.errors import STATUS, S3Error
+from simpletuner_lab.server.storage.exchange import Exchange, StorageContext, admit
+from simpletuner_lab.server.storage.operations import Answer
+from simpletuner_lab.server.storage.sigv4 import Request
+
+DRAIN_BYTES: Final = 1 << 20
+"""So much of a refused body is read and dropped, that a client which does not wait for leave sees the answer."""
+
+DRAIN_ADMITTED_BYTES: Final = 64 << 20
+"""The same for one that was let in and cannot be stored after all: a part is read to its end."""
+
+_CODES: Final = {400: "InvalidURI", 405: "MethodNotAllowed", 411: "MissingContentLength"}
+
+Route = tuple[str, type[web.RequestHandler], dict[str, StorageContext]]
+
+
+def storage_routes(context: StorageContext, prefix: str = "/api/cloud/storage") -> list[Route]:
+    """Routes of the endpoint under a prefix (empty: at the root), as the raw path has it."""
+    start, settings = re.escape(prefix.rstrip("/")), {"context": context}
+    service = rf"{start}/?" if start else "/"
+    return [
+        (service, StorageHandler, settings),
+        (rf"{start}/(?P<bucket>[^/]+)", StorageHandler, settings),
+        (rf"{start}/(?P<bucket>[^/]+)/(?P<key>.*)", StorageHandler, settings),
+    ]
+
+
+class LowerCaseHeaders(httputil.HTTPHeaders):
+    """Header names go out in lower case: boto3 gives the keys of user metadata as they are on the wire."""
+
+    def get_all(self) -> Iterable[tuple[str, str]]:
+        """What is written to the connection."""
+        return ((name.lower(), value) for name, value in super().get_all())
+
+
+@web.stream_request_body
+class StorageHandler(web.RequestHandler):
+    """Every verb goes the same way; which operation it is stands in `calls`."""
+
+    def initialize(self, context: StorageContext) -> None:
+        """Called by tornado with the settings of the route."""
+        self._context = context
+        self._exchange: Exchange | None = None
+        self._failure: S3Error | None = None
+        self._dropped = 0
+
+    def set_default_headers(self) -> None:
+        """Every answer has a request id, and none says it is HTML."""
+        self._headers = LowerCaseHeaders(self._headers)
+        self.clear_header("Content-Type")
+        self.set_header("Server", "simpletuner-lab")
+        self.set_header("x-amz-request-id", secrets.token_hex(8).upper())
+
+    def check_xsrf_cookie(self) -> None:
+        """These callers are no browsers; their requests are signed."""
+
+    def compute_etag(self) -> None:
+        """An object has its own, and a listing none."""
+
+    async def prepare(self) -> None:
+        """Authenticates and authorises, before tornado tells the client to go on with the body."""
+        bucket = self.path_kwargs.get("bucket") or ""
+        key = self.path_kwargs.get("key") or ""
+        try:
+            self._exchange = await admit(self._context, self._received(), bucket, key)
+        except S3Error as error:
+            self._refuse(error)
+            return
+        connection = self.request.connection
+        assert connection is not None
+        connection.set_max_body_size(self._exchange.max_wire_bytes)  # type: ignore[attr-defined]
+
+    async def data_received(self, chunk: bytes) -> None:
+        """Takes a piece of the body; tornado reads on when this returns."""
+        if self._exchange is not None and self._failure is None:
+            try:
+                await self._exchange.receive(chunk)
+            except S3Error as error:
+                self._exchange.abandon()
+                self._failure = error
+            return
+        self._dropped += len(chunk)
+        limit = DRAIN_BYTES if self._exchange is None else DRAIN_ADMITTED_BYTES
+        if self._dropped > limit and self._failure is not None:
+            self.set_header("Connection", "close")
+            self._send_error(self._failure)
+
+    def on_connection_close(self) -> None:
+        """The client went away before its body was in: nothing of it stays."""
+        if self._exchange is not None:
+            self._exchange.abandon()
+        super().on_connection_close()
+
+    @allow_unauthenticated
+    async def get(self, **_: str) -> None:
+        """GetObject, listings, ListParts."""
+        await self._answer()
+
+    @allow_unauthenticated
+    async def head(self, **_: str) -> None:
+        """HeadObject, HeadBucket."""
+        await self._answer()
+
+    @allow_unauthenticated
+    async def put(self, **_: str) -> None:
+        """PutObject, UploadPart, CreateBucket."""
+        await self._answer()
+
+    @allow_unauthenticated
+    async def post(self, **_: str) -> None:
+        """CreateMultipartUpload, CompleteMultipartUpload."""
+        await self._answer()
+
+    @allow_unauthenticated
+    async def delete(self, **_: str) -> None:
+        """DeleteObject, AbortMultipartUpload."""
+        await self._answer()
+
+    def write_error(self, status_code: int, **_: object) -> None:
+        """What tornado refuses or what failed unforeseen, in the words of S3."""
+        code = _CODES.get(status_code, "InternalError")
+        self._send_error(S3Error(code, "the request cannot be answered"))
+
+    async def _answer(self) -> None:
+        try:
+            if self._failure is not None or self._exchange is None:
+                raise self._failure or S3Error("InternalError", "the request was not admitted")
+            answer = await self._exchange.conclude()
+        except S3Error as error:
+            self._send_error(error)
+            return
+        self.set_status(answer.status)
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        if answer.document:
+            self.set_header("Content-Type", "application/xml")
+            self.write(answer.document)
+        if answer.reader is not None:
+            await self._send_object(self._exchange, answer)
+
+    async def _send_object(self, exchange: Exchange, answer: Answer) -> None:
+        assert answer.reader is not None
+        assert answer.extent is not None
+        done = 0
+        try:
+            while done < answer.extent.size:
+                block = await exchange.read(answer, done)
+                if not block:
+                    raise S3Error("InternalError", "the file was cut short while it was read")
+                done += len(block)
+                self.write(block)
+                await self.flush()
+        except iostream.StreamClosedError:
+            return
+        finally:
+            answer.reader.close()
+
+    def _refuse(self, error: S3Error) -> None:
+        """Answers before the body when the client waits for leave or sends much; else lets what comes, come first.
+
+        Tornado closes a connection whose request was not read to its end.
+        """
+        headers = self.request.headers
+        length = headers.get("Content-Length", "0")
+        waits = headers.get("Expect", "").lower() == "100-continue"
+        if waits or not length.isdigit() or int(length) > DRAIN_BYTES:
+            self.set_header("Connection", "close")
+            self._send_error(error)
+        else:
+            self._failure = error
+
+    def _send_error(self, error: S3Error) -> None:
+        self.set_status(STATUS[error.code])
+        if error.code == "InvalidRange":
+            self.set_header("Content-Range", f"bytes */{error.details.get('ActualObjectSize', '*')}")
+        self.clear_header("Content-Length")
+        if self.request.method != "HEAD":
+            self.set_header("Content-Type", "application/xml")
+            request_id = self._headers["x-amz-request-id"]
+            self.write(xml.error(error.code, error.message, self.request.path, request_id, error.details))
+        self.finish()
+
+    def _received(self) -> Request:
+        return Request(
+            method=self.request.method or "",
+            path=self.request.path,
+            query=self.request.query,
+            headers=tuple((name.lower(), value) for name, value in self.request.headers.get_all()),
+        )

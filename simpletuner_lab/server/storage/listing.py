@@ -1,0 +1,60 @@
+"""One page of a listing: keys rolled up at a delimiter, cut off after so many, to be continued (S3's ListObjects)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from simpletuner_lab.server.storage.tree import AFTER_ALL, Found, Walk
+
+if TYPE_CHECKING:
+    from simpletuner_lab.server.storage.objects import ObjectInfo
+
+MAX_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """`next_after` is where the next page begins, empty on the last one."""
+
+    objects: tuple[ObjectInfo, ...]
+    prefixes: tuple[str, ...]
+    next_after: bytes = b""
+
+    @property
+    def last(self) -> str:
+        """The last key or common prefix of a page that was cut off."""
+        return self.next_after.removesuffix(AFTER_ALL).decode()
+
+
+def rolled_up(key: str, prefix: str, delimiter: str) -> str | None:
+    """The common prefix that stands for this key, None where the key stands for itself."""
+    at = key.find(delimiter, len(prefix)) if delimiter else -1
+    return None if at < 0 else key[: at + len(delimiter)]
+
+
+def after_marker(marker: str, prefix: str, delimiter: str) -> bytes:
+    """Where version 1 goes on: behind everything that a common prefix given as marker stands for."""
+    whole = marker.startswith(prefix) and rolled_up(marker, prefix, delimiter) == marker
+    return marker.encode() + (AFTER_ALL if whole else b"")
+
+
+def list_page(
+    walk: Walk, describe: Callable[[Found], ObjectInfo | None], *, prefix: str, delimiter: str, max_keys: int
+) -> Page:
+    """The first `max_keys` keys and common prefixes that the walk meets; `describe` gives None for one just gone."""
+    objects: list[ObjectInfo] = []
+    prefixes: list[str] = []
+    last = b""
+    for found in walk if max_keys else ():
+        if len(objects) + len(prefixes) == max_keys:
+            return Page(objects=tuple(objects), prefixes=tuple(prefixes), next_after=last)
+        common = rolled_up(found.key, prefix, delimiter)
+        if common is not None:
+            prefixes.append(common)
+            last = walk.after = common.encode() + AFTER_ALL
+        elif (info := describe(found)) is not None:
+            objects.append(info)
+            last = found.key.encode()
+    return Page(objects=tuple(objects), prefixes=tuple(prefixes))

@@ -1,0 +1,116 @@
+"""What is known of an object besides its bytes, kept with the file: in one extended attribute, else beside it.
+
+A record names the size and time of the file it describes. A file that a person changed or dropped in has none that
+fits, and is simply described anew. Without extended attributes (macOS, some file systems, a record too long for one)
+it is a small file named after the object file's inode, time and size, so it too becomes valid and void in one step.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+ATTRIBUTE: Final = "user.stlab.object"
+DEFAULT_TYPE: Final = "binary/octet-stream"
+MAX_ATTRIBUTE_BYTES: Final = 3500
+"""ext4 takes 4,000 bytes and answers "no space" to 4,096, which would look like a full disk."""
+
+_NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOSPC, errno.E2BIG, errno.ERANGE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """ETag without quotes, headers to give back (`content_headers`: Cache-Control and the like), checksums in base64.
+
+    `upload_id` names the multipart upload that made the object, so that a repeated completion is recognised.
+    """
+
+    etag: str
+    content_type: str = DEFAULT_TYPE
+    content_headers: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    checksum_type: str = ""
+    upload_id: str = ""
+
+
+class Records:
+    """Writes, reads and forgets records; `aside` is the folder for those that cannot be attributes."""
+
+    def __init__(self, aside: Path, *, attributes: bool = sys.platform == "linux") -> None:
+        self._aside = aside
+        self._attributes = attributes
+
+    def write(self, descriptor: int, record: Record) -> None:
+        """Attaches a record to an open file whose content is complete."""
+        status = os.fstat(descriptor)
+        stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        text = json.dumps({**asdict(record), **stamp}, ensure_ascii=False, separators=(",", ":")).encode()
+        if not (self._attributes and len(text) <= MAX_ATTRIBUTE_BYTES and _set(descriptor, text)):
+            self._write_aside(status, text)
+
+    def read(self, descriptor: int) -> Record | None:
+        """The record that fits the open file as it is now, None when there is none."""
+        status = os.fstat(descriptor)
+        text = _get(descriptor) if self._attributes else None
+        return _parsed(text, status) or _parsed(self._read_aside(status), status)
+
+    def forget(self, status: os.stat_result) -> None:
+        """Removes what stands aside for a file that is gone; an attribute went with it."""
+        self._path(status).unlink(missing_ok=True)
+
+    def _path(self, status: os.stat_result) -> Path:
+        return self._aside / f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}.json"
+
+    def _write_aside(self, status: os.stat_result, text: bytes) -> None:
+        self._aside.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._path(status), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        directory = os.open(self._aside, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _read_aside(self, status: os.stat_result) -> bytes | None:
+        try:
+            return self._path(status).read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def _set(descriptor: int, text: bytes) -> bool:
+    try:
+        os.setxattr(descriptor, ATTRIBUTE, text)
+    except OSError as error:
+        if error.errno in _NO_ATTRIBUTES:
+            return False
+        raise
+    return True
+
+
+def _get(descriptor: int) -> bytes | None:
+    try:
+        return os.getxattr(descriptor, ATTRIBUTE)
+    except OSError as error:
+        if error.errno in {errno.ENODATA, *_NO_ATTRIBUTES}:
+            return None
+        raise
+
+
+def _parsed(text: bytes | None, status: os.stat_result) -> Record | None:
+    try:
+        fields = json.loads(text or b"null")
+        fits = (fields.pop("size"), fields.pop("mtime_ns")) == (status.st_size, status.st_mtime_ns)
+        return Record(**fields) if fits else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

@@ -1,0 +1,83 @@
+"""Domain values to JSON text and back, strictly: unknown keys and wrong types are refused, all at once."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_origin
+
+import cattrs
+from cattrs import transform_error
+from cattrs.preconf.json import make_converter
+
+from simpletuner_lab.core.errors import InvalidRequest, Problem
+from simpletuner_lab.core.secret import Secret
+
+T = TypeVar("T")
+
+
+def _converter() -> cattrs.Converter:
+    converter = make_converter(forbid_extra_keys=True, detailed_validation=True)
+    converter.register_unstructure_hook_func(lambda cls: get_origin(cls) is frozenset, sorted)
+    converter.register_structure_hook_func(lambda cls: cls is object, lambda value, _: value)
+    for cls in (str, int, float, bool):
+        converter.register_structure_hook(cls, _exactly)
+    converter.register_unstructure_hook(Secret, _refuse_secret)
+    return converter
+
+
+def _exactly(value: Any, cls: type[Any]) -> Any:
+    """No silent coercion: `"5"` is not a number and `1` is not a truth value; an integer may stand for a float."""
+    if issubclass(cls, enum.Enum):
+        return cls(value)
+    if cls is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, cls) or (isinstance(value, bool) and cls is not bool):
+        raise TypeError(f"expected {cls.__name__}, not {type(value).__name__}")
+    return value
+
+
+def _refuse_secret(_: Secret) -> Any:
+    raise TypeError("a secret is never encoded")
+
+
+_CONVERTER = _converter()
+
+
+def encode(value: Any) -> Any:
+    """The value as JSON-ready dicts, lists and scalars."""
+    return _CONVERTER.unstructure(value)
+
+
+def dumps(value: Any) -> str:
+    """The value as JSON text."""
+    return json.dumps(encode(value), separators=(",", ":"))
+
+
+def decode(cls: type[T], value: Any, *, what: str) -> T:
+    """`value` as `cls`.
+
+    Raises:
+        InvalidRequest: everything that is wrong with it, each with its path below `what`.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"{what} must be a JSON object")
+    try:
+        return _CONVERTER.structure(value, cls)
+    except (cattrs.BaseValidationError, cattrs.ForbiddenExtraKeysError) as error:
+        problems = [_problem(line, what) for line in transform_error(error)]
+        raise InvalidRequest(f"{what} cannot be read", problems=problems, hint="see the problems listed") from error
+
+
+def loads(cls: type[T], text: str, *, what: str) -> T:
+    """JSON text as `cls`; `InvalidRequest` as `decode`."""
+    try:
+        return decode(cls, json.loads(text), what=what)
+    except ValueError as error:
+        raise InvalidRequest(f"{what} is not JSON: {error}") from error
+
+
+def _problem(line: str, what: str) -> Problem:
+    message, _, path = line.rpartition(" @ ")
+    return Problem(path=path.replace("$", what, 1) if message else what, message=message or line)

@@ -1,0 +1,58 @@
+"""The delivery desk: for each attempt of a job, where its results go and with which key (SPEC D1, O2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from simpletuner_lab.core.destination import OUTPUTS_BUCKET, Delivery, FolderDelivery, S3Delivery, job_prefix
+from simpletuner_lab.core.job import Job
+from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.services.grants import Grants
+from simpletuner_lab.services.outputs import Outputs
+
+ACCESS_KEY: Final = "SIMPLETUNER_S3_ACCESS_KEY"
+SECRET_KEY: Final = "SIMPLETUNER_S3_SECRET_KEY"  # noqa: S105 - the name of a variable
+GRANT_S: Final = 7 * 24 * 3600.0
+"""Life of a grant of a job without a deadline; a requeue issues a new one."""
+GRACE_AFTER_DEADLINE_S: Final = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A delivery and the secrets that open it, by the names under which they travel."""
+
+    delivery: Delivery
+    secrets: Mapping[str, Secret]
+
+
+class Desk:
+    """Issues an address per attempt: our object endpoint where one is up, a plain folder where none is."""
+
+    def __init__(self, outputs: Outputs, grants: Grants, endpoint: Callable[[], str | None]) -> None:
+        self._outputs = outputs
+        self._grants = grants
+        self._endpoint = endpoint
+
+    @property
+    def by_endpoint(self) -> bool:
+        """Whether results come through the object endpoint, with a grant."""
+        return self._endpoint() is not None
+
+    def address(self, job: Job, *, deadline_s: float | None, now: float) -> Address:
+        """A fresh address for this attempt; the grant of the attempt before is revoked first."""
+        url = self._endpoint()
+        if url is None:
+            self._outputs.folder(job.id).mkdir(parents=True, exist_ok=True, mode=0o700)
+            return Address(delivery=FolderDelivery(path=str(self._outputs.folder(job.id))), secrets={})
+        life = GRANT_S if deadline_s is None else deadline_s + GRACE_AFTER_DEADLINE_S
+        _, key = self._grants.issue_for_job(job.id, job.attempt, expires_at=now + life)
+        return Address(
+            delivery=S3Delivery(endpoint_url=url, bucket=OUTPUTS_BUCKET, prefix=job_prefix(job.id)),
+            secrets={ACCESS_KEY: Secret(key.access_key), SECRET_KEY: key.secret_key},
+        )
+
+    def close(self, job: Job, *, at: float) -> None:
+        """Revokes the job's grants from this time on."""
+        self._grants.revoke_job(job.id, at=at)

@@ -1,0 +1,198 @@
+"""The verbs of every front-end, answered with views: REST handlers and in-process clients both call these."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.cost import Rate
+from simpletuner_lab.core.errors import LabError, StaleRecord
+from simpletuner_lab.core.job import JobFilter
+from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.core.provider import Options, Provider
+from simpletuner_lab.services.lab import Lab
+from simpletuner_lab.services.metrics import downsample
+from simpletuner_lab.services.views import (
+    EventView,
+    JobDetail,
+    JobPage,
+    JobView,
+    LogChunk,
+    MetricsView,
+    OutputsView,
+    OutputView,
+    PlanView,
+    ProviderView,
+)
+
+
+class Front:
+    """A lab as front-ends see it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def plan(self, request: SubmitRequest) -> PlanView:
+        """What a submit would send, to whom, for how much, and the digest to approve."""
+        return PlanView.of(self.lab.plan(request))
+
+    def submit(self, request: SubmitRequest, *, approve: str | None, key: str | None, entry: str) -> JobView:
+        """Submits a plan that was agreed to."""
+        return JobView.of(self.lab.submit(request, approve=approve, key=key, entry=entry))
+
+    def jobs(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> JobPage:
+        """A page of jobs, newest first, and the true total."""
+        page = self.lab.store.jobs.page(chosen, limit=limit, offset=offset)
+        return JobPage(jobs=tuple(JobView.of(job) for job in page.jobs), total=page.total)
+
+    def job(self, job_id: str) -> JobView:
+        """One job as the list shows it."""
+        return JobView.of(self.lab.store.jobs.get(job_id))
+
+    def detail(self, job_id: str) -> JobDetail:
+        """A job with its plan and timeline."""
+        job = self.lab.store.jobs.get(job_id)
+        plan = self.lab.store.jobs.plan(job_id)
+        return JobDetail(job=JobView.of(job), plan=PlanView.of(plan), events=tuple(self.events(0, job_id=job_id)))
+
+    def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:
+        """Events after a sequence number: all of them, or one job's."""
+        found = self.lab.store.events.after(after, job_id=job_id, limit=limit)
+        return tuple(EventView.of(event) for event in found)
+
+    def log(self, job_id: str, *, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """A piece of the log, cut at the end of a line where that is possible."""
+        job = self.lab.store.jobs.get(job_id)
+        limit = min(limit, job.log_bytes - offset)
+        text = self.lab.logs.read(job_id, offset, limit) if limit > 0 else b""
+        if offset + len(text) < job.log_bytes and (cut := text.rfind(b"\n")) >= 0:
+            text = text[: cut + 1]
+        end = offset + len(text)
+        return LogChunk(
+            job_id=job_id,
+            logs=text.decode(errors="replace"),
+            offset=offset,
+            next_offset=end,
+            ended=job.terminal and end >= job.log_bytes,
+        )
+
+    def metrics(self, job_id: str, *, points: int | None = None, after_step: int | None = None) -> MetricsView:
+        """The curve: at full resolution, or thinned to about `points` with every peak kept."""
+        self.lab.store.jobs.get(job_id)
+        curves = self.lab.store.points
+        total = curves.count(job_id)
+        if points is None or after_step is not None:
+            return MetricsView.of(job_id, curves.read(job_id, after_step), total=total)
+        thinned = downsample(curves.blocks(job_id), total=total, count=points, series=("loss",))
+        return MetricsView.of(job_id, thinned, total=total)
+
+    def outputs(self, job_id: str) -> OutputsView:
+        """What has arrived, and where it lies."""
+        job = self.lab.store.jobs.get(job_id)
+        files = tuple(OutputView.of(file) for file in self.lab.outputs.list(job_id))
+        folder = str(self.lab.outputs.folder(job_id))
+        return OutputsView(job_id=job_id, folder=folder, verified=bool(job.result_sha256), outputs=files)
+
+    def cancel(self, job_id: str) -> JobView:
+        """Asks for the end of a job."""
+        return JobView.of(self.lab.cancel(job_id))
+
+    def delete(self, job_id: str, *, outputs: bool = False) -> None:
+        """Removes a finished job."""
+        self.lab.delete(job_id, outputs=outputs)
+
+    def providers(self) -> Sequence[ProviderView]:
+        """Every installed provider, the usable ones first."""
+        views = [_provider(provider) for provider in self.lab.registry]
+        views += [
+            _unusable(listed.id, listed.label, reason="coming soon", soon=True)
+            for listed in self.lab.registry.announced
+        ]
+        views += [_unusable(broken.id, broken.id, reason=broken.reason) for broken in self.lab.registry.broken]
+        return tuple(views)
+
+    def consent(self) -> ConsentMode:
+        """The consent setting."""
+        return self.lab.consent_mode()
+
+    def set_consent(self, mode: ConsentMode) -> None:
+        """Changes the consent setting."""
+        self.lab.set_consent_mode(mode)
+
+
+class InProcess(Front):
+    """The verbs without a server: nobody else watches, so each call first brings the jobs up to date."""
+
+    def submit(self, request: SubmitRequest, *, approve: str | None, key: str | None, entry: str) -> JobView:
+        """Submits, and stays until the run exists: from then on it lives without this process."""
+        job = self.lab.submit(request, approve=approve, key=key, entry=entry)
+        while not job.terminal and not job.run.ref and job.retry_at is None:
+            try:
+                job = self.lab.runner.advance(job)
+            except StaleRecord:
+                job = self.lab.store.jobs.get(job.id)
+        return JobView.of(job)
+
+    def job(self, job_id: str) -> JobView:
+        """One job, after a look at its run."""
+        self._bring_up_to_date(job_id)
+        return super().job(job_id)
+
+    def detail(self, job_id: str) -> JobDetail:
+        """Job, plan and timeline, after a look at its run."""
+        self._bring_up_to_date(job_id)
+        return super().detail(job_id)
+
+    def log(self, job_id: str, *, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """A piece of the log, after a look at the run."""
+        self._bring_up_to_date(job_id)
+        return super().log(job_id, offset=offset, limit=limit)
+
+    def jobs(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> JobPage:
+        """A page of jobs, after a look at every run."""
+        for job in self.lab.store.jobs.unsettled():
+            self._bring_up_to_date(job.id)
+        return super().jobs(chosen, limit=limit, offset=offset)
+
+    def cancel(self, job_id: str) -> JobView:
+        """Asks for the end of a job, and tells its provider."""
+        super().cancel(job_id)
+        return self.job(job_id)
+
+    def _bring_up_to_date(self, job_id: str) -> None:
+        with contextlib.suppress(StaleRecord):  # another process is at it
+            job = self.lab.store.jobs.get(job_id)
+            if job.settled_at is None:
+                self.lab.runner.advance(job)
+
+
+def _provider(provider: Provider) -> ProviderView:
+    check = provider.check()
+    try:
+        options, problem = provider.options(), check.message
+    except LabError as error:
+        options, problem = Options(targets=(), rates=(), endpoint=""), error.message
+    rate: Rate | None = options.rates[0] if options.rates else None
+    return ProviderView(
+        id=provider.id,
+        name=provider.label,
+        remote=provider.capabilities.remote,
+        configured=check.ready,
+        coming_soon=False,
+        account=check.account,
+        problem="" if check.ready else problem,
+        hint="" if check.ready else check.hint,
+        hardware=options.rates,
+        targets=options.targets,
+        max_upload_bytes=provider.capabilities.max_upload_bytes,
+        run_limit_s=provider.capabilities.run_limit_s,
+        cost_per_hour=None if rate is None else rate.usd_per_hour,
+    )
+
+
+def _unusable(provider_id: str, label: str, *, reason: str, soon: bool = False) -> ProviderView:
+    return ProviderView(
+        id=provider_id, name=label, remote=True, configured=False, coming_soon=soon, account="", problem=reason, hint="",
+        hardware=(), targets=(), max_upload_bytes=None, run_limit_s=None, cost_per_hour=None,
+    )  # fmt: skip

@@ -1,0 +1,180 @@
+"""Credentials of the object endpoint: made for one attempt of one job, revoked when it ends (SPEC O2)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Protocol
+
+from simpletuner_lab.core.destination import OUTPUTS_BUCKET, job_prefix
+from simpletuner_lab.core.errors import LabError
+from simpletuner_lab.core.grant import ALL_VERBS, ANY_BUCKET, Grant, derive_secret, grant_id, is_grant_id
+from simpletuner_lab.core.secret import Secret
+
+KEY_BYTES: Final = 32
+
+
+class ServerKeyUnusable(LabError):
+    """The file with the server key is not what we wrote: readable by others, of a wrong size, or no plain file."""
+
+    code: ClassVar[str] = "server_key_unusable"
+
+
+class GrantRows(Protocol):
+    """Where grants are kept; the store implements it."""
+
+    def insert_grant(self, grant: Grant) -> None:
+        """Adds a grant; its id is new."""
+
+    def grant(self, grant_id: str, /) -> Grant | None:
+        """The grant with this id, revoked or not."""
+
+    def revoke_grants(self, job_id: str, at: float) -> None:
+        """Sets `revoked_at` on each grant of the job that has none, or a later one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a client signs with."""
+
+    access_key: str
+    secret_key: Secret
+
+
+class ServerKey:
+    """The 32 bytes from which every secret of this server is derived. Never printed, never stored elsewhere."""
+
+    __slots__ = ("_bytes",)
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise ServerKeyUnusable(f"a server key has {KEY_BYTES} bytes, this one has {len(key)}")
+        self._bytes = key
+
+    def __repr__(self) -> str:
+        return "ServerKey(********)"
+
+    @classmethod
+    def load_or_create(cls, path: Path, random: Callable[[int], bytes] = os.urandom) -> ServerKey:
+        """Reads the key, or makes it where none is. Of several processes that try at once, one makes it.
+
+        Raises:
+            ServerKeyUnusable: not a plain file of 32 bytes that its owner alone may read.
+        """
+        while True:
+            key = _read_key(path)
+            if key is not None:
+                return cls(key)
+            _create_key(path, random(KEY_BYTES))
+
+    def secret_for(self, access_key: str) -> Secret:
+        """The secret access key of an access key id."""
+        return Secret(derive_secret(self._bytes, access_key))
+
+    def owner_id(self) -> str:
+        """The owner's access key id: fixed for this key, so that it can be shown again."""
+        return grant_id(hmac.new(self._bytes, b"owner", hashlib.sha256).digest()[:10])
+
+
+class Grants:
+    """Issues, revokes and finds grants. `clock` gives seconds since the epoch, `random` that many random bytes."""
+
+    def __init__(
+        self,
+        rows: GrantRows,
+        key: ServerKey,
+        clock: Callable[[], float],
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._rows = rows
+        self._key = key
+        self._clock = clock
+        self._random = random
+        self._owner = Grant(
+            id=key.owner_id(), job_id=None, bucket=ANY_BUCKET, prefix="", verbs=ALL_VERBS, expires_at=None
+        )
+
+    def issue_for_job(
+        self, job_id: str, attempt: int, expires_at: float, quota_bytes: int | None = None
+    ) -> tuple[Grant, Credentials]:
+        """Credentials for one attempt: the job's own prefix, nothing else. Those of earlier attempts end first.
+
+        Raises:
+            ValueError: the job id is not one path segment, or attempts are not counted from one.
+        """
+        if not job_id or "/" in job_id or attempt < 1:
+            raise ValueError(f"no grant for attempt {attempt} of job {job_id!r}")
+        self.revoke_job(job_id)
+        grant = Grant(
+            id=grant_id(self._random(10)),
+            job_id=job_id,
+            bucket=OUTPUTS_BUCKET,
+            prefix=job_prefix(job_id),
+            verbs=ALL_VERBS,
+            expires_at=expires_at,
+            quota_bytes=quota_bytes,
+        )
+        self._rows.insert_grant(grant)
+        return grant, self._credentials(grant.id)
+
+    def revoke_job(self, job_id: str, *, at: float | None = None) -> None:
+        """Ends every grant of the job, now or at a later time; one that ends earlier stays so."""
+        self._rows.revoke_grants(job_id, self._clock() if at is None else at)
+
+    def owner(self) -> Credentials:
+        """Credentials of the person whose lab this is: every bucket. They last as long as the server key."""
+        return self._credentials(self._owner.id)
+
+    def resolve(self, access_key: str) -> tuple[Grant, Secret] | None:
+        """The grant behind an access key id and the secret to verify with; None for a key we never gave out."""
+        if not is_grant_id(access_key):
+            return None
+        grant = self._owner if access_key == self._owner.id else self._rows.grant(access_key)
+        return None if grant is None else (grant, self._key.secret_for(grant.id))
+
+    def _credentials(self, access_key: str) -> Credentials:
+        return Credentials(access_key=access_key, secret_key=self._key.secret_for(access_key))
+
+
+def _read_key(path: Path) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ServerKeyUnusable(f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ServerKeyUnusable(f"{path} is not a plain file")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise ServerKeyUnusable(f"{path} can be read by others", hint=f"chmod 600 {path}, or delete it for a new one")
+        key = os.read(descriptor, KEY_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(key) != KEY_BYTES:
+        hint = "put the file back from a backup, or delete it: a new key is made and old credentials end"
+        raise ServerKeyUnusable(f"{path} does not hold exactly {KEY_BYTES} bytes", hint=hint)
+    return key
+
+
+def _create_key(path: Path, key: bytes) -> None:
+    """Writes the whole key under another name and links it into place, so that nobody reads half of it."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(descriptor)
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink()

@@ -1,0 +1,79 @@
+"""Where things live on this machine (SPEC §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from simpletuner_lab.core.errors import StoreUnusable
+
+VARIABLE: Final = "SIMPLETUNER_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of everything the lab keeps; created 0700 on first use."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str]) -> Home:
+        """`SIMPLETUNER_HOME`, else `~/.simpletuner`."""
+        named = environment.get(VARIABLE)
+        return cls(Path(named).expanduser().absolute() if named else Path("~/.simpletuner").expanduser())
+
+    def prepare(self) -> Home:
+        """Makes every folder, for its owner alone.
+
+        Raises:
+            StoreUnusable: it cannot be made or written.
+        """
+        for folder in (self.root, self.state, self.logs, self.spool, self.provider_settings, self.outputs):
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise StoreUnusable(
+                    f"{folder} cannot be made: {error.strerror}", hint=f"set {VARIABLE} to a folder of your own"
+                ) from error
+        return self
+
+    @property
+    def state(self) -> Path:
+        """Database, logs, keys, runs."""
+        return self.root / "cloud"
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.state / "lab.db"
+
+    @property
+    def logs(self) -> Path:
+        """One append-only file per job."""
+        return self.state / "logs"
+
+    @property
+    def spool(self) -> Path:
+        """Packed archives on their way, 0600 each."""
+        return self.state / "spool"
+
+    @property
+    def server_key(self) -> Path:
+        """32 random bytes from which grants' secrets are derived."""
+        return self.state / "server.key"
+
+    @property
+    def provider_settings(self) -> Path:
+        """One JSON file of settings per provider."""
+        return self.state / "provider_configs"
+
+    @property
+    def outputs(self) -> Path:
+        """Received models, as the buckets of the object endpoint."""
+        return self.root / "cloud_outputs"
+
+    def provider_state(self, provider_id: str) -> Path:
+        """A folder for one provider's own files."""
+        return self.state / "providers" / provider_id

@@ -1,0 +1,228 @@
+"""The lab: one object per process, built once, through which every front-end works (DESIGN §1)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from simpletuner_lab.core.consent import ConsentMode, require_consent
+from simpletuner_lab.core.errors import IllegalTransition, JobActive, ProviderUnavailable, StaleRecord
+from simpletuner_lab.core.event import EventDraft, EventKind
+from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.plan import Plan, SubmitRequest
+from simpletuner_lab.core.provider import Provider, ProviderContext
+from simpletuner_lab.services.codec import dumps
+from simpletuner_lab.services.desk import Desk
+from simpletuner_lab.services.grants import Grants, ServerKey
+from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.logs import Logs
+from simpletuner_lab.services.outputs import Outputs
+from simpletuner_lab.services.planning import Planner, Setting, run_class
+from simpletuner_lab.services.provider_settings import ProviderSettings
+from simpletuner_lab.services.recorder import Recorder
+from simpletuner_lab.services.registry import Registry
+from simpletuner_lab.services.runner import Rooms, Runner
+from simpletuner_lab.services.spool import Spool
+from simpletuner_lab.services.store import Store
+from simpletuner_lab.services.watcher import Watcher
+
+_CONSENT: Final = "consent"
+_TRIES: Final = 20
+"""A write that keeps losing races against other processes is given up after so many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the process around the lab gives it; tests give their own clock and environment."""
+
+    environment: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(os.environ))
+    clock: Callable[[], float] = time.time
+    endpoint: Callable[[], str | None] = lambda: None
+    """URL of the object endpoint while one is up."""
+
+
+class Lab:
+    """Plans, submits, follows and cancels jobs, and hands out what came of them."""
+
+    def __init__(self, home: Home, store: Store, registry: Registry, around: Surroundings) -> None:
+        self.home = home
+        self.store = store
+        self.registry = registry
+        self.owner = around.environment.get("JUPYTERHUB_USER", "me")
+        self.logs = Logs(home.logs)
+        self.outputs = Outputs(home.outputs)
+        self.grants = Grants(store.grants, ServerKey.load_or_create(home.server_key), around.clock)
+        self.recorder = Recorder(store, self.logs)
+        self._clock = around.clock
+        self._desk = Desk(self.outputs, self.grants, around.endpoint)
+        self._spool = Spool(home.spool)
+        self._planner = Planner(store, registry)
+        rooms = Rooms(
+            store=store,
+            registry=registry,
+            recorder=self.recorder,
+            spool=self._spool,
+            outputs=self.outputs,
+            desk=self._desk,
+        )
+        self.runner = Runner(rooms, around.clock)
+        self.watcher = Watcher(store, registry, self.runner, holder=secrets.token_hex(8), clock=around.clock)
+
+    @classmethod
+    def open(cls, root: Path | None = None, around: Surroundings | None = None) -> Lab:
+        """Opens the lab kept under `root` (else `SIMPLETUNER_HOME`, else `~/.simpletuner`).
+
+        Raises:
+            StoreUnusable: the database is of a newer version, damaged, or on a network file system.
+        """
+        around = around or Surroundings()
+        home = (Home(root) if root else Home.find(around.environment)).prepare()
+        registry = Registry.load(
+            lambda provider_id: ProviderContext(home=home.provider_state(provider_id), environment=around.environment),
+            ProviderSettings(home.provider_settings).read,
+        )
+        return cls(home, Store.open(home.database), registry, around)
+
+    def close(self) -> None:
+        """Stops watching and closes the database. Jobs go on."""
+        self.watcher.stop()
+        self.store.close()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ plan, then apply
+
+    def plan(self, request: SubmitRequest) -> Plan:
+        """What a submit of this request would send, to whom, for how much; changes nothing."""
+        return self._planner.plan(request, self._setting())
+
+    def submit(
+        self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
+    ) -> Job:
+        """Makes the job of a plan that was agreed to; packing and upload follow by themselves.
+
+        Args:
+            request: what to train, with what, where.
+            approve: digest of the plan the user read; needed unless it was approved before or consent is `allow`.
+            key: idempotency key; the same key within 24 hours returns the first job.
+            entry: which front-end asked, for the record.
+
+        Raises:
+            ConsentRequired, PlanChanged, UploadsForbidden: consent is not given; nothing was stored or sent.
+            ProviderUnavailable: the provider cannot be used now.
+        """
+        if key is not None and (first := self.store.jobs.by_key(self.owner, key, now=self._clock())) is not None:
+            return first
+        plan = self.plan(request)
+        require_consent(state=plan.consent, digest=plan.digest, approve=approve)
+        provider = self.registry.get(request.provider)
+        _require_ready(provider)
+        now = self._clock()
+        mode = self.consent_mode()
+        self.store.consents.add(self.owner, plan.digest, at=now, entry=entry, mode=mode.value)
+        agreed = {"digest": plan.digest, "entry": entry, "mode": mode.value}
+        events = (
+            EventDraft(kind=EventKind.CREATED, at=now, data=dict(plan.identity.manifest.summary())),
+            EventDraft(kind=EventKind.CONSENTED, at=now, data=agreed),
+        )
+        job = self.store.jobs.insert(
+            _new_job(plan, self.owner, key, now), dumps(plan), events, run_class=run_class(plan.identity)
+        )
+        self.recorder.announce(job, ())
+        self.watcher.nudge(job.id)
+        return job
+
+    def consent_mode(self) -> ConsentMode:
+        """The setting; ask where none was made."""
+        return ConsentMode.parse(self.store.settings.get(_CONSENT) or ConsentMode.ASK)
+
+    def set_consent_mode(self, mode: ConsentMode) -> None:
+        """Changes the setting, for plans from now on."""
+        self.store.settings.put(_CONSENT, mode.value)
+
+    # ------------------------------------------------------------ jobs under way
+
+    def cancel(self, job_id: str) -> Job:
+        """Asks for the end of a job; at once on record, and at the provider with the next step.
+
+        Raises:
+            IllegalTransition: it has ended by itself.
+        """
+        for _ in range(_TRIES):
+            job = self.store.jobs.get(job_id)
+            if job.terminal:
+                raise IllegalTransition(f"job {job_id} is already {job.state}", hint="there is nothing to cancel")
+            if job.cancel_requested_at is not None:
+                return job
+            now = self._clock()
+            after = dataclasses.replace(job, cancel_requested_at=now, retry_at=None, updated_at=now)
+            try:
+                job = self.recorder.note(job, after, EventKind.CANCEL_REQUESTED, at=now)
+            except StaleRecord:
+                continue
+            self.watcher.nudge(job_id)
+            return job
+        raise StaleRecord(f"job {job_id} is being written by others all the time", hint="try again")
+
+    def delete(self, job_id: str, *, outputs: bool = False) -> None:
+        """Removes a finished job: record, log, and its received files if asked.
+
+        Raises:
+            JobActive: it has not ended, or its data at the provider are not seen to be gone yet.
+        """
+        job = self.store.jobs.get(job_id)
+        if not job.terminal:
+            raise JobActive(f"job {job_id} is {job.state}", hint="cancel it first")
+        if job.settled_at is None:
+            with contextlib.suppress(StaleRecord):  # the watcher is settling it
+                self.runner.advance(job)
+            job = self.store.jobs.get(job_id)
+        if job.settled_at is None:
+            raise JobActive(f"the data of job {job_id} are still with {job.provider}", hint="try again in a moment")
+        self.grants.revoke_job(job_id, at=self._clock())
+        self.store.jobs.delete(job_id)
+        self.logs.delete(job_id)
+        if outputs:
+            self.outputs.delete(job_id)
+
+    def _setting(self) -> Setting:
+        return Setting(owner=self.owner, consent=self.consent_mode(), endpoint_credential=self._desk.by_endpoint)
+
+
+def _require_ready(provider: Provider) -> None:
+    check = provider.check()
+    if not check.ready:
+        raise ProviderUnavailable(f"{provider.label} cannot be used: {check.message}", hint=check.hint)
+
+
+def _new_job(plan: Plan, owner: str, key: str | None, now: float) -> Job:
+    return Job(
+        id=f"{time.strftime('%y%m%d', time.gmtime(now))}-{secrets.token_hex(5)}",
+        owner=owner,
+        name=plan.name,
+        provider=plan.identity.provider,
+        target=plan.identity.target,
+        hardware=plan.identity.hardware,
+        remote=plan.remote,
+        state=JobState.PENDING,
+        created_at=now,
+        updated_at=now,
+        digest=plan.digest,
+        nonce=secrets.token_hex(8),
+        idempotency_key=key,
+        cost_usd=0.0 if plan.rate.usd_per_hour == 0 else None,
+    )

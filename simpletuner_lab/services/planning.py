@@ -1,0 +1,222 @@
+"""Plan, then apply: this module plans. It reads and decides, and changes nothing (DESIGN §2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from simpletuner_lab.core.canonical import JsonObject
+from simpletuner_lab.core.consent import ConsentMode, consent_state
+from simpletuner_lab.core.cost import Rate, estimate_run
+from simpletuner_lab.core.errors import (
+    InvalidConfig,
+    InvalidDataset,
+    InvalidRequest,
+    Problem,
+    SecretInConfig,
+    TooLarge,
+)
+from simpletuner_lab.core.manifest import DatasetManifest, Manifest
+from simpletuner_lab.core.plan import Credential, Identity, Plan, SubmitRequest, digest_of
+from simpletuner_lab.core.provider import Options, Provider, Target
+from simpletuner_lab.core.redact import find_secrets
+from simpletuner_lab.services.registry import Registry
+from simpletuner_lab.services.scan import scan
+from simpletuner_lab.services.store import Store
+from simpletuner_trainer import spec
+
+_LISTED_CAPTIONS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """The state of the lab that a plan depends on."""
+
+    owner: str
+    consent: ConsentMode
+    endpoint_credential: bool
+    """Results come home through the object endpoint, so a grant travels with the job."""
+
+
+class Planner:
+    """Makes plans from requests."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+
+    def plan(self, request: SubmitRequest, setting: Setting) -> Plan:
+        """Everything that a submit of this request would do.
+
+        Raises:
+            ProviderNotFound, InvalidConfig, SecretInConfig, InvalidDataset, TooLarge: see `core.errors`.
+        """
+        provider = self._registry.get(request.provider)
+        train = _parsed(request)
+        manifest = scan(_local_datasets(request, train), hashes=self._store.hashes)
+        options = provider.options()
+        target, rate = _chosen(options, request)
+        _check_size(provider, manifest)
+        identity = Identity(
+            provider=provider.id,
+            account=provider.check().account,
+            endpoint=options.endpoint,
+            target=target.id,
+            version=target.version,
+            hardware=rate.hardware,
+            destination=request.destination,
+            config=dict(request.config),
+            dataloader=tuple(_sent(entry) for entry in request.dataloader),
+            manifest=manifest,
+            credentials=_credentials(setting),
+        )
+        digest = digest_of(identity)
+        steps = total_steps(train, manifest)
+        remote = provider.capabilities.remote
+        return Plan(
+            name=request.name or _default_name(train, manifest),
+            identity=identity,
+            digest=digest,
+            remote=remote,
+            target=target,
+            rate=rate,
+            steps=steps,
+            estimate=estimate_run(
+                steps=steps, rate=rate, past_step_s=self._store.jobs.past_step_s(run_class(identity))
+            ),
+            stays=provider.capabilities.stays,
+            warnings=_warnings(provider, target, manifest),
+            consent=consent_state(
+                mode=setting.consent, remote=remote, agreed=self._store.consents.agreed(setting.owner, digest)
+            ),
+        )
+
+
+def run_class(identity: Identity) -> str:
+    """Runs of one class take about as long a step: the key of the history that estimates rest on."""
+    config = spec.parse(identity.config, identity.dataloader).config
+    return "|".join(
+        str(part)
+        for part in (
+            identity.provider, identity.hardware, config.model_family, config.pretrained_model_name_or_path,
+            config.model_type, config.resolution, config.train_batch_size * config.gradient_accumulation_steps,
+        )
+    )  # fmt: skip
+
+
+def total_steps(train: spec.TrainSpec, manifest: Manifest) -> int:
+    """Optimiser steps of the run: as configured, or from the epochs and the images found."""
+    config = train.config
+    if config.max_train_steps:
+        return config.max_train_steps
+    repeats = {dataset.id: dataset.repeats for dataset in train.datasets}
+    images = sum(dataset.images * (repeats[dataset.id] + 1) for dataset in manifest.datasets)
+    per_epoch = max(1, images // (config.train_batch_size * config.gradient_accumulation_steps))
+    return config.num_train_epochs * per_epoch
+
+
+def _parsed(request: SubmitRequest) -> spec.TrainSpec:
+    problems = find_secrets({"config": request.config, "dataloader": list(request.dataloader)})
+    if problems:
+        raise SecretInConfig(
+            f"{problems[0].path} holds what looks like a secret; nothing was sent",
+            problems=problems,
+            hint="keep secrets in the environment or the token store, never in a config",
+        )
+    try:
+        return spec.parse(request.config, request.dataloader)
+    except spec.SpecError as error:
+        found = [Problem(path=p.path, message=p.message, hint=p.hint) for p in error.problems]
+        raise InvalidConfig(
+            f"{found[0].path}: {found[0].message}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""),
+            problems=found,
+            hint=found[0].hint,
+        ) from error
+
+
+def _local_datasets(request: SubmitRequest, train: spec.TrainSpec) -> list[spec.DatasetConfig]:
+    problems = [
+        Problem(
+            path=f"dataloader.{dataset.id}.instance_data_dir",
+            message=f"{dataset.instance_data_dir} is a relative path",
+            hint="give the whole path; a notebook server cannot know your folder",
+        )
+        for dataset in train.datasets
+        if not Path(dataset.instance_data_dir).expanduser().is_absolute()
+    ]
+    if problems:
+        raise InvalidDataset(problems[0].message, problems=problems, hint=problems[0].hint)
+    if not train.datasets:
+        raise InvalidDataset("there is no image data set", hint="add one of type local to the dataloader")
+    return list(train.datasets)
+
+
+def _sent(entry: JsonObject) -> JsonObject:
+    """A dataloader entry as it travels: the trainer finds the data set under its id where it unpacks."""
+    if "instance_data_dir" not in {key.removeprefix("--") for key in entry}:
+        return dict(entry)
+    return {
+        key: entry["id"] if key.removeprefix("--") == "instance_data_dir" else value for key, value in entry.items()
+    }
+
+
+def _chosen(options: Options, request: SubmitRequest) -> tuple[Target, Rate]:
+    target = next((t for t in options.targets if request.target in {"", t.id}), None)
+    rate = next((r for r in options.rates if request.hardware in {"", r.hardware}), None)
+    if target is None:
+        names = ", ".join(t.id for t in options.targets)
+        raise InvalidRequest(f"{request.provider} has no target {request.target!r}", hint=f"it has {names}")
+    if rate is None:
+        names = ", ".join(r.hardware for r in options.rates)
+        raise InvalidRequest(f"{request.provider} has no hardware {request.hardware!r}", hint=f"it has {names}")
+    return target, rate
+
+
+def _check_size(provider: Provider, manifest: Manifest) -> None:
+    limit = provider.capabilities.max_upload_bytes
+    if limit is not None and manifest.bytes > limit:
+        raise TooLarge(
+            f"{manifest.bytes:,} bytes are more than the {limit:,} that {provider.label} takes; nothing was sent",
+            hint="use fewer images, data hosted on S3 or the Hub, or another provider",
+        )
+
+
+def _credentials(setting: Setting) -> tuple[Credential, ...]:
+    if not setting.endpoint_credential:
+        return ()
+    return (Credential(name="storage grant", purpose="delivers the model to this lab: this job's folder alone"),)
+
+
+def _default_name(train: spec.TrainSpec, manifest: Manifest) -> str:
+    return train.config.tracker_run_name or "-".join(dataset.id for dataset in manifest.datasets)[:64]
+
+
+def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[str, ...]:
+    found = [text for dataset in manifest.datasets for text in _dataset_warnings(dataset)]
+    warn = provider.capabilities.warn_upload_bytes
+    if warn is not None and manifest.bytes >= warn:
+        found.append(f"{manifest.bytes:,} bytes is a long upload")
+    if not target.live_metrics:
+        found.append(f"{target.label} shows no loss while it runs")
+    if not target.resume:
+        found.append(f"{target.label} cannot go on after an interruption")
+    return tuple(found)
+
+
+def _dataset_warnings(dataset: DatasetManifest) -> list[str]:
+    found = []
+    if dataset.captions_missing:
+        named = ", ".join(dataset.captions_missing[:_LISTED_CAPTIONS])
+        found.append(
+            f"{dataset.id}: {len(dataset.captions_missing)} of {dataset.images} images have no caption ({named})"
+        )
+    if dataset.with_gps:
+        found.append(f"{dataset.id}: {dataset.with_gps} photos carry the place where they were taken")
+    secrets = [entry.name for entry in dataset.withheld if entry.secret]
+    if secrets:
+        found.append(f"{dataset.id}: {len(secrets)} files look like secrets and stay here ({secrets[0]})")
+    broken = [entry.name for entry in dataset.withheld if "broken" in entry.reason]
+    if broken:
+        found.append(f"{dataset.id}: {len(broken)} broken images stay here ({broken[0]})")
+    return found

@@ -1,0 +1,69 @@
+"""The one way a job changes: log file, then one transaction, then whoever listens (DESIGN §3)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from simpletuner_lab.core.diff import Change
+from simpletuner_lab.core.event import Event, EventDraft, EventKind, Scalar
+from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.metric import PointsChange
+from simpletuner_lab.services.logs import Logs
+from simpletuner_lab.services.store import Store
+
+Listener = Callable[[Job, Sequence[Event]], None]
+"""Called after a commit, in the thread that made it; must be quick and not raise."""
+
+
+class Recorder:
+    """Writes changes and tells listeners."""
+
+    def __init__(self, store: Store, logs: Logs) -> None:
+        self._store = store
+        self._logs = logs
+        self._listeners: list[Listener] = []
+        self._lock = threading.Lock()
+
+    def record(self, before: Job, change: Change, *, log: bytes = b"") -> Job:
+        """Stores the change.
+
+        Raises:
+            StaleRecord: somebody else wrote the job since `before` was read; nothing is stored.
+        """
+        self._logs.append(before.id, before.log_bytes, log)
+        job, events = self._store.jobs.record(before, change.job, change.events, change.points)
+        self.announce(job, events)
+        return job
+
+    def note(self, before: Job, after: Job, kind: EventKind | None = None, *, at: float, **data: Scalar) -> Job:
+        """Stores a change with at most one event of its own, and the change of state if there is one."""
+        events = [] if kind is None else [EventDraft(kind=kind, at=at, data=data)]
+        if after.state is not before.state:
+            events.append(_moved(before, after, at))
+        return self.record(before, Change(job=after, events=tuple(events), points=PointsChange()))
+
+    def announce(self, job: Job, events: Sequence[Event]) -> None:
+        """Tells every listener of a commit."""
+        with self._lock:
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener(job, events)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Adds a listener; the returned function removes it."""
+        with self._lock:
+            self._listeners.append(listener)
+
+        def stop() -> None:
+            with self._lock:
+                self._listeners.remove(listener)
+
+        return stop
+
+
+def _moved(before: Job, after: Job, at: float) -> EventDraft:
+    data: dict[str, Scalar] = {"from": before.state.value, "to": after.state.value, "attempt": after.attempt}
+    if after.state is JobState.FAILED and after.failure is not None:
+        data |= {"code": after.failure.code, "message": after.failure.message}
+    return EventDraft(kind=EventKind.STATE, at=at, data=data)

@@ -1,0 +1,204 @@
+"""The small tables: leases, grants, consents, transfers, settings and hashes of files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import and_, delete, insert, or_, select, update
+
+from simpletuner_lab.core.canonical import Json
+from simpletuner_lab.core.grant import Grant
+from simpletuner_lab.services import rows, schema
+from simpletuner_lab.services.database import Database, draw_numbers, put
+from simpletuner_lab.services.rows import FileStamp, Transfer
+
+_BATCH: Final = 400
+"""Values of one IN list."""
+
+
+class Leases:
+    """Things that one process at a time may do. Times come from the caller."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def acquire(self, name: str, holder: str, *, ttl_s: float, now: float) -> bool:
+        """Takes a lease that is free, run out, or already ours; False if another holds it."""
+        leases = schema.leases.c
+        with self._database.write() as connection:
+            held = connection.execute(select(leases.holder, leases.expires_at).where(leases.name == name)).first()
+            if held is not None and held.holder != holder and held.expires_at > now:
+                return False
+            put(connection, schema.leases, {"name": name}, {"holder": holder, "expires_at": now + ttl_s})
+            return True
+
+    def renew(self, name: str, holder: str, *, ttl_s: float, now: float) -> bool:
+        """Holds on to a lease; False if it is no longer ours."""
+        ours = and_(schema.leases.c.name == name, schema.leases.c.holder == holder)
+        with self._database.write() as connection:
+            return connection.execute(update(schema.leases).where(ours).values(expires_at=now + ttl_s)).rowcount == 1
+
+    def release(self, name: str, holder: str) -> bool:
+        """Gives a lease back; False if it was not ours."""
+        ours = and_(schema.leases.c.name == name, schema.leases.c.holder == holder)
+        with self._database.write() as connection:
+            return connection.execute(delete(schema.leases).where(ours)).rowcount == 1
+
+
+class GrantTable:
+    """Credentials of the object endpoint, without their secrets."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def insert_grant(self, grant: Grant) -> None:
+        """Stores a new grant.
+
+        Raises:
+            Conflict: its id is taken.
+        """
+        with self._database.write() as connection:
+            connection.execute(insert(schema.grants).values(rows.grant_row(grant)))
+
+    def grant(self, grant_id: str, /) -> Grant | None:
+        """The grant of an access key id, whether or not it still holds."""
+        with self._database.read() as connection:
+            row = connection.execute(select(schema.grants).where(schema.grants.c.id == grant_id)).mappings().first()
+        return None if row is None else rows.grant_from(row)
+
+    def revoke_grants(self, job_id: str, at: float) -> None:
+        """Ends every grant of a job that was not revoked before."""
+        grants = schema.grants.c
+        live = and_(grants.job_id == job_id, or_(grants.revoked_at.is_(None), grants.revoked_at > at))
+        with self._database.write() as connection:
+            connection.execute(update(schema.grants).where(live).values(revoked_at=at))
+
+
+class Consents:
+    """Who agreed to which plan, when and through which entry. Nothing is ever taken out."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, owner: str, digest: str, *, at: float, entry: str, mode: str) -> None:
+        """Puts an agreement on record."""
+        with self._database.write() as connection:
+            keys = {"owner": owner, "digest": digest, "at": at}
+            put(connection, schema.consents, keys, {"entry": entry, "mode": mode})
+
+    def agreed(self, owner: str, digest: str) -> bool:
+        """Whether this owner has agreed to this very plan."""
+        consents = schema.consents.c
+        query = select(consents.at).where(consents.owner == owner, consents.digest == digest).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+
+class Transfers:
+    """What left this machine."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sent(
+        self,
+        job_id: str,
+        *,
+        what: str,
+        where_to: str,
+        digest: str,
+        bytes: int,  # noqa: A002
+        files: int,
+        at: float,
+    ) -> Transfer:
+        """Puts on record that bytes are leaving. Every try is an entry of its own."""
+        with self._database.write() as connection:
+            transfer = Transfer(
+                id=draw_numbers(connection, 1),
+                job_id=job_id,
+                what=what,
+                where_to=where_to,
+                digest=digest,
+                bytes=bytes,
+                files=files,
+                sent_at=at,
+            )
+            connection.execute(insert(schema.transfers).values(dataclasses.asdict(transfer)))
+        return transfer
+
+    def discarded(self, job_id: str, *, at: float) -> None:
+        """Notes that all copies of a job's data at the other end were seen to be gone. The first time counts."""
+        transfers = schema.transfers.c
+        kept = and_(transfers.job_id == job_id, transfers.discarded_at.is_(None))
+        with self._database.write() as connection:
+            connection.execute(update(schema.transfers).where(kept).values(discarded_at=at))
+
+    def of_job(self, job_id: str) -> tuple[Transfer, ...]:
+        """What left for a job, in order; also after the job was deleted."""
+        transfers = schema.transfers.c
+        query = select(schema.transfers).where(transfers.job_id == job_id).order_by(transfers.id)
+        with self._database.read() as connection:
+            return tuple(rows.transfer_from(row) for row in connection.execute(query).mappings())
+
+
+class Settings:
+    """Small values that every process of this store shares."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, key: str) -> Json:
+        """The value of a key; None if it has none."""
+        query = select(schema.settings.c.value).where(schema.settings.c.key == key)
+        with self._database.read() as connection:
+            text = connection.execute(query).scalar()
+        value: Json = None if text is None else json.loads(text)
+        return value
+
+    def put(self, key: str, value: Json) -> None:
+        """Sets the value of a key."""
+        with self._database.write() as connection:
+            put(connection, schema.settings, {"key": key}, {"value": rows.dump_json(value)})
+
+
+class Hashes:
+    """What was found out about files before, so that a second plan is instant (SPEC K2): short texts, opaque to us."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lookup_many(self, stamps: Sequence[FileStamp], /) -> dict[str, str]:
+        """Texts by path, of those files whose stamp is the one they were stored with."""
+        hashes = schema.hashes.c
+        wanted = {os.fsencode(stamp.path): stamp for stamp in stamps}
+        found: dict[str, str] = {}
+        with self._database.read() as connection:
+            for paths in _batches(list(wanted)):
+                query = select(hashes.path, hashes.stamp, hashes.known).where(hashes.path.in_(paths))
+                for path, stamp, known in connection.execute(query):
+                    if wanted[path].text == stamp:
+                        found[wanted[path].path] = known
+        return found
+
+    def store_many(self, hashed: Mapping[FileStamp, str], /, *, now: float, keep: int = 500_000) -> None:
+        """Remembers texts, and forgets the oldest over `keep`."""
+        hashes = schema.hashes
+        new = {
+            os.fsencode(stamp.path): {"stamp": stamp.text, "known": known, "at": now} for stamp, known in hashed.items()
+        }
+        if not new:
+            return
+        with self._database.write() as connection:
+            for paths in _batches(list(new)):
+                connection.execute(delete(hashes).where(hashes.c.path.in_(paths)))
+                connection.execute(insert(hashes), [{"path": path} | new[path] for path in paths])
+            last = select(hashes.c.at).order_by(hashes.c.at.desc()).limit(1).offset(keep)
+            connection.execute(delete(hashes).where(hashes.c.at <= last.scalar_subquery()))
+
+
+def _batches(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))

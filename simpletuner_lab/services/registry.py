@@ -1,0 +1,134 @@
+"""Which providers there are: every entry point of the group `simpletuner_lab.providers`, built-in or a stranger's.
+
+One that cannot be loaded is reported and leaves the others alone (SPEC P5); one that is announced is listed and never
+built (SPEC P6).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, TypeAlias, cast
+
+from simpletuner_lab.core.errors import ProviderFailure, ProviderNotFound, ProviderUnavailable
+from simpletuner_lab.core.provider import ENTRY_POINTS, Capabilities, Provider, ProviderContext
+
+ContextFor: TypeAlias = Callable[[str], ProviderContext]
+"""What the provider with this id is given."""
+
+SettingsFor: TypeAlias = Callable[[str, type[Any]], object]
+"""The settings of the provider with this id, as an instance of its `Settings`."""
+
+_OURS: Final = "simpletuner_lab."
+_DATA: Final = ("id", "label", "capabilities", "Settings")
+_METHODS: Final = ("check", "options", "upload", "start", "find", "list", "poll", "cancel", "discard", "webhook")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    """A provider that is coming soon: to be shown, not to be chosen."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """An entry point that gave no provider, and why."""
+
+    id: str
+    reason: str
+
+
+class Registry:
+    """The providers of this process, by id. Iterates over them in the order of their ids, this machine's own first."""
+
+    def __init__(
+        self, providers: Sequence[Provider], announced: Sequence[Announced] = (), broken: Sequence[Broken] = ()
+    ) -> None:
+        self._providers = {provider.id: provider for provider in sorted(providers, key=_order)}
+        self.announced = tuple(announced)
+        self.broken = tuple(broken)
+
+    @classmethod
+    def load(cls, context_for: ContextFor, settings_for: SettingsFor) -> Registry:
+        """Builds every provider that is installed. Raises nothing: what fails is in `broken`."""
+        providers: list[Provider] = []
+        announced: list[Announced] = []
+        broken: list[Broken] = []
+        taken: dict[str, str] = {}
+        for point in sorted(entry_points(group=ENTRY_POINTS), key=_precedence):
+            if point.name in taken:
+                if taken[point.name] != point.value:
+                    broken.append(Broken(id=point.name, reason=f"{point.value}: {taken[point.name]} has this name"))
+                continue
+            taken[point.name] = point.value
+            try:
+                found = _load(point, context_for, settings_for)
+            except Exception as error:  # noqa: BLE001 - a stranger's code; it must not take the others down
+                _log.warning("provider %s (%s) cannot be loaded", point.name, point.value, exc_info=True)
+                broken.append(Broken(id=point.name, reason=f"{point.value}: {error or type(error).__name__}"))
+                continue
+            if isinstance(found, Announced):
+                announced.append(found)
+            else:
+                providers.append(found)
+        return cls(providers, announced, broken)
+
+    def __iter__(self) -> Iterator[Provider]:
+        return iter(self._providers.values())
+
+    def __contains__(self, provider_id: object) -> bool:
+        return provider_id in self._providers
+
+    def get(self, provider_id: str) -> Provider:
+        """The provider with this id.
+
+        Raises:
+            ProviderNotFound: none is installed under this name.
+            ProviderUnavailable: it is coming soon, or it could not be loaded.
+        """
+        if provider_id in self._providers:
+            return self._providers[provider_id]
+        for soon in self.announced:
+            if soon.id == provider_id:
+                raise ProviderUnavailable(f"{soon.label} is coming soon", hint=f"one of: {self._names()}")
+        for failed in self.broken:
+            if failed.id == provider_id:
+                raise ProviderUnavailable(f"{provider_id} cannot be loaded: {failed.reason}", hint="reinstall it")
+        raise ProviderNotFound(f"no provider is called {provider_id!r}", hint=f"one of: {self._names()}")
+
+    def _names(self) -> str:
+        return ", ".join(self._providers) or "none is installed"
+
+
+def _order(provider: Provider) -> tuple[bool, str]:
+    return provider.capabilities.remote, provider.id
+
+
+def _precedence(point: EntryPoint) -> tuple[bool, str, str]:
+    """Ours come first, so that no stranger takes the name of one; then by name, the same on every start."""
+    return not point.value.startswith(_OURS), point.name, point.value
+
+
+def _load(point: EntryPoint, context_for: ContextFor, settings_for: SettingsFor) -> Provider | Announced:
+    found: type[Any] = point.load()
+    _require(found, _DATA)
+    if found.id != point.name:
+        raise ProviderFailure(f"it calls itself {found.id!r}, its entry point {point.name!r}")
+    capabilities: Capabilities = found.capabilities
+    if capabilities.coming_soon:
+        return Announced(id=found.id, label=found.label)
+    _require(found, _METHODS)
+    provider = found(settings_for(found.id, found.Settings), context_for(found.id))
+    return cast("Provider", provider)
+
+
+def _require(found: type[Any], names: Sequence[str]) -> None:
+    missing = [name for name in names if not hasattr(found, name)]
+    if missing:
+        raise ProviderFailure(f"it has no {', '.join(missing)}")

@@ -1,0 +1,207 @@
+"""The tables of the store, the same on SQLite and PostgreSQL. Changed only together with a migration.
+
+JSON is text that we encode ourselves, times are seconds since the epoch, and every number that grows comes from
+`sequence`: one row that each writer updates, so numbers become visible in the order in which they were given, also
+on PostgreSQL, and are never used twice, also after a job was deleted.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+REVISIONS: Final = ("0001",)
+"""Every schema version there was, oldest first. A database with another one was written by a newer release."""
+
+metadata: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(column_0_label)s",
+    }
+)
+
+
+def _job_column(*, primary_key: bool = False) -> Column[str]:
+    return Column(
+        "job_id", String(64), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=primary_key, nullable=False
+    )
+
+
+sequence: Final = Table(
+    "sequence",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False),
+)
+
+jobs: Final = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("hardware", Text, nullable=False),
+    Column("remote", Boolean, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("updated_at", Float(53), nullable=False),
+    Column("started_at", Float(53)),
+    Column("completed_at", Float(53)),
+    Column("cancel_requested_at", Float(53)),
+    Column("retry_at", Float(53)),
+    Column("digest", String(64), nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("progress", Text, nullable=False),
+    Column("attempt_step", BigInteger, nullable=False),
+    Column("stalled", Integer, nullable=False),
+    Column("cost_usd", Float(53)),
+    Column("failure", Text),
+    Column("waiting", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("log_bytes", BigInteger, nullable=False),
+    Column("upload_ref", Text, nullable=False),
+    Column("settled_at", Float(53)),
+    Column("result_sha256", String(64), nullable=False),
+    Column("uncertain", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("run_class", Text, nullable=False),
+    Index("jobs_newest", "created_at", "id"),
+    Index("jobs_owner_newest", "owner", "created_at", "id"),
+    Index("jobs_state_newest", "state", "created_at", "id"),
+    Index("jobs_provider_newest", "provider", "created_at", "id"),
+    Index("jobs_settled", "settled_at", "created_at"),
+    Index("jobs_run_class", "run_class", "completed_at"),
+)
+
+tallies: Final = Table(
+    "tallies",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("remote", Boolean, primary_key=True),
+    Column("state", String(32), primary_key=True),
+    Column("jobs", BigInteger, nullable=False),
+)
+"""How many jobs there are of each kind, kept with every write: the true total of a page without counting rows."""
+
+plans: Final = Table(
+    "plans",
+    metadata,
+    _job_column(primary_key=True),
+    Column("plan", Text, nullable=False),
+)
+
+idempotency: Final = Table(
+    "idempotency",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _job_column(),
+    Column("at", Float(53), nullable=False),
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    _job_column(),
+    Column("kind", String(32), nullable=False),
+    Column("at", Float(53), nullable=False),
+    Column("data", Text, nullable=False),
+    Index("events_of_job", "job_id", "seq"),
+)
+
+points: Final = Table(
+    "points",
+    metadata,
+    _job_column(primary_key=True),
+    Column("first_step", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires_at", Float(53), nullable=False),
+)
+
+grants: Final = Table(
+    "grants",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job_id", String(64)),
+    Column("bucket", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("verbs", Text, nullable=False),
+    Column("expires_at", Float(53)),
+    Column("revoked_at", Float(53)),
+    Column("quota_bytes", BigInteger),
+    Index("grants_of_job", "job_id"),
+)
+
+consents: Final = Table(
+    "consents",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("at", Float(53), primary_key=True),
+    Column("entry", Text, nullable=False),
+    Column("mode", String(32), nullable=False),
+)
+
+transfers: Final = Table(
+    "transfers",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("job_id", String(64), nullable=False),
+    Column("what", Text, nullable=False),
+    Column("where_to", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("sent_at", Float(53), nullable=False),
+    Column("discarded_at", Float(53)),
+    Index("transfers_of_job", "job_id", "id"),
+)
+"""What left this machine. Outlives its job: deleting a job does not unsend anything (SPEC C3)."""
+
+settings: Final = Table(
+    "settings",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+hashes: Final = Table(
+    "hashes",
+    metadata,
+    Column("path", LargeBinary, primary_key=True),
+    Column("stamp", Text, nullable=False),
+    Column("known", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+    Index("hashes_oldest", "at"),
+)
+"""What is known of files (SHA-256 and more) by path and stamp. The path is bytes: not every file name is UTF-8."""

@@ -1,0 +1,70 @@
+"""Archives on their way: packed once, verified against the plan, kept until the job has settled (SPEC C2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.manifest import Manifest
+from simpletuner_lab.core.provider import Archive
+from simpletuner_lab.services.archive import pack
+from simpletuner_lab.services.codec import dumps, loads
+from simpletuner_lab.services.files import write_atomically
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Note:
+    bytes: int
+    sha256: str
+    files: int
+    content_bytes: int
+
+    @classmethod
+    def of(cls, archive: Archive) -> _Note:
+        return cls(bytes=archive.bytes, sha256=archive.sha256, files=archive.files, content_bytes=archive.content_bytes)
+
+    def archive(self, path: Path) -> Archive:
+        return Archive(
+            path=path, bytes=self.bytes, sha256=self.sha256, files=self.files, content_bytes=self.content_bytes
+        )
+
+
+class Spool:
+    """The 0600 spool folder. Beside each archive stands a note of its size and digest, written after it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def archive(self, job_id: str) -> Archive | None:
+        """The archive of this job if it was packed whole."""
+        try:
+            note = self._note(job_id).read_text("utf-8")
+            found = loads(_Note, note, what="spool note").archive(self._zip(job_id))
+        except (FileNotFoundError, InvalidRequest):
+            return None
+        return found if found.path.exists() else None
+
+    def pack(self, job_id: str, manifest: Manifest) -> Archive:
+        """Packs the data sets, or returns what an earlier try packed.
+
+        Raises:
+            PlanChanged: a file is not what the manifest says; nothing is left in the spool.
+            DiskFull: no room for it.
+        """
+        found = self.archive(job_id)
+        if found is None:
+            found = pack(manifest, self._zip(job_id))
+            write_atomically(self._note(job_id), dumps(_Note.of(found)).encode())
+        return found
+
+    def remove(self, job_id: str) -> None:
+        """Deletes archive and note."""
+        self._note(job_id).unlink(missing_ok=True)
+        self._zip(job_id).unlink(missing_ok=True)
+
+    def _zip(self, job_id: str) -> Path:
+        return self._folder / f"{job_id}.zip"
+
+    def _note(self, job_id: str) -> Path:
+        return self._folder / f"{job_id}.json"

@@ -1,0 +1,322 @@
+"""Everything the lab remembers. The jobs table is the queue; every change of a job is one transaction.
+
+Writers take turns (SQLite: `BEGIN IMMEDIATE`; PostgreSQL: a lock on the row of `sequence`), so a transaction that
+reads and then writes needs no retries, and events get their numbers in the order in which others come to see them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, insert, or_, select, update
+
+from simpletuner_lab.core.errors import IllegalTransition, InvalidRequest, JobNotFound, StaleRecord
+from simpletuner_lab.core.event import Event, EventDraft
+from simpletuner_lab.core.job import ACTIVE, TRANSITIONS, Job, JobFilter, JobState
+from simpletuner_lab.core.metric import PointsChange
+from simpletuner_lab.core.plan import Plan
+from simpletuner_lab.services import rows, schema
+from simpletuner_lab.services.codec import loads
+from simpletuner_lab.services.curves import Curves, change_curve
+from simpletuner_lab.services.database import Database, draw_numbers, put
+from simpletuner_lab.services.registers import Consents, GrantTable, Hashes, Leases, Settings, Transfers
+from simpletuner_lab.services.rows import Page
+
+IDEMPOTENCY_S: Final = 24 * 3600.0
+"""So long the same key returns the first job (SPEC J7)."""
+
+MAX_PAGE: Final = 500
+
+_REMEMBERED: Final = 1000
+"""Rows of lists whose jobs are remembered: front-ends ask for the same page again and again."""
+
+
+class Store:
+    """One database, seen as the few things that are kept in it. Safe with several threads and processes at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.jobs = Jobs(database)
+        self.events = Events(database)
+        self.points = Curves(database)
+        self.leases = Leases(database)
+        self.grants = GrantTable(database)
+        self.consents = Consents(database)
+        self.transfers = Transfers(database)
+        self.settings = Settings(database)
+        self.hashes = Hashes(database)
+
+    @classmethod
+    def open(cls, target: Path | str) -> Store:
+        """Opens a SQLite file (a Path) or a database URL (a str), and brings its tables up to date.
+
+        Raises:
+            StoreUnusable: on a network file system, damaged, of a newer release, not ours to write.
+            DiskFull: no room to create it.
+        """
+        return cls(Database.open(target))
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._database.close()
+
+
+class Jobs:
+    """The jobs, their plans, and the events and points that change together with them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._job_from = functools.lru_cache(_REMEMBERED)(rows.job_from)
+
+    def insert(self, job: Job, plan: str, events: Sequence[EventDraft] = (), *, run_class: str = "") -> Job:
+        """Stores a new job; with an idempotency key its owner used in the last 24 h, returns that first job instead.
+
+        Args:
+            job: what to store; the first job is told from it by its id.
+            plan: the plan's JSON text, kept byte for byte.
+            events: what goes on its timeline.
+            run_class: names runs that take alike long for a step, for `past_step_s`.
+        """
+        with self._database.write() as connection:
+            if job.idempotency_key is not None:
+                first = _first_of_key(connection, job.owner, job.idempotency_key, now=job.created_at)
+                if first is not None:
+                    return first
+            stored = dataclasses.replace(job, version=1)
+            connection.execute(
+                insert(schema.jobs).values(rows.job_row(stored) | {"version": 1, "run_class": run_class})
+            )
+            connection.execute(insert(schema.plans).values(job_id=job.id, plan=plan))
+            _remember_key(connection, job)
+            _tally(connection, stored, 1)
+            _append_events(connection, job.id, events)
+        return stored
+
+    def get(self, job_id: str) -> Job:
+        """One job.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        with self._database.read() as connection:
+            return _job(connection, job_id)
+
+    def by_key(self, owner: str, key: str, *, now: float) -> Job | None:
+        """The job that an idempotency key stands for; None if it was not used in the last 24 h."""
+        with self._database.read() as connection:
+            return _first_of_key(connection, owner, key, now=now)
+
+    def snapshot(self, job_id: str) -> str:
+        """The plan of a job, as the JSON text that was stored at submit.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        query = select(schema.plans.c.plan).where(schema.plans.c.job_id == job_id)
+        with self._database.read() as connection:
+            text = connection.execute(query).scalar()
+        if text is None:
+            raise _not_found(job_id)
+        return str(text)
+
+    def plan(self, job_id: str) -> Plan:
+        """The plan of a job as it was submitted.
+
+        Raises:
+            JobNotFound: there is none.
+            InvalidRequest: another release stored it in a form that this one does not know.
+        """
+        return loads(Plan, self.snapshot(job_id), what="the stored plan")
+
+    def page(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> Page:
+        """Some of the jobs that a filter passes, newest first, and how many there are in all.
+
+        Raises:
+            InvalidRequest: `limit` is not 1 to 500, or `offset` is negative.
+        """
+        if not 1 <= limit <= MAX_PAGE or offset < 0:
+            raise InvalidRequest(f"limit must be 1 to {MAX_PAGE} and offset at least 0")
+        with self._database.read() as connection:
+            total = None if chosen.text else _tallied(connection, chosen)
+            if total is not None and total <= offset:
+                return Page(jobs=(), total=total)
+            jobs = _jobs(connection, _newest(chosen, limit=limit, offset=offset), self._job_from)
+            if total is None:
+                ends_here = 0 < len(jobs) < limit or (not jobs and not offset)
+                total = offset + len(jobs) if ends_here else _counted(connection, chosen)
+            return Page(jobs=jobs, total=total)
+
+    def record(
+        self, before: Job, after: Job, events: Sequence[EventDraft] = (), points: PointsChange | None = None
+    ) -> tuple[Job, tuple[Event, ...]]:
+        """Replaces `before` with `after`, with the events and points that go with it: all of it or nothing.
+
+        Raises:
+            StaleRecord: the job was written since `before` was read.
+            IllegalTransition: the table of states has no such edge.
+            JobNotFound: it was deleted.
+        """
+        if after.state is not before.state and after.state not in TRANSITIONS[before.state]:
+            raise IllegalTransition(f"a {before.state} job cannot become {after.state}")
+        stored = dataclasses.replace(after, id=before.id, version=before.version + 1)
+        jobs = schema.jobs.c
+        ours = and_(jobs.id == before.id, jobs.version == before.version)
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(schema.jobs).where(ours).values(rows.job_row(stored) | {"version": stored.version})
+            )
+            if not changed.rowcount:
+                _job(connection, before.id)
+                raise StaleRecord(f"job {before.id} changed in between", hint="read the job again and decide again")
+            if stored.state is not before.state:
+                _tally(connection, before, -1)
+                _tally(connection, stored, 1)
+            if points is not None:
+                change_curve(connection, before.id, points)
+            return stored, _append_events(connection, before.id, events)
+
+    def active(self) -> tuple[Job, ...]:
+        """Every job that has not ended, the oldest first."""
+        jobs = schema.jobs.c
+        query = select(*rows.JOB_COLUMNS).where(jobs.state.in_(sorted(ACTIVE))).order_by(jobs.created_at, jobs.id)
+        with self._database.read() as connection:
+            return _jobs(connection, query, self._job_from)
+
+    def unsettled(self) -> tuple[Job, ...]:
+        """Every job that still needs care, ended or not, the oldest first."""
+        jobs = schema.jobs.c
+        query = select(*rows.JOB_COLUMNS).where(jobs.settled_at.is_(None)).order_by(jobs.created_at, jobs.id)
+        with self._database.read() as connection:
+            return _jobs(connection, query, self._job_from)
+
+    def delete(self, job_id: str) -> None:
+        """Deletes a job with its plan, events, points and grants. Whether it may go is the caller's to check.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        with self._database.write() as connection:
+            _tally(connection, _job(connection, job_id), -1)
+            connection.execute(delete(schema.grants).where(schema.grants.c.job_id == job_id))
+            connection.execute(delete(schema.jobs).where(schema.jobs.c.id == job_id))
+
+    def past_step_s(self, run_class: str, *, limit: int = 20) -> tuple[float, ...]:
+        """Seconds a step of the newest completed jobs of a class, the newest first."""
+        jobs = schema.jobs.c
+        query = (
+            select(jobs.progress)
+            .where(jobs.run_class == run_class, jobs.state == JobState.COMPLETED.value)
+            .order_by(jobs.completed_at.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            texts = connection.execute(query).scalars().all()
+        found = (json.loads(text).get("step_s") for text in texts)
+        return tuple(step_s for step_s in found if step_s)
+
+
+class Events:
+    """The feed of everything that happened."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def after(self, seq: int, *, job_id: str | None = None, limit: int = 1000) -> tuple[Event, ...]:
+        """Events after a cursor, in order; of all jobs, or of one."""
+        events = schema.events
+        query = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit)
+        if job_id is not None:
+            query = query.where(events.c.job_id == job_id)
+        with self._database.read() as connection:
+            return tuple(rows.event_from(row) for row in connection.execute(query).mappings())
+
+    def max_seq(self) -> int:
+        """The cursor after everything that has happened so far. Never falls, also when jobs are deleted."""
+        with self._database.read() as connection:
+            return int(connection.execute(select(schema.sequence.c.value)).scalar_one())
+
+
+def _not_found(job_id: str) -> JobNotFound:
+    return JobNotFound(f"there is no job {job_id}", hint="list the jobs to see their ids")
+
+
+def _job(connection: Connection, job_id: str) -> Job:
+    found = _jobs(connection, select(*rows.JOB_COLUMNS).where(schema.jobs.c.id == job_id))
+    if not found:
+        raise _not_found(job_id)
+    return found[0]
+
+
+def _jobs(
+    connection: Connection, query: Select[tuple[Any, ...]], job_from: Callable[[tuple[Any, ...]], Job] = rows.job_from
+) -> tuple[Job, ...]:
+    return tuple(job_from(tuple(row)) for row in connection.execute(query))
+
+
+def _first_of_key(connection: Connection, owner: str, key: str, *, now: float) -> Job | None:
+    keys = schema.idempotency.c
+    ours = and_(keys.owner == owner, keys.key == key, keys.at > now - IDEMPOTENCY_S)
+    first = connection.execute(select(keys.job_id).where(ours)).scalar()
+    return None if first is None else _job(connection, first)
+
+
+def _remember_key(connection: Connection, job: Job) -> None:
+    if job.idempotency_key is not None:
+        keys = {"owner": job.owner, "key": job.idempotency_key}
+        put(connection, schema.idempotency, keys, {"job_id": job.id, "at": job.created_at})
+
+
+def _append_events(connection: Connection, job_id: str, drafts: Sequence[EventDraft]) -> tuple[Event, ...]:
+    if not drafts:
+        return ()
+    first = draw_numbers(connection, len(drafts))
+    events = tuple(
+        rows.event_from_draft(draft, seq=seq, job_id=job_id) for seq, draft in enumerate(drafts, start=first)
+    )
+    connection.execute(insert(schema.events), [rows.event_row(event) for event in events])
+    return events
+
+
+def _tally(connection: Connection, job: Job, difference: int) -> None:
+    keys = {"owner": job.owner, "provider": job.provider, "remote": job.remote, "state": job.state.value}
+    jobs = schema.tallies.c.jobs
+    ours = and_(*(schema.tallies.c[name] == value for name, value in keys.items()))
+    if not connection.execute(update(schema.tallies).where(ours).values(jobs=jobs + difference)).rowcount:
+        connection.execute(insert(schema.tallies).values(keys | {"jobs": difference}))
+
+
+def _passes(table: Table, chosen: JobFilter) -> list[ColumnElement[bool]]:
+    """What a filter asks of the columns that jobs and tallies share."""
+    asked = {"provider": chosen.provider, "owner": chosen.owner, "remote": chosen.remote}
+    found: list[ColumnElement[bool]] = [table.c[name] == value for name, value in asked.items() if value is not None]
+    if chosen.states:
+        found.append(table.c.state.in_(sorted(chosen.states)))
+    return found
+
+
+def _has_text(text: str) -> list[ColumnElement[bool]]:
+    jobs = schema.jobs.c
+    return [or_(jobs.name.icontains(text, autoescape=True), jobs.id.icontains(text, autoescape=True))] if text else []
+
+
+def _tallied(connection: Connection, chosen: JobFilter) -> int:
+    """The true number of jobs that a filter without a text passes."""
+    query = select(func.coalesce(func.sum(schema.tallies.c.jobs), 0)).where(*_passes(schema.tallies, chosen))
+    return int(connection.execute(query).scalar_one())
+
+
+def _counted(connection: Connection, chosen: JobFilter) -> int:
+    """The same with a text, which takes a look at every job."""
+    query = select(func.count()).select_from(schema.jobs)
+    return int(connection.execute(query.where(*_passes(schema.jobs, chosen), *_has_text(chosen.text))).scalar_one())
+
+
+def _newest(chosen: JobFilter, *, limit: int, offset: int) -> Select[tuple[Any, ...]]:
+    jobs = schema.jobs
+    query = select(*rows.JOB_COLUMNS).where(*_passes(jobs, chosen), *_has_text(chosen.text))
+    return query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit).offset(offset)

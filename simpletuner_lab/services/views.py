@@ -1,0 +1,256 @@
+"""What front-ends see: the JSON shapes of REST, as values (reference names of the routes' fields in docs/rest.md).
+
+Each view is made from domain values here, encoded and decoded by `codec`, and is the same object whether it came
+from a lab in this process or over HTTP. Times are ISO 8601 in UTC; money is US dollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from simpletuner_lab.core.consent import ConsentState
+from simpletuner_lab.core.cost import Estimate, Rate
+from simpletuner_lab.core.event import Event, EventKind, Scalar
+from simpletuner_lab.core.job import Failure, Job, JobState, Progress
+from simpletuner_lab.core.manifest import DatasetManifest
+from simpletuner_lab.core.metric import Points
+from simpletuner_lab.core.plan import Credential, Plan
+from simpletuner_lab.core.provider import Target
+from simpletuner_lab.services.outputs import OutputFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """One job of the list."""
+
+    job_id: str
+    job_type: str
+    """`local` or `cloud`."""
+    provider: str
+    target: str
+    status: JobState
+    config_name: str
+    hardware_type: str
+    attempt: int
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    duration_seconds: float | None
+    is_terminal: bool
+    is_active: bool
+    cancel_requested: bool
+    progress: Progress
+    cost_usd: float | None
+    waiting: str
+    error: Failure | None
+    error_message: str | None
+    digest: str
+    result_sha256: str
+    """Set once every delivered file was compared with its checksum."""
+    log_bytes: int
+    uncertain: bool
+
+    @classmethod
+    def of(cls, job: Job) -> JobView:
+        """The view of a job."""
+        end = job.completed_at if job.terminal else job.updated_at
+        return cls(
+            job_id=job.id,
+            job_type="cloud" if job.remote else "local",
+            provider=job.provider,
+            target=job.target,
+            status=job.state,
+            config_name=job.name,
+            hardware_type=job.hardware,
+            attempt=job.attempt,
+            created_at=_iso(job.created_at),
+            started_at=None if job.started_at is None else _iso(job.started_at),
+            completed_at=None if job.completed_at is None else _iso(job.completed_at),
+            duration_seconds=None if job.started_at is None or end is None else round(end - job.started_at, 3),
+            is_terminal=job.terminal,
+            is_active=not job.terminal,
+            cancel_requested=job.cancel_requested_at is not None,
+            progress=job.progress,
+            cost_usd=job.cost_usd,
+            waiting=job.waiting,
+            error=job.failure,
+            error_message=None if job.failure is None else job.failure.message,
+            digest=job.digest,
+            result_sha256=job.result_sha256,
+            log_bytes=job.log_bytes,
+            uncertain=job.uncertain,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanView:
+    """What would be sent, to whom, for how much: all that a person agrees to by the digest."""
+
+    name: str
+    digest: str
+    consent: ConsentState
+    provider: str
+    account: str
+    endpoint: str
+    remote: bool
+    target: Target
+    rate: Rate
+    destination: str
+    steps: int
+    estimate: Estimate
+    datasets: tuple[DatasetManifest, ...]
+    total_files: int
+    total_bytes: int
+    credentials: tuple[Credential, ...]
+    stays: tuple[str, ...]
+    warnings: tuple[str, ...]
+    config: Mapping[str, object]
+    dataloader: tuple[Mapping[str, object], ...]
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanView:
+        """The view of a plan."""
+        identity = plan.identity
+        return cls(
+            name=plan.name,
+            digest=plan.digest,
+            consent=plan.consent,
+            provider=identity.provider,
+            account=identity.account,
+            endpoint=identity.endpoint,
+            remote=plan.remote,
+            target=plan.target,
+            rate=plan.rate,
+            destination=identity.destination.kind.value,
+            steps=plan.steps,
+            estimate=plan.estimate,
+            datasets=identity.manifest.datasets,
+            total_files=len(identity.manifest.files),
+            total_bytes=identity.manifest.bytes,
+            credentials=identity.credentials,
+            stays=plan.stays,
+            warnings=plan.warnings,
+            config=identity.config,
+            dataloader=tuple(identity.dataloader),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventView:
+    """One line of a job's timeline; `seq` is a cursor."""
+
+    seq: int
+    job_id: str
+    kind: EventKind
+    at: str
+    data: Mapping[str, Scalar]
+
+    @classmethod
+    def of(cls, event: Event) -> EventView:
+        """The view of an event."""
+        return cls(seq=event.seq, job_id=event.job_id, kind=event.kind, at=_iso(event.at), data=dict(event.data))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """One page of the job list, and how many jobs there are in all."""
+
+    jobs: tuple[JobView, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogChunk:
+    """A piece of a job's log. `ended`: the job is over and this piece reaches the end."""
+
+    job_id: str
+    logs: str
+    offset: int
+    next_offset: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsView:
+    """Columns of a job's curve: one entry a step, or a downsampled curve that keeps every peak."""
+
+    job_id: str
+    total: int
+    step: tuple[int, ...]
+    loss: tuple[float | None, ...]
+    lr: tuple[float | None, ...]
+    grad_norm: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, job_id: str, points: Points, *, total: int) -> MetricsView:
+        """The view of some points; NaN becomes null."""
+        return cls(
+            job_id=job_id,
+            total=total,
+            step=tuple(points.step),
+            loss=_finite(points.loss),
+            lr=_finite(points.lr),
+            grad_norm=_finite(points.grad_norm),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputView:
+    """One delivered file."""
+
+    path: str
+    bytes: int
+    modified_at: str
+
+    @classmethod
+    def of(cls, file: OutputFile) -> OutputView:
+        """The view of an output."""
+        return cls(path=file.path, bytes=file.bytes, modified_at=_iso(file.modified_at))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsView:
+    """All delivered files of a job and the folder they lie in."""
+
+    job_id: str
+    folder: str
+    verified: bool
+    outputs: tuple[OutputView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderView:
+    """A provider as forms and badges show it; `problem` is set where it cannot be used."""
+
+    id: str
+    name: str
+    remote: bool
+    configured: bool
+    coming_soon: bool
+    account: str
+    problem: str
+    hint: str
+    hardware: tuple[Rate, ...]
+    targets: tuple[Target, ...]
+    max_upload_bytes: int | None
+    run_limit_s: float | None
+    cost_per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDetail:
+    """A job with its plan as submitted and its timeline."""
+
+    job: JobView
+    plan: PlanView
+    events: tuple[EventView, ...]
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _finite(values: Sequence[float]) -> tuple[float | None, ...]:
+    return tuple(None if value != value else value for value in values)  # noqa: PLR0124 - NaN alone differs from itself

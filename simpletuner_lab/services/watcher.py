@@ -1,0 +1,111 @@
+"""Advances every active job, in one process at a time (DESIGN §1: a lease row lets one watcher run)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+from simpletuner_lab.core.errors import JobNotFound, StaleRecord
+from simpletuner_lab.core.job import Job
+from simpletuner_lab.services.registry import Registry
+from simpletuner_lab.services.runner import Runner
+from simpletuner_lab.services.store import Store
+
+_LEASE: Final = "watcher"
+_LEASE_S: Final = 10.0
+_IDLE_S: Final = 2.0
+"""Look for work this often when nothing nudges: another process may have stored some."""
+
+_WORKERS: Final = 4
+
+_log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """A thread that hands jobs to the runner; each job is in one worker at a time, and a slow one holds up no other."""
+
+    def __init__(
+        self, store: Store, registry: Registry, runner: Runner, *, holder: str, clock: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._runner = runner
+        self._holder = holder
+        self._clock = clock
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._busy: dict[str, Future[None]] = {}
+        self._due: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._run, name="simpletuner-watcher", daemon=True)
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="simpletuner-job")
+
+    def start(self) -> None:
+        """Begins watching."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the steps under way; runs go on without us. Safe to call twice."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._workers.shutdown(wait=True)
+        self._store.leases.release(_LEASE, self._holder)
+
+    def nudge(self, job_id: str | None = None) -> None:
+        """Look now; a job that is named is due at once (a webhook, a cancel, a submit)."""
+        if job_id is not None:
+            self._due.pop(job_id, None)
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            wait = self._guarded_pass()
+            self._wake.wait(wait)
+
+    def _guarded_pass(self) -> float:
+        try:
+            return self._pass()
+        except Exception:  # noqa: BLE001 - the loop outlives any fault of one pass; it is logged and tried again
+            _log.exception("the watcher could not look for work")
+            return _IDLE_S
+
+    def _pass(self) -> float:
+        """One look at all work; returns seconds until the next."""
+        now = self._clock()
+        if not self._store.leases.acquire(_LEASE, self._holder, ttl_s=_LEASE_S, now=now):
+            return _IDLE_S
+        jobs = self._store.jobs.unsettled()
+        self._busy = {job_id: step for job_id, step in self._busy.items() if not step.done()}
+        for job in jobs:
+            if job.id not in self._busy and self._due.get(job.id, 0.0) <= now:
+                self._busy[job.id] = self._workers.submit(self._advance, job)
+        alive = {job.id for job in jobs}
+        self._due = {job_id: due for job_id, due in self._due.items() if job_id in alive}
+        soonest = min((due for due in self._due.values()), default=now + _IDLE_S)
+        return max(0.02, min(_IDLE_S, soonest - now))
+
+    def _advance(self, job: Job) -> None:
+        try:
+            after = self._runner.advance(job)
+        except (StaleRecord, JobNotFound):
+            self._wake.set()  # somebody else wrote or deleted it: look again
+            return
+        except Exception:  # noqa: BLE001 - one job's fault must not stop the others; it is logged with its id
+            _log.exception("job %s could not be advanced", job.id)
+            self._due[job.id] = self._clock() + _IDLE_S
+            return
+        if after.version == job.version and not after.terminal:
+            self._due[job.id] = self._clock() + self._pause(after)
+        elif after.retry_at is not None:
+            self._due[job.id] = after.retry_at
+        elif after.run.ref and not after.terminal:
+            self._due[job.id] = self._clock() + self._pause(after)
+        self._wake.set()
+
+    def _pause(self, job: Job) -> float:
+        return self._registry.get(job.provider).capabilities.poll_s

@@ -1,0 +1,123 @@
+"""Views as plain text, for the CLI and for `text/plain` of notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from simpletuner_lab.core.cost import Estimate
+from simpletuner_lab.core.manifest import DatasetManifest
+from simpletuner_lab.services.views import JobDetail, JobView, PlanView, ProviderView
+
+_LISTED: Final = 6
+"""Files and reasons of one kind shown before the rest is counted."""
+
+
+def plan_text(plan: PlanView) -> str:
+    """Everything a person agrees to, the digest last."""
+    return "\n".join(_plan_lines(plan))
+
+
+def _plan_lines(plan: PlanView) -> Iterator[str]:
+    verb = (
+        f"Send {plan.total_files} files ({size(plan.total_bytes)}) to {plan.endpoint}" if plan.remote else "Train here"
+    )
+    yield f"{plan.name}: {verb}"
+    for dataset in plan.datasets:
+        yield from _dataset_lines(dataset)
+    yield f"  runs on       {plan.rate.label or plan.rate.hardware} ({plan.target.label} {plan.target.version}), {plan.steps} steps"
+    yield f"  comes back to {plan.destination}"
+    for credential in plan.credentials:
+        yield f"  travels along {credential.name}: {credential.purpose}"
+    for rest in plan.stays:
+        yield f"  stays there   {rest}"
+    yield f"  estimate      {estimate_text(plan.estimate)}"
+    for warning in plan.warnings:
+        yield f"  note          {warning}"
+    yield f"  digest        {plan.digest}"
+    yield f"  consent       {plan.consent}"
+
+
+def _dataset_lines(dataset: DatasetManifest) -> Iterator[str]:
+    yield f"  {dataset.id}: {len(dataset.files)} files, {size(dataset.bytes)} from {dataset.root}"
+    yield f"    {dataset.images} images, {dataset.captions_found} captions, {len(dataset.captions_missing)} missing"
+    for file in dataset.files[:_LISTED]:
+        yield f"    {file.sha256[:12]}  {file.bytes:>9,}  {file.name}"
+    if len(dataset.files) > _LISTED:
+        yield f"    ... and {len(dataset.files) - _LISTED} more (--json lists all)"
+    for entry in dataset.withheld[:_LISTED]:
+        yield f"    stays here: {entry.name} ({entry.reason})"
+    if len(dataset.withheld) > _LISTED:
+        yield f"    ... and {len(dataset.withheld) - _LISTED} more stay here"
+
+
+def job_line(job: JobView) -> str:
+    """One row of the list."""
+    progress = job.progress
+    parts = [f"{job.job_id}  {job.status:<10} {job.provider:<10} {job.config_name}"]
+    if progress.total_steps:
+        parts.append(f"step {progress.step}/{progress.total_steps}")
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.4f}")
+    if not job.is_terminal and progress.eta_s:
+        parts.append(f"{duration(progress.eta_s)} left")
+    if job.cost_usd is not None:
+        parts.append(f"${job.cost_usd:.2f}")
+    if job.waiting:
+        parts.append(f"waits: {job.waiting}")
+    if job.error is not None:
+        parts.append(job.error.message)
+    return "  ".join(parts)
+
+
+def timeline_text(detail: JobDetail) -> str:
+    """The events of a job, a line each."""
+    return "\n".join(
+        f"  {event.at}  {event.kind:<10} " + ", ".join(f"{name} {value}" for name, value in event.data.items())
+        for event in detail.events
+    )
+
+
+def providers_text(providers: Sequence[ProviderView]) -> str:
+    """One line a provider, with what keeps it from being used."""
+    lines = []
+    for provider in providers:
+        state = (
+            "ready" if provider.configured else f"{provider.problem}{f' - {provider.hint}' if provider.hint else ''}"
+        )
+        lines.append(f"{provider.id:<16} {provider.name:<20} {state}")
+    return "\n".join(lines)
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """Time and money as a range, and what it rests on."""
+    if estimate.seconds_low is None or estimate.seconds_high is None:
+        time = "time not known"
+    else:
+        time = f"{duration(estimate.seconds_low)} to {duration(estimate.seconds_high)}"
+    if estimate.usd_low is None or estimate.usd_high is None:
+        money = "price not known"
+    elif estimate.usd_high == 0:
+        money = "$0"
+    else:
+        money = f"${estimate.usd_low:.2f} to ${estimate.usd_high:.2f}"
+    return f"{money}, {time} ({estimate.basis})"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    seconds = round(seconds)
+    if seconds < 90:
+        return f"{seconds} s"
+    if seconds < 5400:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError

@@ -1,0 +1,134 @@
+"""The object endpoint on a free port of this machine, in a thread with its own loop: for tests of whatever uploads.
+
+`with storage_server(tmp_path) as server: ...` gives the address, the owner's credentials and `issue` for a job's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from simpletuner_lab.core.grant import Grant
+from simpletuner_lab.server.storage.exchange import StorageContext
+from simpletuner_lab.server.storage.handlers import storage_routes
+from simpletuner_lab.server.storage.objects import ObjectStore
+from simpletuner_lab.services.grants import Credentials, Grants, ServerKey
+
+_HOST: Final = "127.0.0.1"
+_PATIENCE_S: Final = 30
+_DAY_S: Final = 24 * 3600
+
+
+class MemoryGrants:
+    """Grants kept in memory, where no store is at hand."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Grant] = {}
+
+    def insert_grant(self, grant: Grant) -> None:
+        """Adds a grant."""
+        self._rows[grant.id] = grant
+
+    def grant(self, grant_id: str, /) -> Grant | None:
+        """The grant with this id."""
+        return self._rows.get(grant_id)
+
+    def revoke_grants(self, job_id: str, at: float) -> None:
+        """Ends the job's grants at a time, those that end earlier excepted."""
+        for row in list(self._rows.values()):
+            if row.job_id == job_id and (row.revoked_at is None or row.revoked_at > at):
+                self._rows[row.id] = replace(row, revoked_at=at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageServer:
+    """A running endpoint. `owner` reads and writes everything; `stored` lists (bucket, key, bytes) as they arrive."""
+
+    endpoint_url: str
+    owner: Credentials
+    objects: ObjectStore
+    grants: Grants
+    stored: list[tuple[str, str, int]]
+    clock: Callable[[], float]
+
+    def issue(
+        self, job_id: str, attempt: int = 1, *, life_s: float = _DAY_S, quota_bytes: int | None = None
+    ) -> Credentials:
+        """Credentials for one attempt of a job: bucket `outputs`, prefix `<job_id>/`."""
+        return self.grants.issue_for_job(job_id, attempt, self.clock() + life_s, quota_bytes)[1]
+
+
+@contextmanager
+def storage_server(
+    root: Path,
+    *,
+    base_url: str = "/",
+    public_url: str | None = None,
+    clock: Callable[[], float] = time.time,
+    max_object_bytes: int = 5 << 30,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[StorageServer]:
+    """Serves `<root>/objects` at `{base_url}api/cloud/storage` until the block ends; the server key is beside it."""
+    objects = ObjectStore(root / "objects")
+    objects.sweep(clock())
+    grants = Grants(MemoryGrants(), ServerKey.load_or_create(root / "server.key"), clock)
+    stored: list[tuple[str, str, int]] = []
+    with ThreadPoolExecutor(4, "disk") as disk, ThreadPoolExecutor(1, "db") as db:
+        context = StorageContext(
+            objects=objects,
+            resolve=grants.resolve,
+            disk=disk,
+            db=db,
+            clock=clock,
+            base_url=base_url,
+            public_url=public_url,
+            max_object_bytes=max_object_bytes,
+            on_object_stored=lambda bucket, key, size: stored.append((bucket, key, size)),
+        )
+        prefix = base_url.rstrip("/") + "/api/cloud/storage"
+        with _listening(Application(storage_routes(context, prefix)), tls) as port:
+            scheme = "http" if tls is None else "https"
+            yield StorageServer(
+                endpoint_url=f"{scheme}://{_HOST}:{port}{prefix}",
+                owner=grants.owner(),
+                objects=objects,
+                grants=grants,
+                stored=stored,
+                clock=clock,
+            )
+
+
+@contextmanager
+def _listening(application: Application, tls: ssl.SSLContext | None) -> Iterator[int]:
+    ready: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        server = HTTPServer(application, ssl_options=tls)
+        sockets = bind_sockets(0, _HOST)
+        server.add_sockets(sockets)
+        stop = asyncio.Event()
+        ready.set_result((sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
+        await stop.wait()
+        server.stop()
+        await server.close_all_connections()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="storage-server", daemon=True)
+    thread.start()
+    port, loop, stop = ready.result(_PATIENCE_S)
+    try:
+        yield port
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(_PATIENCE_S)

@@ -1,0 +1,33 @@
+"""Jobs and databases for tests of the store, here and in other processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.services.store import Store
+
+T0 = 1_700_000_000.0
+
+
+def new_job(job_id: str = "job-1", **changes) -> Job:
+    fields = {
+        "id": job_id,
+        "owner": "ann",
+        "name": f"cats of {job_id}",
+        "provider": "local",
+        "target": "process",
+        "hardware": "cpu",
+        "remote": False,
+        "state": JobState.PENDING,
+        "created_at": T0,
+        "updated_at": T0,
+        "digest": "d" * 64,
+        "nonce": "n0nce",
+    }
+    return Job(**fields | changes)
+
+
+def open_store(address: Path | str) -> Store:
+    """A path, or a database URL."""
+    return Store.open(str(address) if "://" in str(address) else Path(address))

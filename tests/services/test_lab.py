@@ -1,0 +1,310 @@
+"""The lab in this process, with real supervisors and a quick trainer: from plan to settled, and every way aside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from simpletuner_lab.core import errors
+from simpletuner_lab.core.consent import ConsentMode, ConsentState
+from simpletuner_lab.core.event import EventKind
+from simpletuner_lab.core.job import Job, JobFilter, JobState, RunRef
+from simpletuner_lab.services.front import InProcess
+from simpletuner_lab.services.lab import Lab
+from simpletuner_lab.testing import eventually
+from tests.lab_kit import dataset, png, quick_home, request
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return dataset(tmp_path / "images")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with Lab.open(quick_home(tmp_path).root) as opened:
+        yield opened
+
+
+@pytest.fixture
+def watched(lab: Lab) -> Lab:
+    lab.watcher.start()
+    return lab
+
+
+def submitted(lab: Lab, images: Path, how: str = "quick", **more: object) -> Job:
+    asked = request(images, how, **more)
+    return lab.submit(asked, approve=lab.plan(asked).digest)
+
+
+def settled(lab: Lab, job: Job) -> Job:
+    return eventually(lambda: lab.store.jobs.get(job.id), lambda seen: seen.settled_at is not None, patience_s=40)
+
+
+def trainers(lab: Lab) -> list[psutil.Process]:
+    """Live processes that work below this lab's home."""
+    root = str(lab.home.root)
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any(word.startswith(root) and word.endswith("spec.json") for word in words):
+            found.append(process)
+    return found
+
+
+def test_the_whole_way(watched: Lab, images: Path) -> None:
+    job = settled(watched, submitted(watched, images))
+    assert job.state is JobState.COMPLETED
+    assert (job.progress.step, job.cost_usd, len(job.result_sha256)) == (12, 0.0, 64)
+    assert watched.store.points.read(job.id).step == tuple(range(1, 13))
+    assert [file.path for file in watched.outputs.list(job.id)] == ["manifest.json", "pytorch_lora_weights.safetensors"]
+    assert b"unpacked 6 files" in watched.logs.read(job.id)
+    kinds = [event.kind for event in watched.store.events.after(0, job_id=job.id)]
+    assert kinds[:2] == [EventKind.CREATED, EventKind.CONSENTED]
+    assert kinds[-1] is EventKind.DISCARDED
+    assert list(watched.home.spool.iterdir()) == []
+    assert list((watched.home.provider_state("local") / "runs").iterdir()) == []
+    assert watched.store.transfers.of_job(job.id) == ()  # nothing left this machine
+
+
+def test_a_plan_changes_nothing(lab: Lab, images: Path) -> None:
+    plan = lab.plan(request(images))
+    assert plan.consent is ConsentState.NEEDED
+    assert plan.digest == lab.plan(request(images)).digest
+    assert lab.store.jobs.page(JobFilter()).total == 0
+    assert list(lab.home.spool.iterdir()) == []
+
+
+def test_nothing_happens_without_consent(lab: Lab, images: Path) -> None:
+    with pytest.raises(errors.ConsentRequired):
+        lab.submit(request(images))
+    with pytest.raises(errors.PlanChanged):
+        lab.submit(request(images), approve="0" * 64)
+    with pytest.raises(errors.PlanChanged):
+        lab.submit(request(images), approve="")
+    assert lab.store.jobs.page(JobFilter()).total == 0
+
+
+def test_consent_is_for_one_digest(lab: Lab, images: Path) -> None:
+    submitted(lab, images)
+    assert lab.plan(request(images)).consent is ConsentState.GIVEN
+    (images / "0.txt").write_text("another caption")
+    assert lab.plan(request(images)).consent is ConsentState.NEEDED
+    assert lab.plan(request(images, learning_rate=2e-3)).consent is ConsentState.NEEDED
+
+
+def test_mode_allow_is_recorded_and_never_does_not_stop_this_machine(lab: Lab, images: Path) -> None:
+    lab.set_consent_mode(ConsentMode.NEVER)
+    assert lab.plan(request(images)).consent is ConsentState.NEEDED  # it is asked for, once per digest
+    lab.set_consent_mode(ConsentMode.ALLOW)
+    job = lab.submit(request(images))
+    said = [e.data for e in lab.store.events.after(0, job_id=job.id) if e.kind is EventKind.CONSENTED]
+    assert said[0]["mode"] == "allow"
+
+
+def test_a_file_changed_after_the_plan_is_plan_changed(lab: Lab, images: Path) -> None:
+    asked = request(images)
+    digest = lab.plan(asked).digest
+    (images / "1.png").write_bytes(png(77))
+    with pytest.raises(errors.PlanChanged):
+        lab.submit(asked, approve=digest)
+    assert lab.store.jobs.page(JobFilter()).total == 0
+
+
+def test_a_file_changed_between_submit_and_packing_fails_the_job_with_nothing_sent(lab: Lab, images: Path) -> None:
+    job = submitted(lab, images)
+    (images / "2.txt").write_text("changed while it waited")
+    after = lab.runner.advance(job)
+    assert (after.state, after.failure.code) == (JobState.FAILED, "plan_changed")
+    assert list(lab.home.spool.iterdir()) == []
+    assert trainers(lab) == []
+
+
+def test_a_late_secret_is_not_packed(lab: Lab, images: Path) -> None:
+    """A file that becomes a secret between plan and packing differs from its digest, so it stays."""
+    job = submitted(lab, images)
+    (images / "0.txt").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert lab.runner.advance(job).failure.code == "plan_changed"
+
+
+def test_cancel_before_it_runs(lab: Lab, images: Path) -> None:
+    job = submitted(lab, images)
+    assert lab.cancel(job.id).cancel_requested_at is not None
+    assert lab.runner.advance(lab.store.jobs.get(job.id)).state is JobState.CANCELLED
+    with pytest.raises(errors.IllegalTransition):
+        lab.cancel(job.id)
+
+
+def test_cancel_while_it_runs(watched: Lab, images: Path) -> None:
+    job = submitted(watched, images, "wait")
+    eventually(lambda: b"waiting" in watched.logs.read(job.id))
+    watched.cancel(job.id)
+    job = settled(watched, job)
+    assert (job.state, job.failure) == (JobState.CANCELLED, None)
+    assert trainers(watched) == []
+
+
+def test_a_crash_is_told_in_the_trainers_words(watched: Lab, images: Path) -> None:
+    job = settled(watched, submitted(watched, images, "crash"))
+    assert (job.state, job.failure.code) == (JobState.FAILED, "nan_loss")
+    assert job.failure.hint == "lower the learning rate"
+
+
+def test_a_killed_trainer_goes_on_from_its_checkpoint(watched: Lab, images: Path) -> None:
+    job = settled(watched, submitted(watched, images, "die-once"))
+    assert (job.state, job.attempt) == (JobState.COMPLETED, 2)
+    assert watched.store.points.read(job.id).step == tuple(range(1, 13))
+    log = watched.logs.read(job.id)
+    assert log.count(b"unpacked 6 files") == 2
+    assert len(log) == job.log_bytes
+
+
+def test_a_torn_result_is_not_a_success(watched: Lab, images: Path) -> None:
+    job = settled(watched, submitted(watched, images, "torn"))
+    assert (job.state, job.failure.code) == (JobState.FAILED, "result_missing")
+    assert "checksum" in job.failure.message
+
+
+def test_the_same_key_is_the_same_job(lab: Lab, images: Path) -> None:
+    asked = request(images)
+    digest = lab.plan(asked).digest
+    first = lab.submit(asked, approve=digest, key="once")
+    assert lab.submit(asked, approve=digest, key="once").id == first.id
+    assert lab.submit(asked, approve=digest, key="twice").id != first.id
+    assert lab.store.jobs.page(JobFilter()).total == 2
+
+
+def test_another_process_takes_over(tmp_path: Path, images: Path) -> None:
+    """The lab that started a run goes away; the next one finds the run and finishes the job."""
+    home = quick_home(tmp_path)
+    with Lab.open(home.root) as first:
+        client = InProcess(first)
+        asked = request(images, "wait")
+        job = client.submit(asked, approve=first.plan(asked).digest, key=None, entry="test")
+    with Lab.open(home.root) as second:
+        second.watcher.start()
+        eventually(lambda: b"waiting" in second.logs.read(job.job_id))
+        running = eventually(lambda: second.store.jobs.get(job.job_id), lambda seen: seen.state is JobState.RUNNING)
+        assert running.progress.step == 5
+        second.cancel(job.job_id)
+        assert settled(second, running).state is JobState.CANCELLED
+
+
+def test_a_lost_answer_to_start_is_looked_up(lab: Lab, images: Path) -> None:
+    """The run exists, but the process died before its reference was stored: no second run is started."""
+    job = submitted(lab, images, "wait")
+    while not job.run.ref:
+        before, job = job, lab.runner.advance(job)
+    assert before.run.start_tried or not before.run.ref
+    forgotten = lab.store.jobs.get(job.id)
+    lost = lab.recorder.note(forgotten, dataclasses.replace(forgotten, run=RunRef(start_tried=True)), at=0.0)
+    assert lab.runner.advance(lost).run.ref == job.run.ref
+    eventually(lambda: trainers(lab), lambda found: len(found) >= 1)
+    lab.cancel(job.id)
+    lab.watcher.start()
+    assert settled(lab, job).state is JobState.CANCELLED
+
+
+def test_delete_refuses_an_active_job_and_removes_a_finished_one(watched: Lab, images: Path) -> None:
+    job = submitted(watched, images, "wait")
+    with pytest.raises(errors.JobActive):
+        watched.delete(job.id)
+    watched.cancel(job.id)
+    settled(watched, job)
+    watched.delete(job.id, outputs=True)
+    with pytest.raises(errors.JobNotFound):
+        watched.store.jobs.get(job.id)
+    assert not watched.logs.path(job.id).exists()
+    assert not watched.outputs.folder(job.id).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        ({"lora_rnak": 4}, "invalid_config", "lora_rank"),
+        ({"learning_rate": "fast"}, "invalid_config", "learning_rate"),
+        ({"hf_token": "hf_" + "aB3dE6gH9jK2" * 3}, "secret_in_config", "hf_token"),
+        ({"validation_prompt": "use r8_" + "a1B2c3D4e5" * 4}, "secret_in_config", "validation_prompt"),
+    ],
+)
+def test_a_wrong_config_is_told_by_its_key(lab: Lab, images: Path, change: dict, code: str, told: str) -> None:
+    with pytest.raises(errors.LabError) as caught:
+        lab.plan(request(images, **change))
+    assert caught.value.code == code
+    assert any(told in problem.path + problem.hint for problem in caught.value.problems)
+    assert "a1B2c3D4e5" not in str(caught.value) + str(caught.value.problems)
+
+
+@pytest.mark.parametrize("make", ["absent", "empty", "file", "relative"])
+def test_a_data_set_that_cannot_be_used(lab: Lab, tmp_path: Path, make: str) -> None:
+    folder = tmp_path / make
+    if make == "empty":
+        folder.mkdir()
+    if make == "file":
+        folder.write_text("x")
+    asked = request(Path("images") if make == "relative" else folder)
+    with pytest.raises(errors.InvalidDataset):
+        lab.plan(asked)
+
+
+def test_an_unknown_provider_and_one_that_is_coming(lab: Lab, images: Path) -> None:
+    with pytest.raises(errors.ProviderNotFound):
+        lab.plan(dataclasses.replace(request(images), provider="nowhere"))
+    with pytest.raises(errors.ProviderUnavailable):
+        lab.plan(dataclasses.replace(request(images), provider="simpletuner_io"))
+
+
+def test_the_watcher_runs_in_one_process_at_a_time(tmp_path: Path, images: Path) -> None:
+    home = quick_home(tmp_path)
+    with Lab.open(home.root) as one, Lab.open(home.root) as two:
+        one.watcher.start()
+        two.watcher.start()
+        jobs = [submitted(lab, images) for lab in (one, two, one, two)]
+        for job in jobs:
+            done = settled(one, job)
+            assert (done.state, done.attempt) == (JobState.COMPLETED, 1)
+            assert one.logs.read(job.id).count(b"unpacked") == 1
+
+
+def test_a_killed_supervisor_is_survived(watched: Lab, images: Path) -> None:
+    job = submitted(watched, images, "wait")
+    eventually(lambda: b"waiting" in watched.logs.read(job.id))
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any("_supervisor" in word for word in words) and any(str(watched.home.root) in word for word in words):
+            os.kill(process.pid, signal.SIGKILL)
+    done = settled(watched, job)  # the trainer saw its lifeline end; the next attempt goes on
+    assert (done.state, done.attempt) == (JobState.COMPLETED, 2)
+
+
+def test_the_log_is_cut_back_to_what_was_recorded(lab: Lab) -> None:
+    lab.logs.append("j", 0, b"one\ntwo\n")
+    lab.logs.append("j", 4, b"TWO\n")
+    assert lab.logs.read("j") == b"one\nTWO\n"
+
+
+def test_no_secret_of_the_environment_reaches_a_run(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "r8_" + "Zz9" * 13
+    monkeypatch.setenv("REPLICATE_API_TOKEN", token)
+    monkeypatch.setenv("HF_TOKEN", token)
+    with Lab.open(quick_home(tmp_path).root) as lab:
+        lab.watcher.start()
+        settled(lab, submitted(lab, images))
+        for path in lab.home.root.rglob("*"):
+            if path.is_file():
+                assert token.encode() not in path.read_bytes(), path
+
+
+def test_settings_of_a_provider_are_checked(tmp_path: Path) -> None:
+    home = quick_home(tmp_path)
+    (home.provider_settings / "local.json").write_text(json.dumps({"pythn": "x", "nice": "low"}))
+    with Lab.open(home.root) as lab:
+        broken = {entry.id: entry.reason for entry in lab.registry.broken}
+    assert "local.json" in broken["local"]

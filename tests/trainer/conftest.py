@@ -1,0 +1,31 @@
+"""Fixtures of the trainer's tests."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trainer.trainer_kit import Job, make_base
+
+
+@pytest.fixture(scope="session")
+def micro_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion of a few thousand parameters."""
+    return make_base(tmp_path_factory.mktemp("base") / "micro")
+
+
+@pytest.fixture
+def job(tmp_path: Path, micro_base: Path) -> Iterator[Callable[..., Job]]:
+    """Make jobs by name; signal handlers that a run in this process sets are put back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def make(name: str = "job", **parts: Any) -> Job:
+        return Job(folder=tmp_path / name, base=micro_base, **parts)
+
+    yield make
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

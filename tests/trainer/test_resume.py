@@ -1,0 +1,207 @@
+"""Stopped at any moment and started again, a run ends bit for bit as if it had never been stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from simpletuner_trainer import report
+from simpletuner_trainer.files import Manifest
+from simpletuner_trainer.report import Exit
+from simpletuner_trainer.spec import MANIFEST_NAME
+from tests.trainer.trainer_kit import Job, of_kind, reports, sha256
+
+Jobs = Callable[..., Job]
+EVERYTHING = {
+    "max_train_steps": 60,
+    "checkpoint_step_interval": 5,
+    "gradient_accumulation_steps": 2,
+    "lora_dropout": 0.2,
+    "caption_dropout_probability": 0.3,
+    "use_ema": True,
+    "lr_scheduler": "cosine",
+    "lr_warmup_steps": 4,
+    "validation_prompt": "circle 1",
+    "validation_step_interval": 30,
+    "validation_num_inference_steps": 2,
+}
+WEIGHTS = "pytorch_lora_weights.safetensors"
+
+
+def test_two_kills_leave_no_trace(job: Jobs) -> None:
+    whole, killed = job("whole", config=EVERYTHING), job("killed", config=EVERYTHING)
+    assert whole.run() == Exit.DONE
+
+    first, second = sorted(random.sample(range(5, 56, 5), 2))
+    for step in (first, second):
+        with killed.start() as started:
+            started.until(report.Checkpoint, step=step)
+            started.kill()
+            assert started.process.returncode == -signal.SIGKILL
+    with killed.start() as started:
+        assert started.wait() == Exit.DONE, started.log()
+        (resumed,) = of_kind(started.log(), report.Resume)
+    assert resumed.step >= second, f"killed after {first} and {second}"
+    for name in (WEIGHTS, "metrics.jsonl", "samples/step-00000030-0.png", "samples/step-00000060-0.png", MANIFEST_NAME):
+        assert sha256(whole.output / name) == sha256(killed.output / name), f"{name}, killed after {first} and {second}"
+
+
+def test_sigterm_is_a_checkpoint_and_then_the_same_result(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {**EVERYTHING, "checkpoint_step_interval": 0}
+    whole, stopped = job("whole", config=config), job("stopped", config=config)
+    assert whole.run() == Exit.DONE
+    capsys.readouterr()
+    assert stopped.run_until(7, lambda: os.kill(os.getpid(), signal.SIGTERM)) == Exit.INTERRUPTED
+    end = reports(capsys.readouterr().out)[-1]
+    assert isinstance(end, report.End)
+    (checkpoint,) = (stopped.work / "checkpoints").iterdir()
+    assert Manifest.verified(checkpoint).step == end.step >= 7
+    assert stopped.run() == Exit.DONE
+    assert sha256(whole.output / WEIGHTS) == sha256(stopped.output / WEIGHTS)
+    assert sha256(whole.output / "metrics.jsonl") == sha256(stopped.output / "metrics.jsonl")
+
+
+def test_the_end_of_the_lifeline_is_the_end_of_the_run(
+    job: Jobs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = job(config={"max_train_steps": 100_000})
+    monkeypatch.setenv("SIMPLETUNER_LIFELINE", "stdin")
+    stdin, lifeline = os.pipe()
+    before = os.dup(0)
+    os.dup2(stdin, 0)
+    try:
+        assert made.run_until(3, lambda: os.close(lifeline)) == Exit.INTERRUPTED
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(stdin)
+    assert of_kind(capsys.readouterr().out, report.Checkpoint)
+
+
+def test_the_deadline_is_kept(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job(config={"max_train_steps": 100_000}, more={"deadline_s": 2.5})
+    assert made.run() == Exit.DEADLINE
+    end = reports(capsys.readouterr().out)[-1]
+    assert isinstance(end, report.End)
+    assert end.step > 0
+    assert Manifest.verified(made.work / "checkpoints" / f"step-{end.step:08d}").step == end.step
+
+
+def test_a_damaged_checkpoint_is_passed_over(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job()
+    assert made.run() == Exit.DONE
+    first = sha256(made.output / WEIGHTS)
+    shutil.rmtree(made.output)
+    newest = made.work / "checkpoints" / "step-00000006"
+    content = bytearray((newest / "train_state.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "train_state.safetensors").write_bytes(content)
+    (made.work / "checkpoints" / "step-00000004" / MANIFEST_NAME).unlink()
+    capsys.readouterr()
+    assert made.run() == Exit.DONE
+    said = capsys.readouterr().out
+    assert of_kind(said, report.Resume) == [report.Resume(step=2)]
+    assert "step-00000006 is passed over: train_state.safetensors is damaged" in said
+    assert sha256(made.output / WEIGHTS) == first
+    assert Manifest.verified(newest).step == 6
+
+
+def test_another_config_does_not_go_on_from_this_checkpoint(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job()
+    assert made.run() == Exit.DONE
+    made.config = {"learning_rate": 5e-3}
+    capsys.readouterr()
+    assert made.run() == Exit.BAD_SPEC
+    (failure,) = of_kind(capsys.readouterr().out, report.Failure)
+    assert "another config" in failure.message
+    made.config["resume_from_checkpoint"] = "none"
+    assert made.run() == Exit.DONE
+    assert not of_kind(capsys.readouterr().out, report.Resume)
+
+
+def test_other_pictures_do_not_go_on_from_this_checkpoint(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job()
+    assert made.run() == Exit.DONE
+    shutil.rmtree(made.output)
+    (made.folder / "pictures" / "p1.txt").write_text("something else", "utf-8")
+    assert made.run() == Exit.BAD_SPEC
+    assert "another data" in of_kind(capsys.readouterr().out, report.Failure)[0].message
+
+
+def test_threads_are_those_of_the_checkpoint(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another number of threads rounds differently, so where the config leaves it open the checkpoint decides."""
+    import torch
+
+    before = torch.get_num_threads()
+    made = job(config={"torch_num_threads": 0})
+    try:
+        torch.set_num_threads(1)
+        assert made.run() == Exit.DONE
+        shutil.rmtree(made.output)
+        shutil.rmtree(made.work / "checkpoints" / "step-00000006")
+        torch.set_num_threads(2)
+        assert made.run() == Exit.DONE
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert of_kind(capsys.readouterr().out, report.Resume) == [report.Resume(step=4)]
+
+
+def test_only_the_newest_checkpoints_are_kept(job: Jobs) -> None:
+    made = job(config={"checkpoints_total_limit": 2})
+    assert made.run() == Exit.DONE
+    kept = sorted(path.name for path in (made.work / "checkpoints").iterdir())
+    assert kept == ["step-00000004", "step-00000006"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job(config={"learning_rate": 10, "max_grad_norm": 0, "max_train_steps": 2000, "checkpoint_step_interval": 1,
+                       "lora_target": "all", "lora_alpha": 1e15})  # fmt: skip
+    assert made.run() == Exit.CRASHED
+    said = capsys.readouterr().out
+    (failure,) = of_kind(said, report.Failure)
+    assert failure.code == "diverged"
+    assert f"at step {failure.step}" in failure.message
+    assert f"step-{failure.step - 1:08d} is from before that" in failure.hint
+    assert len(made.metrics()) == failure.step - 1
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(job: Jobs) -> None:
+    """The limit on the size of a file stands for the disk's: the write fails in the same place."""
+    made = job(config={"max_train_steps": 3, "checkpoint_step_interval": 0})
+    assert made.run() == Exit.DONE
+    shutil.rmtree(made.output)
+    size = (made.work / "checkpoints" / "step-00000003" / "train_state.safetensors").stat().st_size
+    shutil.rmtree(made.work / "checkpoints")
+    made.config |= {"max_train_steps": 4, "checkpoint_step_interval": 2}
+    limit = size - 1000
+
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    with made.start(preexec_fn=lower) as started:
+        assert started.wait() == Exit.CRASHED
+    (failure,) = of_kind(started.log(), report.Failure)
+    assert (failure.code, failure.step) == ("disk_full", 2)
+    assert list((made.work / "checkpoints").iterdir()) == []
+    assert made.run() == Exit.DONE
+
+
+def test_one_trainer_at_a_time(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    import fcntl
+
+    made = job()
+    made.work.mkdir(parents=True)
+    holder = os.open(made.work / "trainer.lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        assert made.run() == Exit.CRASHED
+    finally:
+        os.close(holder)
+    assert of_kind(capsys.readouterr().out, report.Failure)[0].code == "work_dir_in_use"

@@ -1,0 +1,142 @@
+"""Checkpoints: all that is needed to go on exactly where a run stopped, each whole or not there.
+
+A checkpoint is written beside its place, put on the disk file by file, its manifest last, and then renamed, so neither a
+kill nor a power cut leaves a torn one. One that was damaged later is found by its checksums and passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import load_file
+
+from simpletuner_trainer.errors import BadSpec
+from simpletuner_trainer.files import Manifest, sync_folder, sync_tree, write_durably, writing
+from simpletuner_trainer.optim import Learner
+from simpletuner_trainer.spec import MANIFEST_NAME
+from simpletuner_trainer.weights import write_safetensors
+from simpletuner_trainer.workdir import folder_name, step_of
+
+STATE_NAME: Final = "state.json"
+METRICS_NAME: Final = "metrics.jsonl"
+_TENSORS_NAME: Final = "train_state.safetensors"
+_FORMAT: Final = "simpletuner-checkpoint/1"
+
+Notice = Callable[[str], None]
+"""Takes one ordinary line for the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What must be the same for a resumed run to be the same run."""
+
+    config: str
+    """`spec.config_hash`."""
+    data: str
+    """`data.Inventory.digest`."""
+    base: str
+    """`models.Family.identity`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A whole checkpoint on the disk."""
+
+    folder: Path
+    manifest: Manifest
+    threads: int
+    """Of torch when it was written: on the CPU another number rounds differently."""
+    torch_version: str
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps that are done."""
+        return self.manifest.step
+
+    @property
+    def metrics(self) -> Path:
+        """The loss curve up to this step."""
+        return self.folder / METRICS_NAME
+
+
+def newest(checkpoints: Path, notice: Notice) -> Found | None:
+    """The newest whole checkpoint; a damaged one is passed over with a line in the log."""
+    steps = [step_of(path.name) for path in checkpoints.glob("step-*")]
+    for step in sorted((step for step in steps if step is not None), reverse=True):
+        folder = checkpoints / folder_name(step)
+        try:
+            manifest = Manifest.verified(folder)
+            state = _read_state(folder)
+        except ValueError as error:
+            notice(f"warning: checkpoint {folder.name} is passed over: {error}")
+            continue
+        return Found(folder=folder, manifest=manifest, threads=state["threads"], torch_version=state["torch"])
+    return None
+
+
+def restore(found: Found, learner: Learner, fingerprint: Fingerprint) -> None:
+    """Put the checkpoint's state in place. `BadSpec` when it is from another training."""
+    then = _read_state(found.folder)["fingerprint"]
+    differs = [part for part, digest in asdict(fingerprint).items() if then[part] != digest]
+    if differs:
+        message = f"checkpoint {found.folder.name} was made with another {' and '.join(differs)}"
+        raise BadSpec(message, "use an empty work_dir, or set resume_from_checkpoint to none to begin anew")
+    learner.restore(load_file(found.folder / _TENSORS_NAME))
+
+
+def save(
+    checkpoints: Path,
+    step: int,
+    learner: Learner,
+    *,
+    fingerprint: Fingerprint,
+    plan_digest: str,
+    add_files: Callable[[Path], None],
+) -> tuple[Path, Manifest]:
+    """Write the checkpoint of `step`; `add_files` puts the rest into its folder. `DiskFull` leaves the others as they are."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    folder = checkpoints / folder_name(step)
+    partial = checkpoints / f".{folder.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        with writing(f"checkpoint {folder.name}", step):
+            state = {"format": _FORMAT, "step": step, "fingerprint": asdict(fingerprint)}
+            state |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
+            (partial / STATE_NAME).write_text(json.dumps(state, indent=1) + "\n", "utf-8")
+            write_safetensors(partial / _TENSORS_NAME, learner.state(), {"format": "pt"})
+            add_files(partial)
+            manifest = Manifest.of(partial, kind="checkpoint", step=step, plan_digest=plan_digest)
+            sync_tree(partial)
+            write_durably(partial / MANIFEST_NAME, manifest.encode())
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+            sync_folder(checkpoints)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return folder, manifest
+
+
+def prune(checkpoints: Path, keep: int, in_use: Collection[Path]) -> None:
+    """Remove all but the newest `keep`, except those `in_use`."""
+    folders = sorted(path for path in checkpoints.glob("step-*") if step_of(path.name) is not None)
+    for folder in folders[:-keep]:
+        if folder not in in_use:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE_NAME).read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{STATE_NAME}: {error.strerror}") from error
+    if state.get("format") != _FORMAT:
+        raise ValueError(f"{STATE_NAME} is of format {state.get('format')!r}")
+    return state

@@ -1,0 +1,95 @@
+"""Every way a run ends badly, with the exit code and what a person reads. Anything else that is raised is a bug."""
+
+from __future__ import annotations
+
+from simpletuner_trainer.report import Exit
+
+
+class TrainerError(Exception):
+    """A run cannot go on: a stable code, one sentence, what to do, and how the process ends."""
+
+    code = "crashed"
+    exit = Exit.CRASHED
+
+    def __init__(self, message: str, hint: str = "", *, step: int | None = None) -> None:
+        self.message, self.hint, self.step = message, hint, step
+        super().__init__(message)
+
+
+class BadSpec(TrainerError):
+    """The config asks for something that this base, device or work folder cannot do."""
+
+    code = "bad_spec"
+    exit = Exit.BAD_SPEC
+
+
+class BadData(TrainerError):
+    """The data set cannot be trained on as it is."""
+
+    code = "bad_data"
+    exit = Exit.BAD_DATA
+
+
+class MissingPackage(TrainerError):
+    """What training needs is not installed, or is installed and broken."""
+
+    code = "missing_package"
+
+
+class WorkDirInUse(TrainerError):
+    """Another trainer holds the work folder's lock."""
+
+    code = "work_dir_in_use"
+
+
+class DiskFull(TrainerError):
+    """A file could not be written; the last checkpoint is as it was."""
+
+    code = "disk_full"
+
+
+class Diverged(TrainerError):
+    """The loss or the gradient is no longer a number; the last checkpoint is from before that."""
+
+    code = "diverged"
+
+
+class Refused(TrainerError):
+    """The destination answers and says no after it had said yes: credentials were revoked or have expired."""
+
+    code = "destination_refused"
+    exit = Exit.UNDELIVERED
+
+
+class BadDestination(TrainerError):
+    """The destination says no before any work is done: wrong credentials, no such bucket."""
+
+    code = "destination_refused"
+    exit = Exit.BAD_SPEC
+
+
+class Undelivered(TrainerError):
+    """The destination could not be reached for as long as was allowed; everything is on disk."""
+
+    code = "undelivered"
+    exit = Exit.UNDELIVERED
+
+
+class Stopped(TrainerError):
+    """Asked to end before the work was done (signal, lifeline, deadline). Not a fault: it goes on from here."""
+
+    code = "stopped"
+
+    def __init__(self, reason: Exit) -> None:
+        self.exit = reason
+        super().__init__(f"stopped: {reason.name.lower()}")
+
+
+def missing_package(error: ImportError | RuntimeError) -> MissingPackage:
+    """Say in one sentence why the training libraries cannot be imported."""
+    if "torchvision" in str(error):
+        message = "the installed torchvision does not fit the installed torch, which breaks diffusers and transformers"
+        return MissingPackage(message, "pip uninstall torchvision (training does not need it)")
+    name = error.name if isinstance(error, ImportError) else None
+    message = f"{name or 'a package that training needs'} cannot be imported: {error}"
+    return MissingPackage(message, "pip install 'simpletuner-trainer[train]'")

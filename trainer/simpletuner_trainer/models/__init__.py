@@ -1,0 +1,173 @@
+"""Model families: what the loop may ask of one, and where each is found. A new family is one file and one line here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.resources
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import torch
+from PIL import Image
+
+from simpletuner_trainer.errors import BadSpec, missing_package
+from simpletuner_trainer.spec import BUILTIN_TINY
+
+FAMILIES: Final[Mapping[str, str]] = {"sd": "simpletuner_trainer.models.sd:StableDiffusion"}
+"""``module:class`` by `model_family`; a module is imported when it is asked for."""
+
+_WHOLE_BYTES: Final = 64 << 20
+_END_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One picture to paint."""
+
+    prompt: torch.Tensor
+    """[tokens, width]: what `Family.encode_prompt` says of the prompt."""
+    negative: torch.Tensor
+    """The same of the empty prompt."""
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    steps: int
+    guidance: float
+    seed: int
+
+
+class Family(Protocol):
+    """An architecture of latent diffusion: a frozen image encoder, a frozen text encoder, and a denoiser that learns."""
+
+    identity: str
+    """SHA-256 that tells this base from others: part of every cache key and of every checkpoint."""
+    edge_multiple: int
+    """Pixels: what image edges must be a multiple of."""
+    native_edge: int
+    """Pixels: edge of the square that the base was made for."""
+    timesteps: int
+    """Of the noise schedule."""
+
+    @classmethod
+    def open(cls, base: Path, *, device: torch.device) -> Family:
+        """Look at a diffusers folder, load nothing large yet. `BadSpec` when it is not of this family."""
+        ...
+
+    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Mean and log-variance [2 * channels, h, w] of the latents of one image [3, H, W] in -1..1, fp32 on the CPU."""
+        ...
+
+    def encode_prompt(self, prompt: str) -> torch.Tensor:
+        """Embeddings [tokens, width] of one prompt, fp32 on the CPU."""
+        ...
+
+    def release_encoders(self) -> None:
+        """Free the memory of both encoders; they load again when they are asked."""
+        ...
+
+    def load_denoiser(self, dtype: torch.dtype) -> torch.nn.Module:
+        """The part that learns, on the CPU, frozen."""
+        ...
+
+    def lora_targets(self, preset: str) -> Sequence[str]:
+        """Suffixes of the module names that a LoRA preset adapts."""
+        ...
+
+    def latents(self, moments: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Draw latents [n, channels, h, w], as the denoiser sees them, from moments and standard normal noise."""
+        ...
+
+    def losses(self, denoiser: torch.nn.Module, batch: Noised, snr_gamma: float | None) -> torch.Tensor:
+        """The loss of each image [n], fp32."""
+        ...
+
+    def paint(self, denoiser: torch.nn.Module, requests: Sequence[Request]) -> Iterator[Image.Image]:
+        """Paint each request with the base's own scheduler and `denoiser` as it is now."""
+        ...
+
+    def save_lora(self, denoiser: torch.nn.Module, folder: Path, metadata: Mapping[str, str]) -> None:
+        """Write the adapter as diffusers loads it (`load_lora_weights`), with `metadata` in the file's header."""
+        ...
+
+    def save_full(self, denoiser: torch.nn.Module, folder: Path) -> None:
+        """Write a whole pipeline with the trained denoiser, as diffusers loads it (`from_pretrained`)."""
+        ...
+
+    def describe(self) -> Mapping[str, str]:
+        """What `modelspec.*` and ``ss_*`` metadata say of the base."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noised:
+    """One micro-batch on the device; n images of one size."""
+
+    latents: torch.Tensor
+    """[n, channels, h, w]."""
+    noise: torch.Tensor
+    """Like the latents."""
+    timesteps: torch.Tensor
+    """int64 [n]."""
+    prompts: torch.Tensor
+    """[n, tokens, width]."""
+
+
+def open_family(name: str, base: Path, *, device: torch.device) -> Family:
+    """Import a family's module and open a base with it."""
+    module, _, class_name = FAMILIES[name].partition(":")
+    try:
+        family: type[Family] = getattr(importlib.import_module(module), class_name)
+    except (ImportError, RuntimeError) as error:
+        raise missing_package(error) from error
+    return family.open(base, device=device)
+
+
+def find_base(name: str, base_dir: Path) -> Path:
+    """The folder of a base: the one that ships, a folder (relative to the spec file), or a download from the Hub."""
+    if name == BUILTIN_TINY:
+        shipped = Path(str(importlib.resources.files("simpletuner_trainer"))) / "assets" / "tiny_base"
+        if not shipped.is_dir():
+            raise BadSpec(f"{BUILTIN_TINY} is not part of this installation", "install simpletuner-trainer anew")
+        return shipped
+    folder = base_dir / Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name.startswith((".", "/", "~")):
+        raise BadSpec(f"pretrained_model_name_or_path: the folder {folder} is not there")
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    parts = ("unet", "transformer", "vae", "text_encoder*", "tokenizer*", "scheduler")
+    wanted = ["model_index.json", *(f"{part}/*{end}" for part in parts for end in (".json", ".txt", ".safetensors"))]
+    unwanted = ["*.fp16.*", "*.bf16.*", "*non_ema*"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        message = f"the base {name!r} is neither a folder nor can it be had from the Hugging Face Hub: {error}"
+        raise BadSpec(message, "check pretrained_model_name_or_path, and HF_TOKEN where the base is gated") from error
+
+
+def folder_identity(folder: Path, parts: Sequence[str]) -> str:
+    """SHA-256 over the files of a base's `parts`; of a file above 64 MiB only its size, first and last MiB count."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for path in sorted((folder / part).rglob("*")):
+            if path.suffix not in (".json", ".safetensors", ".txt"):
+                continue
+            size = path.stat().st_size
+            digest.update(json.dumps([path.relative_to(folder).as_posix(), size]).encode())
+            with path.open("rb") as file:
+                if size <= _WHOLE_BYTES:
+                    digest.update(file.read())
+                else:
+                    digest.update(file.read(_END_BYTES))
+                    file.seek(size - _END_BYTES)
+                    digest.update(file.read())
+    return digest.hexdigest()
