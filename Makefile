@@ -27,7 +27,7 @@ check: $(STAMP) ## Format, lint, types, import floors.
 	$(BIN)/lint-imports --no-cache
 
 test: check ## check, and every test that is not slow.
-	$(PYTEST) -m "not slow" --durations=10
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile --durations=10
 
 test-slow: $(STAMP) ## Soak, fault and large-object tests.
 	$(PYTEST) -m slow --timeout=1800 --durations=10

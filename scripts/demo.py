@@ -72,6 +72,7 @@ class Table:
     rows: list[tuple[str, float, int | None, str]] = field(default_factory=list)
 
     def add(self, step: str, since: float, count: int | None, result: str) -> None:
+        """A row; `since` is the monotonic time at which the step began."""
         self.rows.append((step, time.monotonic() - since, count, result))
 
     def __str__(self) -> str:

@@ -14,14 +14,16 @@ from simpletuner_lab._version import __version__
 if TYPE_CHECKING:
     from simpletuner_lab.client import LabClient, connect
     from simpletuner_lab.core.errors import LabError
+    from simpletuner_lab.core.plan import SubmitRequest
     from simpletuner_lab.services.lab import Lab
 
-__all__ = ["Lab", "LabClient", "LabError", "__version__", "connect"]
+__all__ = ["Lab", "LabClient", "LabError", "SubmitRequest", "__version__", "connect"]
 
 _HOMES = {
     "Lab": "simpletuner_lab.services.lab",
     "LabClient": "simpletuner_lab.client",
     "LabError": "simpletuner_lab.core.errors",
+    "SubmitRequest": "simpletuner_lab.core.plan",
     "connect": "simpletuner_lab.client",
 }
 

@@ -49,7 +49,9 @@ class Client(Protocol):
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
 
-    def submit(self, request: SubmitRequest, *, approve: str | None, key: str | None, entry: str) -> JobView:
+    def submit(
+        self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
+    ) -> JobView:
         """Submits an approved plan."""
 
     def jobs(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> JobPage:
@@ -106,7 +108,9 @@ class LabClient:
         """What a submit would do."""
         return self._read(PlanView, "POST", "/jobs/plan", json=submit_body(request))
 
-    def submit(self, request: SubmitRequest, *, approve: str | None, key: str | None, entry: str) -> JobView:
+    def submit(
+        self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
+    ) -> JobView:
         """Submits an approved plan. An answer that is lost is asked for again, under the same key: one job."""
         body = submit_body(request) | {
             "approve": approve,

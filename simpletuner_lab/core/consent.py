@@ -22,7 +22,7 @@ class ConsentMode(enum.StrEnum):
             InvalidRequest: anything else.
         """
         try:
-            return cls("never" if text == "deny" else text)
+            return cls("never" if text == "deny" else str(text))
         except ValueError as error:
             raise InvalidRequest(f"consent is ask, allow or never, not {text!r}") from error
 

@@ -15,6 +15,8 @@ from traitlets import Integer, Unicode
 
 from simpletuner_lab._version import __version__
 from simpletuner_lab.core.errors import LabError
+from simpletuner_lab.core.grant import Grant
+from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.handlers import api_rules
 from simpletuner_lab.server.rooms import SETTING, Rooms
 from simpletuner_lab.server.storage.exchange import StorageContext
@@ -54,7 +56,7 @@ class SimpleTunerLabApp(ExtensionApp):
         self.objects = ObjectStore(self.lab_home.outputs)
         context = StorageContext(
             objects=self.objects,
-            resolve=lambda access_key: self.rooms.wait().lab.grants.resolve(access_key),
+            resolve=self._resolve,
             disk=self.rooms.executors.disk,
             db=self.rooms.executors.db,
             clock=time.time,
@@ -62,6 +64,9 @@ class SimpleTunerLabApp(ExtensionApp):
             max_object_bytes=self.max_object_bytes,
         )
         self.handlers.extend(storage_routes(context, f"/{_STORAGE}"))
+
+    def _resolve(self, access_key: str) -> tuple[Grant, Secret] | None:
+        return self.rooms.wait().lab.grants.resolve(access_key)
 
     async def _start_jupyter_server_extension(self, _serverapp: Any) -> None:
         """Called by Jupyter once the port listens: opens the lab off the event loop and begins to watch."""
@@ -71,7 +76,9 @@ class SimpleTunerLabApp(ExtensionApp):
         try:
             self.lab = await self.rooms.run(self.rooms.executors.disk, self._open_lab)
         except LabError as error:
-            self.log.error("simpletuner_lab cannot open its store: %s (%s)", error.message, error.hint)
+            self.log.error(  # noqa: TRY400 - an answer for a person, not a fault with a trace
+                "simpletuner_lab cannot open its store: %s (%s)", error.message, error.hint
+            )
             self.rooms.failed(error)
             return
         self.lab.recorder.listen(self.rooms.bus.publish)

@@ -28,9 +28,9 @@ from simpletuner_lab.services.inspection import CHUNK, open_beneath, open_folder
 PackProgress = Callable[[str, int, int, int], None]
 """Called with (stage, files done, files in all, bytes done); may raise to stop the packing."""
 
-_STORED_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-"""Compressed already. All else is deflated (SPEC K1), at zlib's own level, 6. Another build of zlib may deflate to other
-bytes: the archive's digest holds for this machine, and consent rests on the digests of the files, which hold anywhere."""
+STORED_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+"""Compressed already; all else is deflated (SPEC K1), at zlib's own level, 6. Another build of zlib may deflate to
+other bytes: the archive's digest holds for this machine. Consent rests on the files' digests, which hold anywhere."""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _MODE: Final = stat.S_IFREG | 0o644
 _UNIX: Final = 3
@@ -181,7 +181,7 @@ def _read(source: BinaryIO, entry: FileEntry) -> bytes:
 
 def _header(entry: FileEntry) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(entry.name, _EPOCH)
-    stored = PurePosixPath(entry.name).suffix.lower() in _STORED_SUFFIXES
+    stored = PurePosixPath(entry.name).suffix.lower() in STORED_SUFFIXES
     info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
     info.create_system = _UNIX
     info.external_attr = _MODE << 16

@@ -19,12 +19,16 @@ T = TypeVar("T")
 
 def _converter() -> cattrs.Converter:
     converter = make_converter(forbid_extra_keys=True, detailed_validation=True)
-    converter.register_unstructure_hook_func(lambda cls: get_origin(cls) is frozenset, sorted)
+    converter.register_unstructure_hook_func(_is_frozenset, sorted)
     converter.register_structure_hook_func(lambda cls: cls is object, lambda value, _: value)
     for cls in (str, int, float, bool):
         converter.register_structure_hook(cls, _exactly)
     converter.register_unstructure_hook(Secret, _refuse_secret)
     return converter
+
+
+def _is_frozenset(cls: Any) -> bool:
+    return cls is frozenset or get_origin(cls) is frozenset
 
 
 def _exactly(value: Any, cls: type[Any]) -> Any:

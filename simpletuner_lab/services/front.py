@@ -37,7 +37,9 @@ class Front:
         """What a submit would send, to whom, for how much, and the digest to approve."""
         return PlanView.of(self.lab.plan(request))
 
-    def submit(self, request: SubmitRequest, *, approve: str | None, key: str | None, entry: str) -> JobView:
+    def submit(
+        self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
+    ) -> JobView:
         """Submits a plan that was agreed to."""
         return JobView.of(self.lab.submit(request, approve=approve, key=key, entry=entry))
 
@@ -124,7 +126,9 @@ class Front:
 class InProcess(Front):
     """The verbs without a server: nobody else watches, so each call first brings the jobs up to date."""
 
-    def submit(self, request: SubmitRequest, *, approve: str | None, key: str | None, entry: str) -> JobView:
+    def submit(
+        self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
+    ) -> JobView:
         """Submits, and stays until the run exists: from then on it lives without this process."""
         job = self.lab.submit(request, approve=approve, key=key, entry=entry)
         while not job.terminal and not job.run.ref and job.retry_at is None:

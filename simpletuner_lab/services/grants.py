@@ -154,7 +154,9 @@ def _read_key(path: Path) -> bytes | None:
         if not stat.S_ISREG(status.st_mode):
             raise ServerKeyUnusable(f"{path} is not a plain file")
         if stat.S_IMODE(status.st_mode) & 0o077:
-            raise ServerKeyUnusable(f"{path} can be read by others", hint=f"chmod 600 {path}, or delete it for a new one")
+            raise ServerKeyUnusable(
+                f"{path} can be read by others", hint=f"chmod 600 {path}, or delete it for a new one"
+            )
         key = os.read(descriptor, KEY_BYTES + 1)
     finally:
         os.close(descriptor)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 from simpletuner_lab.core.consent import ConsentMode, require_consent
 from simpletuner_lab.core.errors import IllegalTransition, JobActive, ProviderUnavailable, StaleRecord
@@ -64,6 +64,7 @@ class Lab:
         self._clock = around.clock
         self._desk = Desk(self.outputs, self.grants, around.endpoint)
         self._spool = Spool(home.spool)
+        self._spool.sweep(around.clock())
         self._planner = Planner(store, registry)
         rooms = Rooms(
             store=store,
@@ -96,7 +97,7 @@ class Lab:
         self.watcher.stop()
         self.store.close()
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -21,12 +21,13 @@ from simpletuner_lab.core.manifest import DatasetManifest, Manifest
 from simpletuner_lab.core.plan import Credential, Identity, Plan, SubmitRequest, digest_of
 from simpletuner_lab.core.provider import Options, Provider, Target
 from simpletuner_lab.core.redact import find_secrets
+from simpletuner_lab.services.archive import STORED_SUFFIXES
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.scan import scan
 from simpletuner_lab.services.store import Store
 from simpletuner_trainer import spec
 
-_LISTED_CAPTIONS: Final = 3
+_LISTED: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Planner:
         """
         provider = self._registry.get(request.provider)
         train = _parsed(request)
-        manifest = scan(_local_datasets(request, train), hashes=self._store.hashes)
+        manifest = scan(_local_datasets(train), hashes=self._store.hashes)
         options = provider.options()
         target, rate = _chosen(options, request)
         _check_size(provider, manifest)
@@ -135,7 +136,7 @@ def _parsed(request: SubmitRequest) -> spec.TrainSpec:
         ) from error
 
 
-def _local_datasets(request: SubmitRequest, train: spec.TrainSpec) -> list[spec.DatasetConfig]:
+def _local_datasets(train: spec.TrainSpec) -> list[spec.DatasetConfig]:
     problems = [
         Problem(
             path=f"dataloader.{dataset.id}.instance_data_dir",
@@ -174,10 +175,21 @@ def _chosen(options: Options, request: SubmitRequest) -> tuple[Target, Rate]:
 
 
 def _check_size(provider: Provider, manifest: Manifest) -> None:
+    """Refuses what cannot fit: media are stored as they are, all else may still shrink and is judged once packed."""
+    stored = sum(file.bytes for file in manifest.files if Path(file.name).suffix.lower() in STORED_SUFFIXES)
+    require_size(provider, stored)
+
+
+def require_size(provider: Provider, size: int) -> None:
+    """Checks an archive of `size` bytes against the provider's limit (SPEC K5).
+
+    Raises:
+        TooLarge: it would be refused there.
+    """
     limit = provider.capabilities.max_upload_bytes
-    if limit is not None and manifest.bytes > limit:
+    if limit is not None and size > limit:
         raise TooLarge(
-            f"{manifest.bytes:,} bytes are more than the {limit:,} that {provider.label} takes; nothing was sent",
+            f"{size:,} bytes are more than the {limit:,} that {provider.label} takes; nothing was sent",
             hint="use fewer images, data hosted on S3 or the Hub, or another provider",
         )
 
@@ -207,7 +219,7 @@ def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[s
 def _dataset_warnings(dataset: DatasetManifest) -> list[str]:
     found = []
     if dataset.captions_missing:
-        named = ", ".join(dataset.captions_missing[:_LISTED_CAPTIONS])
+        named = ", ".join(dataset.captions_missing[:_LISTED])
         found.append(
             f"{dataset.id}: {len(dataset.captions_missing)} of {dataset.images} images have no caption ({named})"
         )
@@ -216,7 +228,8 @@ def _dataset_warnings(dataset: DatasetManifest) -> list[str]:
     secrets = [entry.name for entry in dataset.withheld if entry.secret]
     if secrets:
         found.append(f"{dataset.id}: {len(secrets)} files look like secrets and stay here ({secrets[0]})")
-    broken = [entry.name for entry in dataset.withheld if "broken" in entry.reason]
-    if broken:
-        found.append(f"{dataset.id}: {len(broken)} broken images stay here ({broken[0]})")
+    wanted = [entry for entry in dataset.withheld if entry.wanted and not entry.secret]
+    if wanted:
+        reasons = ", ".join(f"{entry.name}: {entry.reason}" for entry in wanted[:_LISTED])
+        found.append(f"{dataset.id}: {len(wanted)} files that training would read stay here ({reasons})")
     return found

@@ -20,6 +20,7 @@ from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.core.provider import Provider, RunState, RunTag, Snapshot, StartOrder
 from simpletuner_lab.services.desk import Desk
 from simpletuner_lab.services.outputs import Outputs
+from simpletuner_lab.services.planning import require_size
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.spool import Spool
@@ -88,7 +89,8 @@ class Runner:
                 return self._start(job)
 
     def _pack(self, job: Job) -> Job:
-        self._rooms.spool.pack(job.id, self._plan(job).identity.manifest)
+        archive = self._rooms.spool.pack(job.id, self._plan(job).identity.manifest)
+        require_size(self._provider(job), archive.bytes)
         now = self._clock()
         return self._rooms.recorder.note(job, job.moved(JobState.UPLOADING, now=now), at=now)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.provider import Archive
-from simpletuner_lab.services.archive import pack
+from simpletuner_lab.services.archive import pack, verify
 from simpletuner_lab.services.codec import dumps, loads
 from simpletuner_lab.services.files import write_atomically
+
+_LEFTOVER_S: Final = 24 * 3600.0
+"""No packing takes so long between two writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +41,21 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def sweep(self, now: float) -> None:
+        """Removes what a killed packing left half written. Younger files may be another process at work."""
+        for path in self._folder.glob(".*"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < now - _LEFTOVER_S:
+                    path.unlink()
+
     def archive(self, job_id: str) -> Archive | None:
-        """The archive of this job if it was packed whole."""
+        """The archive of this job if it was packed whole and still has its digest."""
         try:
             note = self._note(job_id).read_text("utf-8")
             found = loads(_Note, note, what="spool note").archive(self._zip(job_id))
         except (FileNotFoundError, InvalidRequest):
             return None
-        return found if found.path.exists() else None
+        return found if verify(found.path, found.sha256) else None
 
     def pack(self, job_id: str, manifest: Manifest) -> Archive:
         """Packs the data sets, or returns what an earlier try packed.

@@ -35,7 +35,9 @@ def steps(*numbers: int, total: int = 100, loss: float = 0.5) -> rp.Steps:
 
 def after(job: Job, state: RunState, log: bytes = b"", *, delivered: Delivered | None = WHOLE, **more: object) -> Job:
     """The job after one snapshot."""
-    return diff(job, Snapshot(state=state, cursor="c", log=log, **more), delivered=delivered, resumable=True, now=50.0).job
+    return diff(
+        job, Snapshot(state=state, cursor="c", log=log, **more), delivered=delivered, resumable=True, now=50.0
+    ).job
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,9 @@ def test_a_forged_line_changes_nothing() -> None:
 
 def test_steps_that_were_seen_are_not_taken_twice() -> None:
     job = a_job(state=S.RUNNING, progress=Progress(step=3))
-    change = diff(job, Snapshot(state=R.RUNNING, cursor="", log=lines(steps(2, 3, 4))), delivered=None, resumable=True, now=1.0)
+    change = diff(
+        job, Snapshot(state=R.RUNNING, cursor="", log=lines(steps(2, 3, 4))), delivered=None, resumable=True, now=1.0
+    )
     assert change.points.append.step == (4,)
 
 
@@ -137,7 +141,10 @@ def test_attempts_without_progress_end_after_a_few() -> None:
         assert (job.state, job.attempt, job.stalled) == (S.QUEUED, attempt + 1, attempt)
         assert job.retry_at > 50.0
     job = after(dataclasses.replace(job, state=S.RUNNING), R.LOST, error="killed")
-    assert (job.state, job.failure) == (S.FAILED, Failure(code="run_lost", message="killed", hint="the log has the rest"))
+    assert (job.state, job.failure) == (
+        S.FAILED,
+        Failure(code="run_lost", message="killed", hint="the log has the rest"),
+    )
 
 
 def test_progress_sets_the_count_back() -> None:
@@ -156,7 +163,9 @@ def test_an_unknown_state_is_shown_once() -> None:
     first = diff(job, Snapshot(state=R.UNKNOWN, cursor="", raw_state="paused"), delivered=None, resumable=True, now=1.0)
     assert [event.kind for event in first.events] == [EventKind.PROBLEM]
     assert "paused" in first.job.failure.message
-    again = diff(first.job, Snapshot(state=R.UNKNOWN, cursor="", raw_state="paused"), delivered=None, resumable=True, now=2.0)
+    again = diff(
+        first.job, Snapshot(state=R.UNKNOWN, cursor="", raw_state="paused"), delivered=None, resumable=True, now=2.0
+    )
     assert again.events == ()
     assert after(first.job, R.SUCCEEDED).failure is None
 

@@ -236,7 +236,9 @@ def test_boto3_with_the_owners_credentials(server: Server, tmp_path: Path) -> No
     s3.download_file("outputs", "mine/big.bin", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == data
     assert (server.home / "cloud_outputs/outputs/mine/big.bin").read_bytes() == data
-    assert [item["Key"] for item in s3.list_objects_v2(Bucket="outputs", Prefix="mine/")["Contents"]] == ["mine/big.bin"]
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket="outputs", Prefix="mine/")["Contents"]] == [
+        "mine/big.bin"
+    ]
     s3.delete_object(Bucket="outputs", Key="mine/big.bin")
 
 
@@ -253,7 +255,9 @@ def storage(server: Server) -> object:
     )  # fmt: skip
 
 
-def test_no_answer_and_no_log_holds_a_secret(server: Server, client: LabClient, images: Path, http: httpx.Client) -> None:
+def test_no_answer_and_no_log_holds_a_secret(
+    server: Server, client: LabClient, images: Path, http: httpx.Client
+) -> None:
     job = ended(client, submitted(client, images))
     key = (server.home / "cloud/server.key").read_bytes()
     store = Store.open(server.home / "cloud/lab.db")
@@ -307,4 +311,3 @@ def test_a_store_of_a_newer_release_is_told_on_every_route(tmp_path: Path) -> No
             assert answer.json()["hint"]
     finally:
         server.stop()
-

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import random
+import struct
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from simpletuner_lab.core.manifest import DatasetManifest, Manifest
 from simpletuner_lab.services.rows import FileStamp
@@ -86,3 +88,27 @@ def names(manifest: DatasetManifest) -> list[str]:
 
 def reasons(manifest: DatasetManifest) -> dict[str, str]:
     return {entry.name.removeprefix(f"{manifest.id}/"): entry.reason for entry in manifest.withheld}
+
+
+def exif_with(tag: int, value: object) -> Image.Exif:
+    exif = Image.Exif()
+    exif[tag] = value
+    return exif
+
+
+def png_text(key: str, value: str, *, compress: bool) -> dict[str, Any]:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(key, value, zip=compress) if not value.isascii() else info.add_text(key, value, zip=compress)
+    return {"pnginfo": info}
+
+
+def png_with_chunk(kind: bytes, payload: bytes, *, at_end: bool = False) -> bytes:
+    plain = image_bytes()
+    chunk = struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+    cut = len(plain) - 12 if at_end else 33
+    return plain[:cut] + chunk + plain[cut:]
+
+
+def raw_profile(name: str, data: bytes) -> bytes:
+    text = f"\n{name}\n{len(data):8}\n".encode() + data.hex().encode()
+    return b"Raw profile type " + name.encode() + b"\0\0" + zlib.compress(text)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simpletuner_lab.core.grant import ANY_BUCKET, Grant, Verb, allows, allows_bucket, derive_secret, grant_id, is_grant_id
+from simpletuner_lab.core.grant import (
+    ANY_BUCKET,
+    Grant,
+    Verb,
+    allows,
+    allows_bucket,
+    derive_secret,
+    grant_id,
+    is_grant_id,
+)
 from simpletuner_lab.services.grants import Grants, ServerKey, ServerKeyUnusable
 from simpletuner_lab.testing.storage_server import MemoryGrants
 
@@ -79,7 +88,9 @@ def test_ids_look_like_access_keys(random):
     assert is_grant_id(grant_id(random))
 
 
-@pytest.mark.parametrize("text", ["", "STLG", "AKIAAAAAAAAAAAAAAAAA", "STLGaaaaaaaaaaaaaaaa", "STLGAAAAAAAAAAAAAAA'", "STLG" + "É" * 16])
+@pytest.mark.parametrize(
+    "text", ["", "STLG", "AKIAAAAAAAAAAAAAAAAA", "STLGaaaaaaaaaaaaaaaa", "STLGAAAAAAAAAAAAAAA'", "STLG" + "É" * 16]
+)
 def test_what_is_no_id_is_not_looked_up(grants, text):
     assert not is_grant_id(text)
     assert grants.resolve(text) is None
@@ -89,7 +100,10 @@ def test_secrets_are_derived_from_key_and_id_alone():
     one = derive_secret(b"k" * 32, "STLGAAAAAAAAAAAAAAAA")
     assert re.fullmatch(r"[A-Za-z0-9_-]{40}", one)
     assert one == derive_secret(b"k" * 32, "STLGAAAAAAAAAAAAAAAA")
-    assert len({one, derive_secret(b"l" * 32, "STLGAAAAAAAAAAAAAAAA"), derive_secret(b"k" * 32, "STLGAAAAAAAAAAAAAAAB")}) == 3
+    assert (
+        len({one, derive_secret(b"l" * 32, "STLGAAAAAAAAAAAAAAAA"), derive_secret(b"k" * 32, "STLGAAAAAAAAAAAAAAAB")})
+        == 3
+    )
 
 
 def test_a_job_gets_its_own_prefix_and_the_secret_is_found_again(grants):
@@ -135,7 +149,9 @@ def test_the_owner_has_the_same_credentials_after_a_restart(grants, clock):
 def test_the_server_key_is_made_once_for_its_owner_alone(tmp_path):
     path = tmp_path / "server.key"
     keys: list[str] = []
-    threads = [threading.Thread(target=lambda: keys.append(ServerKey.load_or_create(path).owner_id())) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: keys.append(ServerKey.load_or_create(path).owner_id())) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -290,7 +290,9 @@ def test_the_log_is_cut_back_to_what_was_recorded(lab: Lab) -> None:
     assert lab.logs.read("j") == b"one\nTWO\n"
 
 
-def test_no_secret_of_the_environment_reaches_a_run(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_of_the_environment_reaches_a_run(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = "r8_" + "Zz9" * 13
     monkeypatch.setenv("REPLICATE_API_TOKEN", token)
     monkeypatch.setenv("HF_TOKEN", token)

@@ -6,24 +6,25 @@ import hashlib
 import os
 import socket
 import stat
-import struct
 import time
-import zlib
 from pathlib import Path
 
 import pytest
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image
 
 from simpletuner_lab.core.errors import InvalidDataset
 from simpletuner_lab.services.inspection import FileFacts
-from tests.core.planted import SECRET_NAMES, SECRETS
+from tests.core.planted import SECRETS
 from tests.services.dataset_kit import (
     Remembered,
     dataset,
+    exif_with,
     image_bytes,
     later_ns,
     names,
+    png_with_chunk,
     put,
+    raw_profile,
     reasons,
     scanned,
     scanned_set,
@@ -85,103 +86,6 @@ def test_metadata_that_cannot_be_read_is_an_error(tmp_path, text):
         put(tmp_path, "metadata.jsonl", text)
     with pytest.raises(InvalidDataset, match=r"metadata\.jsonl"):
         scanned_set(tmp_path, caption_strategy="metadata")
-
-
-# ------------------------------------------------------------------------------------------------------------- secrets
-
-
-def test_secret_names_stay_at_any_depth_and_in_any_case(tmp_path):
-    small_set(tmp_path)
-    for index, name in enumerate(SECRET_NAMES):
-        for depth in ("", "deep/er/"):
-            put(tmp_path, f"{index}/{depth}{name}", image_bytes())
-            put(tmp_path, f"up{index}/{depth}{name.upper()}", image_bytes())
-    found = scanned_set(tmp_path)
-    assert names(found) == [f"sub/{index}.{end}" for index in range(3) for end in ("png", "txt")]
-    for entry in found.withheld:
-        assert entry.secret, entry
-    assert len(found.withheld) >= 4 * 60
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
-def test_captions_that_hold_a_secret_stay_and_their_images_leave(tmp_path, encoding):
-    for index, (_, secret) in enumerate(SECRETS):
-        put(tmp_path, f"{index:02}.png", image_bytes(index))
-        put(tmp_path, f"{index:02}.txt", f"a cat {secret}".encode(encoding))
-    found = scanned_set(tmp_path)
-    assert names(found) == [f"{index:02}.png" for index in range(len(SECRETS))]
-    assert len(found.captions_missing) == len(SECRETS)
-    assert all(entry.secret and entry.wanted for entry in found.withheld)
-    assert not any(secret in repr(found) for _, secret in SECRETS)
-
-
-def exif_with(tag, value):
-    exif = Image.Exif()
-    exif[tag] = value
-    return exif
-
-
-def png_text(key, value, *, compress):
-    info = PngImagePlugin.PngInfo()
-    info.add_itxt(key, value, zip=compress) if not value.isascii() else info.add_text(key, value, zip=compress)
-    return {"pnginfo": info}
-
-
-def png_with_chunk(kind, payload, *, at_end=False):
-    plain = image_bytes()
-    chunk = struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
-    cut = len(plain) - 12 if at_end else 33
-    return plain[:cut] + chunk + plain[cut:]
-
-
-def raw_profile(name, data):
-    text = f"\n{name}\n{len(data):8}\n".encode() + data.hex().encode()
-    return b"Raw profile type " + name.encode() + b"\0\0" + zlib.compress(text)
-
-
-METADATA = {
-    "jpeg exif": ("a.jpg", lambda s: image_bytes(kind="JPEG", exif=exif_with(ExifTags.Base.ImageDescription, s))),
-    "jpeg exif utf-16": (
-        "a.jpg",
-        lambda s: image_bytes(kind="JPEG", exif=exif_with(ExifTags.Base.XPComment, s.encode("utf-16-le"))),
-    ),
-    "jpeg comment": ("a.jpg", lambda s: image_bytes(kind="JPEG", comment=s.encode())),
-    "jpeg xmp": ("a.jpg", lambda s: image_bytes(kind="JPEG", xmp=f"<x>{s}</x>".encode())),
-    "jpeg behind the end": ("a.jpg", lambda s: image_bytes(kind="JPEG") + s.encode()),
-    "png text": ("a.png", lambda s: image_bytes(**png_text("parameters", f"cat, {s}", compress=False))),
-    "png ztxt": ("a.png", lambda s: image_bytes(**png_text("parameters", f"cat, {s}", compress=True))),
-    "png itxt": ("a.png", lambda s: image_bytes(**png_text("prompt", f"猫 {s}", compress=False))),
-    "png itxt compressed": ("a.png", lambda s: image_bytes(**png_text("prompt", f"猫 {s}", compress=True))),
-    "png ztxt behind the picture": (
-        "a.png",
-        lambda s: png_with_chunk(b"zTXt", b"k\0\0" + zlib.compress(s.encode()), at_end=True),
-    ),
-    "png icc profile": ("a.png", lambda s: png_with_chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"acsp " + s.encode()))),
-    "png raw profile": ("a.png", lambda s: png_with_chunk(b"zTXt", raw_profile("iptc", f"8BIM {s}".encode()))),
-    "png exif": ("a.png", lambda s: image_bytes(exif=exif_with(ExifTags.Base.ImageDescription, s))),
-    "webp exif": ("a.webp", lambda s: image_bytes(kind="WEBP", exif=exif_with(ExifTags.Base.ImageDescription, s))),
-    "webp xmp": ("a.webp", lambda s: image_bytes(kind="WEBP", xmp=f"<x>{s}</x>".encode())),
-    "tiff tag": ("a.tif", lambda s: image_bytes(kind="TIFF", description=s)),
-    "bmp behind the end": ("a.bmp", lambda s: image_bytes(kind="BMP") + s.encode("utf-16-be")),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("where", METADATA)
-def test_images_with_a_secret_in_their_metadata_stay(tmp_path, where):
-    name, make = METADATA[where]
-    put(tmp_path, "fine.png")
-    put(tmp_path, name, make(TOKEN))
-    put(tmp_path, f"sub/{name}", make("a sunny day, nothing to hide"))
-    found = scanned_set(tmp_path)
-    assert names(found) == ["fine.png", f"sub/{name}"], reasons(found)
-    assert found.withheld[0].secret
-    assert "a Hugging Face token" in found.withheld[0].reason
-
-
-def test_packed_metadata_that_is_too_large_to_look_into_stays(tmp_path):
-    put(tmp_path, "fine.png")
-    put(tmp_path, "bomb.png", png_with_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(20 << 20))))
-    assert "cannot be looked into" in reasons(scanned_set(tmp_path))["bomb.png"]
 
 
 # ----------------------------------------------------------------------------------------------------- images, captions

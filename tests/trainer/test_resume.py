@@ -172,7 +172,7 @@ def test_a_loss_that_is_no_number_ends_the_run(job: Jobs, capsys: pytest.Capture
     assert len(made.metrics()) == failure.step - 1
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(job: Jobs) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
     """The limit on the size of a file stands for the disk's: the write fails in the same place."""
     made = job(config={"max_train_steps": 3, "checkpoint_step_interval": 0})
     assert made.run() == Exit.DONE
@@ -180,14 +180,14 @@ def test_a_full_disk_leaves_the_last_checkpoint(job: Jobs) -> None:
     size = (made.work / "checkpoints" / "step-00000003" / "train_state.safetensors").stat().st_size
     shutil.rmtree(made.work / "checkpoints")
     made.config |= {"max_train_steps": 4, "checkpoint_step_interval": 2}
-    limit = size - 1000
-
-    def lower() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    with made.start(preexec_fn=lower) as started:
-        assert started.wait() == Exit.CRASHED
-    (failure,) = of_kind(started.log(), report.Failure)
+    capsys.readouterr()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, limits[1]))
+    try:
+        assert made.run() == Exit.CRASHED
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (failure,) = of_kind(capsys.readouterr().out, report.Failure)
     assert (failure.code, failure.step) == ("disk_full", 2)
     assert list((made.work / "checkpoints").iterdir()) == []
     assert made.run() == Exit.DONE

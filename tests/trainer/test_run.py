@@ -77,7 +77,7 @@ def test_the_loaded_lora_paints_the_picture_that_training_painted(job: Jobs) -> 
 
     def paint() -> np.ndarray:
         image = pipeline(
-            "ring 2", num_inference_steps=3, guidance_scale=2.5, width=40, height=24, generator=torch.manual_seed(5)
+            "ring 2", num_inference_steps=3, guidance_scale=2.5, width=32, height=32, generator=torch.manual_seed(5)
         ).images[0]
         return np.asarray(image)
 

@@ -106,7 +106,7 @@ class TrainConfig:
     validation_step_interval: int = option(100, integer(least=0), aliases=("validation_steps",), shapes_weights=False)
     """0: only before the first step and after the last."""
     validation_resolution: tuple[int, int] | None = option(None, optional(size), shapes_weights=False)
-    """Width and height in pixels, as a number or ``"512x768"``; None: the resolution trained at."""
+    """Width and height in pixels, as a number or ``"512x768"``; None: the size that most images are trained at."""
     validation_guidance: float = option(7.5, number(least=0, most=100), shapes_weights=False)
     validation_num_inference_steps: int = option(30, integer(least=1, most=1000), shapes_weights=False)
     validation_seed: int | None = option(None, optional(integer(least=0, most=2**63 - 1)), shapes_weights=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+
 from simpletuner_trainer.report import Exit
 
 
@@ -87,9 +90,20 @@ class Stopped(TrainerError):
 
 def missing_package(error: ImportError | RuntimeError) -> MissingPackage:
     """Say in one sentence why the training libraries cannot be imported."""
-    if "torchvision" in str(error):
+    if _torchvision_is_broken():
         message = "the installed torchvision does not fit the installed torch, which breaks diffusers and transformers"
-        return MissingPackage(message, "pip uninstall torchvision (training does not need it)")
+        return MissingPackage(message, "pip uninstall torchvision: training does not need it")
     name = error.name if isinstance(error, ImportError) else None
     message = f"{name or 'a package that training needs'} cannot be imported: {error}"
     return MissingPackage(message, "pip install 'simpletuner-trainer[train]'")
+
+
+def _torchvision_is_broken() -> bool:
+    """Whether it is there and cannot be imported: transformers then fails in many places, each with another message."""
+    if importlib.util.find_spec("torchvision") is None:
+        return False
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError):
+        return True
+    return False

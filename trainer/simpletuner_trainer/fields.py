@@ -195,15 +195,15 @@ def texts(value: object) -> tuple[str, ...]:
 
 def size(value: object) -> tuple[int, int]:
     """Width and height in pixels: one number for a square, ``"512x768"``, or a list of the two."""
-    least, most = 16, 16384
     parts: Sequence[object] = (value, value)
     if isinstance(value, str) and "x" in value.lower():
         parts = value.lower().split("x")
     elif isinstance(value, list | tuple):
         parts = value
-    if len(parts) != 2:
-        raise Wrong(f"is {_shown(value)}", "a number of pixels, or WIDTHxHEIGHT")
-    width, height = (integer(least=least, most=most)(part) for part in parts)
+    try:
+        width, height = (integer(least=16, most=16384)(part) for part in parts)
+    except ValueError:
+        raise Wrong(f"is {_shown(value)}", "pixels from 16 to 16384, as a number or WIDTHxHEIGHT") from None
     return width, height
 
 

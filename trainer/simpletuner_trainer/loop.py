@@ -276,7 +276,7 @@ class Training:
     def made(self, step: int) -> Made:
         """What the metadata says of the training so far."""
         epochs = step * self.config.gradient_accumulation_steps / self.material.batches.per_epoch
-        return Made(step=step, images=self.images, epochs=epochs, size=self.material.sizes[0])
+        return Made(step=step, images=self.images, epochs=epochs, size=self.material.size)
 
     def diverged(self, what: str, step: int) -> Diverged:
         """The sentence for a value that is not finite."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from simpletuner_trainer import data
-from simpletuner_trainer.buckets import Aim, Fit, fit
+from simpletuner_trainer.buckets import Aim, Fit, Size, fit
 from simpletuner_trainer.cache import TensorCache, key_of
 from simpletuner_trainer.data import Inventory, Picture
 from simpletuner_trainer.models import Family
@@ -50,8 +50,8 @@ class Material:
     latents: TensorCache
     texts: TensorCache
     config: TrainConfig
-    sizes: tuple[tuple[int, int], ...]
-    """Width and height in pixels of each bucket, in the order of `batches.buckets`."""
+    size: Size
+    """Of the bucket that most pictures are in."""
     text_key: Callable[[str], str]
 
     def micro_batch(self, micro: int) -> MicroBatch:
@@ -98,16 +98,16 @@ def prepare(
     _fill_texts(wanted, family, texts, say, stop)
     family.release_encoders()
     repeats = {dataset.id: dataset.repeats + 1 for dataset in spec.datasets}
-    sizes, buckets = _buckets(stock.pictures, fits, repeats)
+    buckets = _buckets(stock.pictures, fits, repeats)
     return Material(
-        batches=Batches(buckets=buckets, batch_size=config.train_batch_size, seed=config.seed),
+        batches=Batches(buckets=list(buckets.values()), batch_size=config.train_batch_size, seed=config.seed),
         latent_keys=tuple(latent_keys),
         caption_keys=tuple(tuple(map(text_key, picture.captions)) for picture in stock.pictures),
         empty_key=text_key(EMPTY_PROMPT),
         latents=latents,
         texts=texts,
         config=config,
-        sizes=sizes,
+        size=max(buckets, key=lambda size: len(buckets[size])),
         text_key=text_key,
     )
 
@@ -134,14 +134,12 @@ def _fit(picture: Picture, aim: Aim, seed: int) -> Fit:
     return fit(picture.size, aim, (across, down))
 
 
-def _buckets(
-    pictures: Sequence[Picture], fits: Sequence[Fit], repeats: dict[str, int]
-) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, ...], ...]]:
-    by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+def _buckets(pictures: Sequence[Picture], fits: Sequence[Fit], repeats: Mapping[str, int]) -> dict[Size, list[int]]:
+    """Indices of pictures by size, each as often as it is to be seen in an epoch; sizes in a fixed order."""
+    by_size: defaultdict[Size, list[int]] = defaultdict(list)
     for index, (picture, placed) in enumerate(zip(pictures, fits, strict=True)):
         by_size[placed.size] += [index] * repeats[picture.dataset]
-    sizes = tuple(sorted(by_size))
-    return sizes, tuple(tuple(by_size[size]) for size in sizes)
+    return dict(sorted(by_size.items()))
 
 
 def _fill_latents(

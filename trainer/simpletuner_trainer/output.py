@@ -30,7 +30,7 @@ class Made:
     images: int
     epochs: float
     size: tuple[int, int]
-    """Width and height in pixels of the first bucket."""
+    """Width and height in pixels that most images are trained at."""
 
 
 def export(run: RunSpec, denoiser: torch.nn.Module, family: Family, folder: Path, made: Made) -> None:

@@ -72,7 +72,7 @@ class Painter:
             Request(
                 prompt=self.material.prompt(prompt),
                 negative=self.material.prompt(EMPTY_PROMPT),
-                size=config.validation_resolution or self.material.sizes[0],
+                size=config.validation_resolution or self.material.size,
                 steps=config.validation_num_inference_steps,
                 guidance=config.validation_guidance,
                 seed=config.seed if config.validation_seed is None else config.validation_seed,

@@ -74,7 +74,7 @@ class Draft:
     def seal(self, record: Record) -> None:
         """Attaches the record and waits until the disk has everything."""
         with disk_errors():
-            self._records.write(self.descriptor, record)
+            self._records.write(self.descriptor, record, os.fstat(self.descriptor))
             os.fsync(self.descriptor)
 
     def move(self, directory: int, name: str) -> None:

@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import quote, unquote
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado import httputil, iostream, web
@@ -33,14 +34,23 @@ Route = tuple[str, type[web.RequestHandler], dict[str, StorageContext]]
 
 
 def storage_routes(context: StorageContext, prefix: str = "/api/cloud/storage") -> list[Route]:
-    """Routes of the endpoint under a prefix (empty: at the root), as the raw path has it."""
-    start, settings = re.escape(prefix.rstrip("/")), {"context": context}
+    """Routes of the endpoint under a prefix (empty: at the root); with the base URL in it for `web_app.add_handlers`.
+
+    A base URL such as `/user/ann%40example/` is met in both spellings: boto3 quotes the path of its endpoint when a
+    bucket follows, and leaves it as it is when none does.
+    """
+    start, settings = "".join(map(_either_spelling, unquote(prefix.rstrip("/")))), {"context": context}
     service = rf"{start}/?" if start else "/"
     return [
         (service, StorageHandler, settings),
         (rf"{start}/(?P<bucket>[^/]+)", StorageHandler, settings),
         (rf"{start}/(?P<bucket>[^/]+)/(?P<key>.*)", StorageHandler, settings),
     ]
+
+
+def _either_spelling(character: str) -> str:
+    quoted = quote(character, safe="")
+    return re.escape(character) if character in {"/", quoted} else f"(?:{re.escape(character)}|(?i:{quoted}))"
 
 
 class LowerCaseHeaders(httputil.HTTPHeaders):
@@ -109,37 +119,14 @@ class StorageHandler(web.RequestHandler):
             self._exchange.abandon()
         super().on_connection_close()
 
-    @allow_unauthenticated
-    async def get(self, **_: str) -> None:
-        """GetObject, listings, ListParts."""
-        await self._answer()
-
-    @allow_unauthenticated
-    async def head(self, **_: str) -> None:
-        """HeadObject, HeadBucket."""
-        await self._answer()
-
-    @allow_unauthenticated
-    async def put(self, **_: str) -> None:
-        """PutObject, UploadPart, CreateBucket."""
-        await self._answer()
-
-    @allow_unauthenticated
-    async def post(self, **_: str) -> None:
-        """CreateMultipartUpload, CompleteMultipartUpload."""
-        await self._answer()
-
-    @allow_unauthenticated
-    async def delete(self, **_: str) -> None:
-        """DeleteObject, AbortMultipartUpload."""
-        await self._answer()
-
     def write_error(self, status_code: int, **_: object) -> None:
         """What tornado refuses or what failed unforeseen, in the words of S3."""
         code = _CODES.get(status_code, "InternalError")
         self._send_error(S3Error(code, "the request cannot be answered"))
 
-    async def _answer(self) -> None:
+    @allow_unauthenticated
+    async def _answer(self, **_: str) -> None:
+        """What the request asks for, once its body is in."""
         try:
             if self._failure is not None or self._exchange is None:
                 raise self._failure or S3Error("InternalError", "the request was not admitted")
@@ -155,6 +142,8 @@ class StorageHandler(web.RequestHandler):
             self.write(answer.document)
         if answer.reader is not None:
             await self._send_object(self._exchange, answer)
+
+    get = head = put = post = delete = _answer
 
     async def _send_object(self, exchange: Exchange, answer: Answer) -> None:
         assert answer.reader is not None

@@ -208,7 +208,7 @@ class ObjectStore:
         if record is None:
             record = Record(etag=_md5(descriptor))
             with suppress(OSError):
-                self._records.write(descriptor, record)
+                self._records.write(descriptor, record, status)
         return ObjectInfo(key=key, size=status.st_size, modified_at=status.st_mtime, record=record)
 
 

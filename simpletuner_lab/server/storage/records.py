@@ -47,9 +47,8 @@ class Records:
         self._aside = aside
         self._attributes = attributes
 
-    def write(self, descriptor: int, record: Record) -> None:
-        """Attaches a record to an open file whose content is complete."""
-        status = os.fstat(descriptor)
+    def write(self, descriptor: int, record: Record, status: os.stat_result) -> None:
+        """Attaches a record to an open file; `status` is of the moment whose content it describes."""
         stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
         text = json.dumps({**asdict(record), **stamp}, ensure_ascii=False, separators=(",", ":")).encode()
         if not (self._attributes and len(text) <= MAX_ATTRIBUTE_BYTES and _set(descriptor, text)):

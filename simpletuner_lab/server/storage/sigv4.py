@@ -153,14 +153,15 @@ def places(request: Request, base_url: str, public_url: str | None) -> tuple[Pla
     Nothing the sender says in a forwarded header counts.
     """
     received = Place(host=request.header("host") or "", path=request.path)
-    base = base_url.rstrip("/") + "/"
-    if public_url is None or not request.path.startswith(base):
+    depth = base_url.rstrip("/").count("/") + 1
+    below = request.path.split("/", depth)
+    if public_url is None or len(below) <= depth:
         return (received,)
     url = urlsplit(public_url)
     default = {"http": 80, "https": 443}.get(url.scheme)
     name = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or ""
     host = name if url.port in {None, default} else f"{name}:{url.port}"
-    return received, Place(host=host, path=url.path.rstrip("/") + "/" + request.path.removeprefix(base))
+    return received, Place(host=host, path=f"{url.path.rstrip('/')}/{below[depth]}")
 
 
 def _single(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 from dataclasses import dataclass
 from urllib.parse import urlsplit
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import boto3
 from botocore.auth import S3SigV4Auth
@@ -22,15 +23,21 @@ BUCKET = "outputs"
 
 def client(server: StorageServer, keys: Credentials | None = None, *, secret: str = "", **config):
     keys = keys or server.owner
-    verify = config.pop("verify", None)
+    return _client(server.endpoint_url, keys.access_key, secret or keys.secret_key.reveal(), tuple(config.items()))
+
+
+@functools.cache
+def _client(endpoint_url: str, access_key: str, secret_key: str, config: tuple[tuple[str, object], ...]):
+    """Making a client takes longer than most calls."""
+    more = dict(config)
     return boto3.client(
         "s3",
-        endpoint_url=server.endpoint_url,
-        aws_access_key_id=keys.access_key,
-        aws_secret_access_key=secret or keys.secret_key.reveal(),
+        endpoint_url=endpoint_url,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
         region_name="us-east-1",
-        verify=verify,
-        config=Config(retries={"max_attempts": 0}, signature_version="s3v4", s3={"addressing_style": "path"}, **config),
+        verify=more.pop("verify", None),
+        config=Config(retries={"max_attempts": 0}, signature_version="s3v4", s3={"addressing_style": "path"}, **more),
     )
 
 
@@ -67,7 +74,7 @@ class Raw:
 
     @property
     def code(self) -> str:
-        return ElementTree.fromstring(self.body).findtext("Code") or "" if self.body else ""
+        return ET.fromstring(self.body).findtext("Code") or "" if self.body else ""
 
 
 def raw(

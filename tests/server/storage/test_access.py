@@ -49,14 +49,18 @@ def test_no_payload_mode_is_a_way_in(shared, payload, how):
         answer = raw(shared, "PUT", f"/{BUCKET}/way-in", body=body, signed=False, extra=extra)
     else:
         keys = UNKNOWN if how == "nobody" else shared.owner
-        answer = raw(shared, "PUT", f"/{BUCKET}/way-in", keys=keys, body=body, headers=headers, payload=payload, secret="x")
+        answer = raw(
+            shared, "PUT", f"/{BUCKET}/way-in", keys=keys, body=body, headers=headers, payload=payload, secret="x"
+        )
     assert answer.status == 403
     assert "way-in" not in keys_in(shared)
 
 
 @pytest.mark.parametrize("payload", [*sorted(STREAMING), "UNSIGNED-PAYLOAD"])
 def test_nor_with_a_presigned_url_that_is_wrong(shared, payload):
-    url = client(shared, secret="wrong").generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "way-in"})
+    url = client(shared, secret="wrong").generate_presigned_url(
+        "put_object", Params={"Bucket": BUCKET, "Key": "way-in"}
+    )
     target = url.removeprefix(shared.endpoint_url)
     answer = raw(shared, "PUT", target, signed=False, body=b"hello", extra={"x-amz-content-sha256": payload})
     assert (answer.status, answer.code) == (403, "AccessDenied")  # the added header is not signed
@@ -101,8 +105,26 @@ def test_aws_chunked_framing_is_not_stored(shared):
 def test_boto3_over_https(tmp_path):
     """There boto3 sends aws-chunked framing inside HTTP chunks, and its checksum as a trailer."""
     made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ],
         cwd=tmp_path,
         capture_output=True,
     )
@@ -116,7 +138,15 @@ def test_boto3_over_https(tmp_path):
         answer = s3.get_object(Bucket=BUCKET, Key="k")
         assert answer["Body"].read() == data
         assert (answer.get("ContentEncoding"), "ChecksumCRC32" in answer) == (None, True)
-        assert refused(client(server, verify=str(tmp_path / "cert.pem"), secret="x").put_object, Bucket=BUCKET, Key="l", Body=data) == "SignatureDoesNotMatch 403"
+        assert (
+            refused(
+                client(server, verify=str(tmp_path / "cert.pem"), secret="x").put_object,
+                Bucket=BUCKET,
+                Key="l",
+                Body=data,
+            )
+            == "SignatureDoesNotMatch 403"
+        )
         assert keys_in(server) == ["k"]
 
 
@@ -124,7 +154,14 @@ def test_a_length_must_be_given_and_may_not_be_too_large(tmp_path):
     with storage_server(tmp_path, max_object_bytes=10) as server:
         assert raw(server, "PUT", f"/{BUCKET}/k", body=b"x" * 11).code == "EntityTooLarge"
         assert raw(server, "PUT", f"/{BUCKET}/k", body=b"x" * 10).status == 200
-        chunked = raw(server, "PUT", f"/{BUCKET}/l", headers={"Transfer-Encoding": "chunked"}, body=b"0\r\n\r\n", payload="UNSIGNED-PAYLOAD")
+        chunked = raw(
+            server,
+            "PUT",
+            f"/{BUCKET}/l",
+            headers={"Transfer-Encoding": "chunked"},
+            body=b"0\r\n\r\n",
+            payload="UNSIGNED-PAYLOAD",
+        )
         assert (chunked.status, chunked.code) == (411, "MissingContentLength")
 
 
@@ -142,8 +179,15 @@ def test_a_clock_that_is_off(shared, clock):
 def test_refused_before_the_body_is_sent(shared):
     """With Expect: 100-continue a client that is refused sends nothing, at any size."""
     url = urlsplit(shared.endpoint_url)
-    headers = signed_headers(f"{shared.endpoint_url}/{BUCKET}/big", "PUT", shared.owner, payload="UNSIGNED-PAYLOAD", secret="x")
-    lines = [f"PUT {url.path}/{BUCKET}/big HTTP/1.1", f"Host: {url.netloc}", "Expect: 100-continue", f"Content-Length: {4 << 30}"]
+    headers = signed_headers(
+        f"{shared.endpoint_url}/{BUCKET}/big", "PUT", shared.owner, payload="UNSIGNED-PAYLOAD", secret="x"
+    )
+    lines = [
+        f"PUT {url.path}/{BUCKET}/big HTTP/1.1",
+        f"Host: {url.netloc}",
+        "Expect: 100-continue",
+        f"Content-Length: {4 << 30}",
+    ]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     with socket.create_connection((url.hostname, url.port), timeout=10) as connection:
         connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())

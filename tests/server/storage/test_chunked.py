@@ -122,7 +122,12 @@ def intake(payload: str, headers: dict[str, str], body: bytes, seed: Seed | None
 CRC = base64.b64encode(zlib.crc32(b"hello").to_bytes(4, "big")).decode()
 
 
-def unsigned(trailer: str = f"x-amz-checksum-crc32:{CRC}", body: bytes = b"hello", announced: str = "x-amz-checksum-crc32", length: int = 5):
+def unsigned(
+    trailer: str = f"x-amz-checksum-crc32:{CRC}",
+    body: bytes = b"hello",
+    announced: str = "x-amz-checksum-crc32",
+    length: int = 5,
+):
     headers = {"x-amz-trailer": announced, "x-amz-decoded-content-length": str(length)}
     data = b"%x\r\n%s\r\n0\r\n%s\r\n\r\n" % (len(body), body, trailer.encode())
     return intake(STREAMING_UNSIGNED_TRAILER, headers, data)
@@ -170,7 +175,7 @@ def signed_body(seed: Seed, chunks: list[bytes], trailer: str) -> bytes:
         previous = hmac.new(seed.key, text.encode(), hashlib.sha256).hexdigest()
         out += b"%x;chunk-signature=%s\r\n%s" % (len(chunk), previous.encode(), chunk + b"\r\n" if chunk else b"")
     digest = hashlib.sha256(f"{trailer}\n".encode()).hexdigest()
-    text = "\n".join(["AWS4-HMAC-SHA256-TRAILER", seed.timestamp, seed.scope, previous, digest])
+    text = f"AWS4-HMAC-SHA256-TRAILER\n{seed.timestamp}\n{seed.scope}\n{previous}\n{digest}"
     signature = hmac.new(seed.key, text.encode(), hashlib.sha256).hexdigest()
     return out + f"{trailer}\r\nx-amz-trailer-signature:{signature}\r\n\r\n".encode()
 

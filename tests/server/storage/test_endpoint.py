@@ -8,7 +8,8 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
+
 import pytest
 from boto3.s3.transfer import TransferConfig
 
@@ -16,7 +17,21 @@ from simpletuner_lab.server.storage.multipart import MIN_PART_BYTES
 from simpletuner_lab.testing.storage_server import storage_server
 from tests.server.storage.kit import BUCKET, client, keys_in, leftovers, raw, refused
 
-ODD_KEYS = ["a b", "a+b", "a%20b", "a%b", "a&b=c?d#e", "'\"<>&.txt", "ü/日本/😀", "a;b", "~t", "a=b", "x/y/z", "..a", "é"]
+ODD_KEYS = [
+    "a b",
+    "a+b",
+    "a%20b",
+    "a%b",
+    "a&b=c?d#e",
+    "'\"<>&.txt",
+    "ü/日本/😀",
+    "a;b",
+    "~t",
+    "a=b",
+    "x/y/z",
+    "..a",
+    "é",
+]
 SMALL_PARTS = TransferConfig(multipart_threshold=MIN_PART_BYTES, multipart_chunksize=MIN_PART_BYTES, max_concurrency=4)
 
 
@@ -33,7 +48,9 @@ def test_the_whole_way_of_a_model(based, tmp_path):
     small.write_bytes(b"weights")
     large.write_bytes(os.urandom(2 * MIN_PART_BYTES + 12345))
     for path in (small, large):
-        s3.upload_file(str(path), BUCKET, f"job-1/out/{path.name}", Config=SMALL_PARTS, ExtraArgs={"Metadata": {"step": "9"}})
+        s3.upload_file(
+            str(path), BUCKET, f"job-1/out/{path.name}", Config=SMALL_PARTS, ExtraArgs={"Metadata": {"step": "9"}}
+        )
         s3.download_file(BUCKET, f"job-1/out/{path.name}", str(back), Config=SMALL_PARTS)
         assert back.read_bytes() == path.read_bytes()
         assert (based.objects._root / BUCKET / "job-1/out" / path.name).read_bytes() == path.read_bytes()
@@ -184,17 +201,25 @@ def test_listings_by_their_parameters(shared, listed):
     assert (empty["KeyCount"], empty["IsTruncated"]) == (0, False)
     assert b"<Key>a%20b</Key>" in raw(shared, "GET", "/listed?encoding-type=url&prefix=a%20").body
     assert b"<Key>'\"&lt;&gt;&amp;.txt</Key>" in raw(shared, "GET", "/listed?list-type=2&prefix=%27").body
-    document = ElementTree.fromstring(raw(shared, "GET", "/listed?list-type=2").body)
+    document = ET.fromstring(raw(shared, "GET", "/listed?list-type=2").body)
     plain = [element.text for element in document.iter("{http://s3.amazonaws.com/doc/2006-03-01/}Key")]
     assert plain == sorted([*ODD_KEYS, "b/1", "b/2", "b-1", "c"], key=str.encode)
-    for query in ("max-keys=-1", "max-keys=x", "encoding-type=base64", "list-type=3", "list-type=2&continuation-token=%2A"):
+    for query in (
+        "max-keys=-1",
+        "max-keys=x",
+        "encoding-type=base64",
+        "list-type=3",
+        "list-type=2&continuation-token=%2A",
+    ):
         assert raw(shared, "GET", "/listed?" + query).code == "InvalidArgument"
 
 
 def test_multipart_by_hand(server):
     """Parts out of order, one sent twice, listed in pages; completing again gives the same answer."""
     s3 = client(server)
-    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="m", Metadata={"a": "b"}, ChecksumAlgorithm="CRC32")["UploadId"]
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="m", Metadata={"a": "b"}, ChecksumAlgorithm="CRC32")[
+        "UploadId"
+    ]
     parts = {1: b"1" * MIN_PART_BYTES, 2: b"2" * MIN_PART_BYTES, 7: b"7"}
     here = {"Bucket": BUCKET, "Key": "m", "UploadId": upload}
     s3.upload_part(**here, PartNumber=2, Body=b"wrong")
@@ -234,7 +259,12 @@ def test_completions_that_do_not_fit_leave_the_upload_as_it_was(server):
     assert complete((1, '"other"')) == "InvalidPart 400"
     assert complete((3, etags[0])) == "InvalidPart 400"
     assert complete((1, etags[0]), MpuObjectSize=6) == "InvalidRequest 400"
-    for body in (b"", b"<a/>", b"<CompleteMultipartUpload/>", b"<CompleteMultipartUpload><Part/></CompleteMultipartUpload>"):
+    for body in (
+        b"",
+        b"<a/>",
+        b"<CompleteMultipartUpload/>",
+        b"<CompleteMultipartUpload><Part/></CompleteMultipartUpload>",
+    ):
         assert raw(server, "POST", f"/{BUCKET}/m?uploadId={upload}", body=body).code == "MalformedXML"
     assert keys_in(server) == []
     s3.abort_multipart_upload(**here)
@@ -286,7 +316,9 @@ def test_completed_and_aborted_at_once_ends_in_one_true_state(server):
         threads = [
             threading.Thread(target=attempt, args=("abort", s3.abort_multipart_upload), kwargs=here),
             threading.Thread(
-                target=attempt, args=("complete", s3.complete_multipart_upload), kwargs=here | {"MultipartUpload": chosen}
+                target=attempt,
+                args=("complete", s3.complete_multipart_upload),
+                kwargs=here | {"MultipartUpload": chosen},
             ),
         ]
         for thread in threads:
@@ -306,7 +338,11 @@ def test_presigned_urls(shared):
     get = s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "pre/ü b"}, ExpiresIn=60)
     with urllib.request.urlopen(get) as answer:
         assert answer.read() == b"hello"
-    for bad in (get.replace("pre", "prf"), get.replace("Expires=60", "Expires=61"), get[:-1] + "0" * (get[-1] != "0") + "1" * (get[-1] == "0")):
+    for bad in (
+        get.replace("pre", "prf"),
+        get.replace("Expires=60", "Expires=61"),
+        get[:-1] + "0" * (get[-1] != "0") + "1" * (get[-1] == "0"),
+    ):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(bad)
 
@@ -315,11 +351,17 @@ def test_sigv2_urls_are_refused_with_what_to_do(shared):
     import boto3
 
     keys = shared.owner
-    old = boto3.client("s3", endpoint_url=shared.endpoint_url, aws_access_key_id=keys.access_key, aws_secret_access_key=keys.secret_key.reveal(), region_name="us-east-1")
+    old = boto3.client(
+        "s3",
+        endpoint_url=shared.endpoint_url,
+        aws_access_key_id=keys.access_key,
+        aws_secret_access_key=keys.secret_key.reveal(),
+        region_name="us-east-1",
+    )
     url = old.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "k"})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(url)
-    assert b's3v4' in caught.value.read()
+    assert b"s3v4" in caught.value.read()
 
 
 @pytest.mark.parametrize(
@@ -359,4 +401,9 @@ def test_what_is_out_of_scope_is_refused_by_name(shared, method, path):
 def test_headers_that_would_be_dropped_are_refused_by_name(shared, header):
     answer = raw(shared, "PUT", f"/{BUCKET}/header", headers=header)
     assert (answer.status, answer.code) == (501, "NotImplemented")
-    assert raw(shared, "PUT", f"/{BUCKET}/header", headers={"x-amz-acl": "private", "x-amz-storage-class": "STANDARD"}).status == 200
+    assert (
+        raw(
+            shared, "PUT", f"/{BUCKET}/header", headers={"x-amz-acl": "private", "x-amz-storage-class": "STANDARD"}
+        ).status
+        == 200
+    )

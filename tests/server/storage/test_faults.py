@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -187,7 +187,7 @@ def _used(server) -> int:
 
 
 def _fill(path: Path) -> None:
-    with path.open("wb") as file, pytest.raises(OSError, match="No space"):
+    with path.open("wb") as file, suppress(OSError):
         while True:
             os.write(file.fileno(), b"\0" * 65536)
 

@@ -52,7 +52,10 @@ async def test_signed_requests_pass_where_a_token_would_be_needed(endpoint):
         assert s3.get_object(Bucket=BUCKET, Key="a b")["Body"].read() == body
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == ["a b"]
         assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == [BUCKET]
-        assert refused(client(endpoint, secret="x").put_object, Bucket=BUCKET, Key="a b", Body=b"") == "SignatureDoesNotMatch 403"
+        assert (
+            refused(client(endpoint, secret="x").put_object, Bucket=BUCKET, Key="a b", Body=b"")
+            == "SignatureDoesNotMatch 403"
+        )
 
     await asyncio.to_thread(work)
 

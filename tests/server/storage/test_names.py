@@ -5,7 +5,18 @@ import pytest
 from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.keys import check_bucket, check_key
 
-GOOD = ["a", "a/b", "ü ñ/日本.txt", "a+b&c%20'\"<>.bin", "...", ".hidden", "a..b", "~", "k" * 255, "/".join(["k" * 200] * 5)]
+GOOD = [
+    "a",
+    "a/b",
+    "ü ñ/日本.txt",
+    "a+b&c%20'\"<>.bin",
+    "...",
+    ".hidden",
+    "a..b",
+    "~",
+    "k" * 255,
+    "/".join(["k" * 200] * 5),
+]
 BAD = {
     "": "InvalidArgument",
     "/a": "InvalidArgument",
@@ -50,7 +61,24 @@ def test_buckets_that_may_be(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "ab", "a" * 64, "api", "Abc", "a_b", "-ab", "ab-", "a..b", ".stlab", "..", "a/b", "a\\b", "abc\n", "1.2.3.4", "äbc"],
+    [
+        "",
+        "ab",
+        "a" * 64,
+        "api",
+        "Abc",
+        "a_b",
+        "-ab",
+        "ab-",
+        "a..b",
+        ".stlab",
+        "..",
+        "a/b",
+        "a\\b",
+        "abc\n",
+        "1.2.3.4",
+        "äbc",
+    ],
 )
 def test_buckets_that_may_not(name):
     with pytest.raises(S3Error, match="InvalidBucketName"):

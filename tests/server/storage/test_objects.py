@@ -65,7 +65,11 @@ def test_an_object_is_a_plain_file_with_its_record(store, root):
     put(store, "a/b.txt", b"hello", content_type="text/plain", metadata={"who": "ann"}, checksums={"crc32": "NhCmhg=="})
     assert (root / BUCKET / "a/b.txt").read_bytes() == b"hello"
     record = info(store, "a/b.txt").record
-    assert (record.content_type, record.metadata, record.checksums) == ("text/plain", {"who": "ann"}, {"crc32": "NhCmhg=="})
+    assert (record.content_type, record.metadata, record.checksums) == (
+        "text/plain",
+        {"who": "ann"},
+        {"crc32": "NhCmhg=="},
+    )
 
 
 def test_a_long_record_goes_aside_and_goes_with_its_object(store, root):

@@ -195,7 +195,10 @@ def test_an_expiry_that_is_no_number_is_refused(value):
 def test_a_header_added_to_a_presigned_url_must_be_signed():
     request, start = presigned(60)
     added = (*request.headers, ("x-amz-meta-a", "b"))
-    assert code(Request(method="GET", path=request.path, query=request.query, headers=added), start, SECRET) == "AccessDenied"
+    assert (
+        code(Request(method="GET", path=request.path, query=request.query, headers=added), start, SECRET)
+        == "AccessDenied"
+    )
 
 
 def signed_for(url: str) -> tuple[dict[str, str], float]:
@@ -217,9 +220,7 @@ def signed_for(url: str) -> tuple[dict[str, str], float]:
 def test_a_signature_for_the_public_address_counts(public, base, received):
     seen = public.replace(":443", "").rstrip("/") + "/api/cloud/storage/b/k"
     headers, now = signed_for(seen)
-    request = Request(
-        method="GET", path=received, query="", headers=tuple((headers | {"host": "127.0.0.1:9"}).items())
-    )
+    request = Request(method="GET", path=received, query="", headers=tuple((headers | {"host": "127.0.0.1:9"}).items()))
     check(request, now, SECRET, places(request, base, public))
     assert code(request, now, SECRET) == "SignatureDoesNotMatch"
 

@@ -1,0 +1,271 @@
+"""What is trained on: images that cannot be right end the run before it starts, with their names; the rest is noted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simpletuner_trainer import report
+from simpletuner_trainer.buckets import Fit
+from simpletuner_trainer.data import Inventory, open_image, take_stock
+from simpletuner_trainer.errors import BadData
+from simpletuner_trainer.report import Exit
+from simpletuner_trainer.spec import DataArchive, RunSpec
+from simpletuner_trainer.unpack import unpack, unpacked
+from tests.trainer.trainer_kit import NONCE, Job, of_kind, sha256
+
+Jobs = Callable[..., Job]
+
+
+def picture(folder: Path, name: str, caption: str | None = "a thing", size: tuple[int, int] = (40, 40)) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = tuple(hash(name) >> shift & 255 for shift in (0, 8, 16))
+    Image.new("RGB", size, colour).save(path)
+    if caption is not None:
+        path.with_suffix(".txt").write_text(caption, "utf-8")
+    return path
+
+
+def stock(root: Path, dataset: dict[str, Any] | None = None, config: dict[str, Any] | None = None) -> Inventory:
+    spec = {
+        "format": "simpletuner-spec/1", "job_id": "j", "nonce": NONCE, "work_dir": "work",
+        "config": {"pretrained_model_name_or_path": "builtin:tiny", "max_train_steps": 1, **(config or {})},
+        "dataloader": [{"id": "set", "instance_data_dir": "set", **(dataset or {})}],
+    }  # fmt: skip
+    return take_stock(RunSpec.parse(spec, root))
+
+
+def captions(root: Path, **dataset: Any) -> dict[str, tuple[str, ...]]:
+    return {one.name: one.captions for one in stock(root, dataset).pictures}
+
+
+def fault(root: Path, **dataset: Any) -> str:
+    with pytest.raises(BadData) as raised:
+        stock(root, dataset)
+    return f"{raised.value.message} | {raised.value.hint}"
+
+
+def test_each_line_of_a_text_file_is_a_caption(tmp_path: Path) -> None:
+    picture(tmp_path / "set", "b/two.png", "\ufeffone\n\n two \none\n")
+    picture(tmp_path / "set", "a.JPEG", "only")
+    picture(tmp_path / "set", ".hidden/c.png")
+    (tmp_path / "set" / "notes.md").write_text("not read")
+    assert captions(tmp_path) == {"set/a.JPEG": ("only",), "set/b/two.png": ("one", "two")}
+    assert captions(tmp_path, disable_multiline_split=True)["set/b/two.png"] == ("one\n\n two \none",)
+    assert captions(tmp_path, instance_prompt="sks", prepend_instance_prompt=True)["set/a.JPEG"] == ("sks only",)
+    assert captions(tmp_path, instance_prompt="sks", only_instance_prompt=True)["set/a.JPEG"] == ("sks",)
+    assert captions(tmp_path, instance_prompt="sks", caption_strategy="instanceprompt")["set/a.JPEG"] == ("sks",)
+
+
+def test_file_names_and_metadata_are_captions(tmp_path: Path) -> None:
+    picture(tmp_path / "set", "red_fox-on  snow.png", None)
+    assert captions(tmp_path, caption_strategy="filename") == {"set/red_fox-on  snow.png": ("red fox on snow",)}
+    lines = [{"file_name": "red_fox-on  snow.png", "text": "a fox"}, {"file_name": "gone.png", "text": "nothing"}]
+    (tmp_path / "set" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert captions(tmp_path, caption_strategy="metadata") == {"set/red_fox-on  snow.png": ("a fox",)}
+    picture(tmp_path / "set", "plain.png", None)
+    assert "without a caption: set/plain.png" in fault(tmp_path, caption_strategy="metadata")
+    assert captions(tmp_path, caption_strategy="metadata", instance_prompt="x")["set/plain.png"] == ("x",)
+    (tmp_path / "set" / "metadata.jsonl").write_text("{")
+    assert "metadata.jsonl, line 1: not JSON" in fault(tmp_path, caption_strategy="metadata")
+    (tmp_path / "set" / "metadata.jsonl").unlink()
+    assert "metadata.jsonl cannot be read" in fault(tmp_path, caption_strategy="metadata")
+
+
+def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+    picture(tmp_path / "set", "good.png")
+    picture(tmp_path / "set", "silent.png", None)
+    (tmp_path / "set" / "text.png").write_text("this is no image")
+    (tmp_path / "set" / "empty.png").write_bytes(b"")
+    picture(tmp_path / "set", "latin.png").with_suffix(".txt").write_bytes("café".encode("latin-1"))
+    told = fault(tmp_path)
+    for name in ("set/silent.png", "set/text.png", "set/empty.png", "set/latin.png"):
+        assert name in told
+    assert "good.png" not in told
+    assert "replace or remove these files" in told
+
+
+def test_many_faults_are_counted(tmp_path: Path) -> None:
+    for number in range(12):
+        picture(tmp_path / "set", f"{number:02}.png", None)
+    assert "00.png" in (told := fault(tmp_path))
+    assert "and 4 more" in told
+
+
+def test_no_images_and_no_folder(tmp_path: Path) -> None:
+    assert "data set 'set' is absent" in fault(tmp_path)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.gif").write_bytes(b"GIF89a")
+    assert "has no images" in (told := fault(tmp_path))
+    assert ".webp" in told
+
+
+def test_small_images_are_left_out_and_repeated_ones_noted(tmp_path: Path) -> None:
+    picture(tmp_path / "set", "large.png", size=(64, 50))
+    picture(tmp_path / "set", "small.png", size=(64, 20))
+    shutil.copy(tmp_path / "set" / "large.png", tmp_path / "set" / "again.png")
+    (tmp_path / "set" / "again.txt").write_text("again")
+    found = stock(tmp_path, {"minimum_image_size": 32})
+    assert [one.name for one in found.pictures] == ["set/again.png", "set/large.png"]
+    assert any("minimum_image_size" in note and "small.png" in note for note in found.notes)
+    assert any("more than once" in note for note in found.notes)
+    assert "only images below minimum_image_size" in fault(tmp_path, minimum_image_size=60)
+
+
+def test_the_digest_is_of_content(tmp_path: Path) -> None:
+    picture(tmp_path / "a" / "set", "x.png")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert stock(tmp_path / "a").digest == stock(tmp_path / "b").digest
+    (tmp_path / "b" / "set" / "x.txt").write_text("other")
+    assert stock(tmp_path / "a").digest != stock(tmp_path / "b").digest
+
+
+def test_images_are_upright_opaque_and_eight_bit(tmp_path: Path) -> None:
+    halves = Image.new("RGB", (8, 4), "red")
+    halves.paste("blue", (0, 0, 4, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    halves.save(tmp_path / "turned.png", exif=exif)
+    turned = np.asarray(open_image(tmp_path / "turned.png"))
+    assert turned.shape == (8, 4, 3)
+    assert turned[0, 0].tolist() == [0, 0, 255]
+    picture(tmp_path / "set", "x.png").unlink()
+    shutil.copy(tmp_path / "turned.png", tmp_path / "set" / "x.png")
+    assert stock(tmp_path).pictures[0].size == (4, 8)
+
+    Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert np.asarray(open_image(tmp_path / "clear.png")).min() == 255
+    Image.fromarray(np.full((2, 2), 32768, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert np.asarray(open_image(tmp_path / "deep.png"))[0, 0].tolist() == [128, 128, 128]
+    Image.new("P", (2, 2), 0).save(tmp_path / "palette.png", transparency=0)
+    assert np.asarray(open_image(tmp_path / "palette.png")).min() == 255
+    cut = open_image(tmp_path / "turned.png", Fit(scaled=(8, 16), corner=(0, 8), size=(8, 8)))
+    assert np.asarray(cut)[4:].reshape(-1, 3).mean(axis=0).tolist() == pytest.approx([255, 0, 0], abs=1)
+
+
+def test_a_broken_image_ends_the_run_before_it_starts(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job()
+    made.write()
+    torn = made.folder / "pictures" / "p3.png"
+    torn.write_bytes(torn.read_bytes()[:-40])
+    assert made.run() == Exit.BAD_DATA
+    said = capsys.readouterr().out
+    (failure,) = of_kind(said, report.Failure)
+    assert "pictures/p3.png" in failure.message
+    assert "p2.png" not in failure.message
+    assert not of_kind(said, report.Steps)
+
+
+# ------------------------------------------------------------------------------------------------------------ archive
+
+
+def archive(path: Path, *entries: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in entries:
+            opened.writestr(name, content)
+    return path
+
+
+def described(path: Path, files: int = 10, size: int = 10_000) -> DataArchive:
+    return DataArchive(archive=str(path), sha256=sha256(path), files=files, bytes=size)
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return entry
+
+
+def test_an_archive_is_unpacked_once(tmp_path: Path) -> None:
+    path = archive(tmp_path / "data.zip", ("neon/", b""), ("neon/a.txt", b"a"), ("neon/deep/b.txt", b"b"))
+    data, target = described(path), tmp_path / "work" / "data"
+    target.parent.mkdir()
+    unpack(data, target)
+    assert (target / "neon" / "deep" / "b.txt").read_bytes() == b"b"
+    assert unpacked(data, target)
+    path.unlink()
+    unpack(data, target)
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([("../out.txt", b"x")], "not a plain file inside it"),
+        ([("a/../../out.txt", b"x")], "not a plain file inside it"),
+        ([("/etc/out.txt", b"x")], "not a plain file inside it"),
+        ([("a\\..\\out.txt", b"x")], "not a plain file inside it"),
+        ([("C:out.txt", b"x")], "not a plain file inside it"),
+        ([(link("a/link"), b"/etc/passwd")], "not a plain file inside it"),
+        ([("a", b"x"), ("a/b", b"x")], "twice"),
+        ([(f"{number}.txt", b"") for number in range(11)], "holds 11 files; the spec allows 10"),
+        ([("bomb.txt", b"\0" * 1_000_000)], "more bytes than the spec allows"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_an_archive_is_not_trusted(tmp_path: Path, entries: list[Any], says: str) -> None:
+    path = archive(tmp_path / "data.zip", *entries)
+    (tmp_path / "work").mkdir()
+    with pytest.raises(BadData, match=says):
+        unpack(described(path), tmp_path / "work" / "data")
+    assert not (tmp_path / "work" / "data").exists()
+    assert not (tmp_path / "out.txt").exists()
+    assert not (tmp_path / "work" / "out.txt").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "data.zip", ("a.txt", b"1"), ("a.txt", b"2"))
+    with pytest.raises(BadData, match="twice"):
+        unpack(described(path), tmp_path / "data")
+
+
+def test_a_header_that_lies_about_its_size_gains_nothing(tmp_path: Path) -> None:
+    path = archive(tmp_path / "data.zip", ("a.txt", b"\0" * 50_000))
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
+        start = content.index(signature) + offset
+        content[start : start + 4] = (10).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(BadData):
+        unpack(described(path), tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_another_archive_and_a_damaged_one(tmp_path: Path) -> None:
+    path = archive(tmp_path / "data.zip", ("a.txt", b"a" * 500))
+    data = described(path)
+    content = bytearray(path.read_bytes())
+    content[40] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(BadData, match="SHA-256 differs"):
+        unpack(data, tmp_path / "data")
+    with pytest.raises(BadData, match="damaged"):
+        unpack(described(path), tmp_path / "data")
+    path.unlink()
+    with pytest.raises(BadData, match="is not there"):
+        unpack(data, tmp_path / "data")
+
+
+def test_a_run_from_an_archive(job: Jobs) -> None:
+    made = job()
+    made.write()
+    pictures = made.folder / "pictures"
+    entries = [(f"pictures/{path.name}", path.read_bytes()) for path in sorted(pictures.iterdir())]
+    path = archive(made.folder / "data.zip", *entries)
+    made.more["data"] = {"archive": "data.zip", "sha256": sha256(path), "files": 20, "bytes": 100_000}
+    shutil.rmtree(pictures)
+    pictures.mkdir()  # the data set beside the spec is not what is read
+    assert made.run() == Exit.DONE
+    made.dataset["instance_data_dir"] = "../../pictures"
+    shutil.rmtree(made.output)
+    assert made.run() == Exit.BAD_DATA
