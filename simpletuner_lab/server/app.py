@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.utils import url_path_join
@@ -63,7 +64,8 @@ class SimpleTunerLabApp(ExtensionApp):
             base_url=self.serverapp.base_url,
             max_object_bytes=self.max_object_bytes,
         )
-        self.handlers.extend(storage_routes(context, f"/{_STORAGE}"))
+        routes = storage_routes(context, url_path_join(self.serverapp.base_url, _STORAGE))
+        self.serverapp.web_app.add_handlers(".*$", routes)  # by the raw path, however a client quotes the base URL
 
     def _resolve(self, access_key: str) -> tuple[Grant, Secret] | None:
         return self.rooms.wait().lab.grants.resolve(access_key)
@@ -110,6 +112,6 @@ def endpoint_of(serverapp: Any) -> Callable[[], str | None]:
             return None
         host = serverapp.ip if serverapp.ip not in {"", "*", "0.0.0.0", "::", "localhost"} else "127.0.0.1"  # noqa: S104
         host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{serverapp.port}{url_path_join(serverapp.base_url, _STORAGE)}"
+        return f"http://{host}:{serverapp.port}{unquote(url_path_join(serverapp.base_url, _STORAGE))}"
 
     return url

@@ -50,13 +50,20 @@ class LabHandler(APIHandler):
         Raises:
             InvalidRequest: not JSON, unknown members, wrong types: all at once.
         """
+        return decode(cls, self.json(), what="body")
+
+    def json(self) -> Any:
+        """The request's body as it is.
+
+        Raises:
+            InvalidRequest: it is not JSON, or over 8 MiB.
+        """
         if len(self.request.body) > _MAX_JSON_BYTES:
             raise InvalidRequest("the body is over 8 MiB", hint="a config is never that large")
         try:
-            value = json.loads(self.request.body or b"{}")
+            return json.loads(self.request.body or b"{}")
         except ValueError as error:
             raise InvalidRequest(f"the body is not JSON: {error}") from error
-        return decode(cls, value, what="body")
 
     def number(self, name: str, default: int | None, *, least: int = 0, most: int = 1 << 62) -> int | None:
         """An integer of the query.

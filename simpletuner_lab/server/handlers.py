@@ -305,6 +305,20 @@ class ConsentHandler(LabHandler):
         self.answer({"success": True, "consent": mode})
 
 
+class PreviewHandler(LabHandler):
+    """`POST /data-consent/preview?provider=`: a dataloader list in, counts out."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Answers a `PreviewView`."""
+        listed = self.json()
+        if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+            raise InvalidRequest("the body must be a JSON list of data sets")
+        provider = self.get_query_argument("provider", "local")
+        self.answer(await self.ask(lambda front: front.preview(listed, provider), disk=True))
+
+
 class ProvidersHandler(LabHandler):
     """`GET /providers`: everything that forms and badges need."""
 
@@ -352,6 +366,7 @@ def api_rules(base: str) -> Rules:
         (job + r"/outputs/(.+)", OutputHandler),
         (r"/events", EventsHandler),
         (r"/data-consent/setting", ConsentHandler),
+        (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),
         (r"/health(?:/(live|ready))?", HealthHandler),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import LabError, StaleRecord
@@ -23,6 +24,7 @@ from simpletuner_lab.services.views import (
     OutputsView,
     OutputView,
     PlanView,
+    PreviewView,
     ProviderView,
 )
 
@@ -36,6 +38,11 @@ class Front:
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would send, to whom, for how much, and the digest to approve."""
         return PlanView.of(self.lab.plan(request))
+
+    def preview(self, dataloader: Sequence[JsonObject], provider: str) -> PreviewView:
+        """What of these data sets would leave for a provider, in counts."""
+        remote = self.lab.registry.get(provider).capabilities.remote
+        return PreviewView.of(self.lab.preview(dataloader), self.lab.consent_mode(), remote=remote)
 
     def submit(
         self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"

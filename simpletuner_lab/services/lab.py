@@ -7,16 +7,18 @@ import dataclasses
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, require_consent
 from simpletuner_lab.core.errors import IllegalTransition, JobActive, ProviderUnavailable, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.plan import Plan, SubmitRequest
 from simpletuner_lab.core.provider import Provider, ProviderContext
 from simpletuner_lab.services.codec import dumps
@@ -110,6 +112,10 @@ class Lab:
     def plan(self, request: SubmitRequest) -> Plan:
         """What a submit of this request would send, to whom, for how much; changes nothing."""
         return self._planner.plan(request, self._setting())
+
+    def preview(self, dataloader: Sequence[JsonObject]) -> Manifest:
+        """What of these data sets would leave; changes nothing."""
+        return self._planner.preview(dataloader)
 
     def submit(
         self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"

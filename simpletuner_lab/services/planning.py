@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,10 @@ from simpletuner_lab.services.store import Store
 from simpletuner_trainer import spec
 
 _LISTED: Final = 3
+
+
+_ANY_CONFIG: Final = {"pretrained_model_name_or_path": spec.BUILTIN_TINY, "max_train_steps": 1}
+"""Stands in where only the data sets are asked about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +97,15 @@ class Planner:
                 mode=setting.consent, remote=remote, agreed=self._store.consents.agreed(setting.owner, digest)
             ),
         )
+
+    def preview(self, dataloader: Sequence[JsonObject]) -> Manifest:
+        """What of these data sets would leave, whatever is trained on them.
+
+        Raises:
+            InvalidConfig, InvalidDataset: see `core.errors`.
+        """
+        train = _parsed(SubmitRequest(config=_ANY_CONFIG, dataloader=tuple(dataloader)))
+        return scan(_local_datasets(train), hashes=self._store.hashes)
 
 
 def run_class(identity: Identity) -> str:

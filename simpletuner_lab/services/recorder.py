@@ -1,4 +1,4 @@
-"""The one way a job changes: log file, then one transaction, then whoever listens (DESIGN §3)."""
+"""The one way a job changes: one transaction with the log file in it, then whoever listens (DESIGN §3)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,15 @@ class Recorder:
 
         Raises:
             StaleRecord: somebody else wrote the job since `before` was read; nothing is stored.
+            DiskFull: no room for the log; nothing is stored.
         """
-        self._logs.append(before.id, before.log_bytes, log)
-        job, events = self._store.jobs.record(before, change.job, change.events, change.points)
+        job, events = self._store.jobs.record(
+            before,
+            change.job,
+            change.events,
+            change.points,
+            alongside=(lambda: self._logs.append(before.id, before.log_bytes, log)) if log else None,
+        )
         self.announce(job, events)
         return job
 

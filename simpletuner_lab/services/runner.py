@@ -14,7 +14,7 @@ from typing import Final
 
 from simpletuner_lab.core.diff import ENDED, Delivered, diff
 from simpletuner_lab.core.errors import LabError, ProviderUnavailable, StaleRecord
-from simpletuner_lab.core.event import EventKind
+from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import TERMINAL, Failure, Job, JobState, RunRef
 from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.core.provider import Provider, RunState, RunTag, Snapshot, StartOrder
@@ -157,6 +157,7 @@ class Runner:
         delivered = self._delivered(job, snapshot)
         resumable = self._plan(job).target.resume
         change = diff(job, snapshot, delivered=delivered, resumable=resumable, now=self._clock())
+        change = dataclasses.replace(change, events=tuple(self._checked(job, event) for event in change.events))
         quiet = dataclasses.replace(change.job, updated_at=job.updated_at)
         if quiet == job and not change.events:
             return job
@@ -164,6 +165,16 @@ class Runner:
 
     def _delivered(self, job: Job, snapshot: Snapshot) -> Delivered | None:
         return self._rooms.outputs.verify(job.id) if snapshot.state is RunState.SUCCEEDED else None
+
+    def _checked(self, job: Job, event: EventDraft) -> EventDraft:
+        """A checkpoint that is said to have come home is compared with its checksums (SPEC D4)."""
+        if event.kind is not EventKind.CHECKPOINT or not event.data["delivered"]:
+            return event
+        found = self._rooms.outputs.verify(job.id, str(event.data["key"]))
+        checked: dict[str, Scalar] = {"verified": found.sha256 == event.data["sha256"]}
+        if found.problem:
+            checked["problem"] = found.problem
+        return dataclasses.replace(event, data={**event.data, **checked})
 
     def _settle(self, job: Job) -> Job:
         """After the end: the provider's copy goes, the grant ends, the spool is emptied, and that is recorded."""

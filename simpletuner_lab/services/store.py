@@ -152,9 +152,18 @@ class Jobs:
             return Page(jobs=jobs, total=total)
 
     def record(
-        self, before: Job, after: Job, events: Sequence[EventDraft] = (), points: PointsChange | None = None
+        self,
+        before: Job,
+        after: Job,
+        events: Sequence[EventDraft] = (),
+        points: PointsChange | None = None,
+        *,
+        alongside: Callable[[], None] | None = None,
     ) -> tuple[Job, tuple[Event, ...]]:
         """Replaces `before` with `after`, with the events and points that go with it: all of it or nothing.
+
+        `alongside` runs once it is certain that nobody else wrote the job, before the commit, while every other
+        writer waits: for a file that must not be written by two. If it raises, nothing is stored.
 
         Raises:
             StaleRecord: the job was written since `before` was read.
@@ -178,7 +187,10 @@ class Jobs:
                 _tally(connection, stored, 1)
             if points is not None:
                 change_curve(connection, before.id, points)
-            return stored, _append_events(connection, before.id, events)
+            written = _append_events(connection, before.id, events)
+            if alongside is not None:
+                alongside()
+        return stored, written
 
     def active(self) -> tuple[Job, ...]:
         """Every job that has not ended, the oldest first."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from simpletuner_lab.core.consent import ConsentState
+from simpletuner_lab.core.consent import ConsentMode, ConsentState
 from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.event import Event, EventKind, Scalar
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress
-from simpletuner_lab.core.manifest import DatasetManifest
+from simpletuner_lab.core.manifest import DatasetManifest, Manifest
 from simpletuner_lab.core.metric import Points
 from simpletuner_lab.core.plan import Credential, Plan
 from simpletuner_lab.core.provider import Target
@@ -134,6 +134,53 @@ class PlanView:
             warnings=plan.warnings,
             config=identity.config,
             dataloader=tuple(identity.dataloader),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewDataset:
+    """One data set in short."""
+
+    id: str
+    type: str
+    instance_data_dir: str
+    file_count: int
+    total_size_mb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewView:
+    """What would leave, in counts; the plan has every file."""
+
+    requires_upload: bool
+    consent_mode: ConsentMode
+    datasets: tuple[PreviewDataset, ...]
+    total_files: int
+    total_size_mb: float
+    message: str
+
+    @classmethod
+    def of(cls, manifest: Manifest, mode: ConsentMode, *, remote: bool) -> PreviewView:
+        """The view of a manifest; megabytes are of 1,000,000 bytes."""
+        datasets = tuple(
+            PreviewDataset(
+                id=entry.id,
+                type="local",
+                instance_data_dir=entry.root,
+                file_count=len(entry.files),
+                total_size_mb=entry.bytes / 1e6,
+            )
+            for entry in manifest.datasets
+        )
+        withheld = sum(len(entry.withheld) for entry in manifest.datasets)
+        where = "would be sent" if remote else "would be read here"
+        return cls(
+            requires_upload=remote,
+            consent_mode=mode,
+            datasets=datasets,
+            total_files=len(manifest.files),
+            total_size_mb=manifest.bytes / 1e6,
+            message=f"{len(manifest.files)} files {where}, {withheld} stay where they are",
         )
 
 

@@ -201,7 +201,7 @@ ROUTES = [
     ("GET", "/jobs"), ("POST", "/jobs/plan"), ("POST", "/jobs/submit"), ("GET", "/jobs/x"), ("DELETE", "/jobs/x"),
     ("POST", "/jobs/x/cancel"), ("GET", "/jobs/x/logs"), ("GET", "/jobs/x/logs/stream"), ("GET", "/jobs/x/inline-progress"),
     ("GET", "/jobs/x/events"), ("GET", "/jobs/x/metrics"), ("GET", "/jobs/x/outputs"), ("GET", "/jobs/x/outputs/y"),
-    ("GET", "/events"), ("GET", "/data-consent/setting"), ("PUT", "/data-consent/setting"), ("GET", "/providers"),
+    ("POST", "/data-consent/preview"), ("GET", "/events"), ("GET", "/data-consent/setting"), ("PUT", "/data-consent/setting"), ("GET", "/providers"),
     ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
 ]  # fmt: skip
 
@@ -220,6 +220,14 @@ def test_providers_and_health(client: LabClient, http: httpx.Client) -> None:
     assert providers["simpletuner_io"].coming_soon
     assert http.get("/health").json()["status"] == "healthy"
     assert http.get("/health/ready").status_code == 200
+
+
+def test_preview_counts_what_would_leave(http: httpx.Client, images: Path) -> None:
+    answer = http.post("/data-consent/preview", json=dataloader(images)).json()
+    assert (answer["requires_upload"], answer["consent_mode"], answer["total_files"]) == (False, "ask", 6)
+    assert answer["datasets"][0]["instance_data_dir"] == str(images)
+    assert http.post("/data-consent/preview", json={}).json()["code"] == "invalid_request"
+    assert http.post("/data-consent/preview", json=dataloader(images / "no")).json()["code"] == "invalid_dataset"
 
 
 def test_progress_of_a_row(client: LabClient, images: Path, http: httpx.Client) -> None:

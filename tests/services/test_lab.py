@@ -14,8 +14,10 @@ import pytest
 
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
+from simpletuner_lab.core.diff import diff
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobFilter, JobState, RunRef
+from simpletuner_lab.core.provider import RunState, Snapshot
 from simpletuner_lab.services.front import InProcess
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.testing import eventually
@@ -288,6 +290,23 @@ def test_the_log_is_cut_back_to_what_was_recorded(lab: Lab) -> None:
     lab.logs.append("j", 0, b"one\ntwo\n")
     lab.logs.append("j", 4, b"TWO\n")
     assert lab.logs.read("j") == b"one\nTWO\n"
+
+
+def test_a_lost_race_leaves_the_log_alone(lab: Lab, images: Path) -> None:
+    """Two processes polled the same run: the slower one writes neither its record nor its piece of the log."""
+    job = submitted(lab, images)
+    change = diff(
+        dataclasses.replace(job, state=JobState.QUEUED),
+        Snapshot(state=RunState.QUEUED, cursor="8", log=b"one\ntwo\n"),
+        delivered=None,
+        resumable=True,
+        now=1.0,
+    )
+    change = dataclasses.replace(change, job=dataclasses.replace(change.job, state=job.state))
+    lab.recorder.record(job, change, log=b"one\ntwo\n")
+    with pytest.raises(errors.StaleRecord):
+        lab.recorder.record(job, change, log=b"one\n")
+    assert lab.logs.read(job.id) == b"one\ntwo\n"
 
 
 def test_no_secret_of_the_environment_reaches_a_run(

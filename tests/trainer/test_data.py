@@ -6,6 +6,7 @@ import json
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ Jobs = Callable[..., Job]
 def picture(folder: Path, name: str, caption: str | None = "a thing", size: tuple[int, int] = (40, 40)) -> Path:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    colour = tuple(hash(name) >> shift & 255 for shift in (0, 8, 16))
+    colour = tuple(zlib.crc32(name.encode()) >> shift & 255 for shift in (0, 8, 16))
     Image.new("RGB", size, colour).save(path)
     if caption is not None:
         path.with_suffix(".txt").write_text(caption, "utf-8")

@@ -56,7 +56,11 @@ def download(server: StorageServer, folder: Path) -> Path:
 
 
 def test_results_and_checkpoints_arrive_whole(
-    job: Jobs, server: StorageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    job: Jobs,
+    server: StorageServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     made = job(config={"validation_prompt": "circle 1", "validation_num_inference_steps": 2, "validation_step_interval": 0},
                more={"destination": destination(server, monkeypatch)})  # fmt: skip
@@ -89,6 +93,12 @@ def test_a_run_goes_on_elsewhere_from_the_checkpoint_at_the_destination(
     assert of_kind(capsys.readouterr().out, report.Resume) == [report.Resume(step=4)]
     assert sha256(first.output / WEIGHTS) == sha256(whole.output / WEIGHTS)
     assert sha256(first.output / "metrics.jsonl") == sha256(whole.output / "metrics.jsonl")
+
+    shutil.rmtree(first.work)
+    first.more["attempt"] = 1
+    first.config["resume_from_checkpoint"] = "none"
+    assert first.run() == Exit.DONE
+    assert not of_kind(capsys.readouterr().out, report.Resume)
 
 
 def test_large_files_go_in_parts_and_are_not_sent_again(
@@ -181,7 +191,9 @@ def parcel(folder: Path) -> Parcel:
     return Parcel(folder=folder, names=("a", "b"))
 
 
-def test_a_destination_that_comes_back_gets_everything(tmp_path: Path, say: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_destination_that_comes_back_gets_everything(
+    tmp_path: Path, say: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quick(monkeypatch, 30)
     store = GoneStore(failures=3)
     with Publisher(store, say, Stop(started_s=0, deadline_s=None)) as publisher:

@@ -113,9 +113,11 @@ def test_epochs_and_accumulation_say_how_many_steps(job: Jobs) -> None:
     assert made.metrics()[-1]["epoch"] == pytest.approx(3.2)
 
 
-@pytest.mark.parametrize("options", [{"mixed_precision": "bf16"}, {"gradient_checkpointing": True}, {"lora_dropout": 0.3}])
+@pytest.mark.parametrize(
+    "options", [{"mixed_precision": "bf16"}, {"gradient_checkpointing": True}, {"lora_dropout": 0.3}]
+)
 def test_options_of_the_step(job: Jobs, options: dict[str, object]) -> None:
-    made = job(config={**options, "max_train_steps": 2, "lora_target": "all"})
+    made = job(config={**VALIDATION, **options, "max_train_steps": 2, "lora_target": "all"})
     assert made.run() == Exit.DONE
     assert all(line["loss"] > 0 for line in made.metrics())
 
@@ -150,8 +152,9 @@ def test_the_builtin_base_learns_a_shipped_style(job: Jobs) -> None:
     styles = Path(simpletuner_trainer.__file__).parent / "assets" / "styles"
     made = job(
         config={
-            "pretrained_model_name_or_path": "builtin:tiny", "max_train_steps": 12, "train_batch_size": 8,
-            "learning_rate": 4e-3, "lora_rank": 16, "checkpoint_step_interval": 0, "caption_dropout_probability": 0,
+            "pretrained_model_name_or_path": "builtin:tiny", "max_train_steps": 16, "train_batch_size": 8,
+            "learning_rate": 2e-3,
+            "lora_target": "all", "lora_rank": 16, "checkpoint_step_interval": 0, "caption_dropout_probability": 0,
         },
         dataset={"instance_data_dir": str(styles / "neon" / "train")},
     )  # fmt: skip

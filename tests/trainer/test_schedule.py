@@ -46,7 +46,9 @@ def test_an_epoch_has_every_picture_as_often_as_it_should() -> None:
 
 def test_draws_depend_on_every_counter_and_nothing_else() -> None:
     assert seed_of(1, "a", 2) == seed_of(1, "a", 2)
-    assert len({seed_of(1, "a", 2), seed_of(2, "a", 1), seed_of(1, "a", 12), seed_of(1, "b", 2), seed_of(11, "a", 2)}) == 5
+    assert (
+        len({seed_of(1, "a", 2), seed_of(2, "a", 1), seed_of(1, "a", 12), seed_of(1, "b", 2), seed_of(11, "a", 2)}) == 5
+    )
     first = noise(1, "noise", 3, (2, 2))
     torch.rand(7)
     assert torch.equal(first, noise(1, "noise", 3, (2, 2)))
@@ -116,7 +118,7 @@ def test_safetensors_are_read_by_the_library_and_always_the_same_bytes(tmp_path:
         "empty": torch.empty(0, 4),
         "flag": torch.tensor([True, False]),
     }
-    metadata = {key: "x" for key in "zyxwvu"}
+    metadata = dict.fromkeys("zyxwvu", "x")
     write_safetensors(tmp_path / "one", tensors, metadata)
     write_safetensors(tmp_path / "two", dict(reversed(tensors.items())), dict(reversed(metadata.items())))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

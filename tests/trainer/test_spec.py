@@ -140,7 +140,11 @@ def test_what_is_not_done_yet_may_be_off(off: Any) -> None:
         ({"id": "a b"}, "id", "1 to 64"),
         ({"type": "aws"}, "type", "supported: local"),
         ({"dataset_type": "video"}, "dataset_type", "supported: image"),
-        ({"caption_strategy": "parquet"}, "caption_strategy", "supported: textfile, filename, instanceprompt, metadata"),
+        (
+            {"caption_strategy": "parquet"},
+            "caption_strategy",
+            "supported: textfile, filename, instanceprompt, metadata",
+        ),
         ({"caption_strategy": "instanceprompt"}, "instance_prompt", "is missing"),
         ({"only_instance_prompt": True}, "instance_prompt", "is missing"),
         ({"crop_style": "face"}, "crop_style", "supported: center, random"),
@@ -191,7 +195,12 @@ def test_the_hash_is_of_what_shapes_the_weights() -> None:
 def test_defaults_are_simpletuners_where_it_has_them() -> None:
     config = parse(CONFIG, [DATA]).config
     assert config == TrainConfig(pretrained_model_name_or_path="builtin:tiny", max_train_steps=100)
-    assert (config.lora_rank, config.alpha, config.train_batch_size, config.caption_dropout_probability) == (16, 16, 4, 0.1)
+    assert (config.lora_rank, config.alpha, config.train_batch_size, config.caption_dropout_probability) == (
+        16,
+        16,
+        4,
+        0.1,
+    )
     assert (config.checkpoint_step_interval, config.checkpoints_total_limit) == (500, 5)
     assert (config.validation_step_interval, config.validation_guidance) == (100, 7.5)
 
@@ -236,7 +245,10 @@ def test_a_whole_spec(tmp_path: Path) -> None:
         ({"destination": {"kind": "s3", "bucket": "outputs", "prefix": "a/../"}}, "spec.destination.prefix"),
         ({"destination": {"kind": "s3", "bucket": "outputs", "prefix": "x"}}, "spec.destination.prefix"),
         ({"destination": {"kind": "s3", "bucket": "outputs", "secret_key": "s"}}, "spec.destination.secret_key"),
-        ({"destination": {"kind": "s3", "bucket": "outputs", "secret_key_env": "A/B=="}}, "spec.destination.secret_key_env"),
+        (
+            {"destination": {"kind": "s3", "bucket": "outputs", "secret_key_env": "A/B=="}},
+            "spec.destination.secret_key_env",
+        ),
         ({"config": [1]}, "config"),
     ],
 )

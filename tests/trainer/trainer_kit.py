@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from PIL import Image, ImageDraw
 
@@ -166,7 +166,7 @@ class Started:
         self._drain = threading.Thread(target=self._read_errors, args=(process.stderr,), daemon=True)
         self._drain.start()
 
-    def __enter__(self) -> Started:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

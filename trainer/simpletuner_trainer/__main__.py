@@ -52,7 +52,7 @@ def _run(run: RunSpec, started_s: float) -> int:
 
 def _train_and_deliver(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop: Stop) -> None:
     """Train what is not trained yet, then deliver. Torch is imported only when there is something to train."""
-    if run.attempt == 1 and run.train.config.resume_from_checkpoint is None:
+    if run.begins_anew:
         work.clear()
     result = output.finished(run, work)
     if result is None:

@@ -51,6 +51,12 @@ class DiskFull(TrainerError):
     code = "disk_full"
 
 
+class OutOfMemory(TrainerError):
+    """The device has no room for a step."""
+
+    code = "out_of_memory"
+
+
 class Diverged(TrainerError):
     """The loss or the gradient is no longer a number; the last checkpoint is from before that."""
 

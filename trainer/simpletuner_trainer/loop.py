@@ -14,7 +14,7 @@ import torch
 from simpletuner_trainer import checkpoint, lora, output, publish
 from simpletuner_trainer.checkpoint import Fingerprint, Found
 from simpletuner_trainer.data import take_stock
-from simpletuner_trainer.errors import BadSpec, Diverged, Refused, Stopped
+from simpletuner_trainer.errors import BadSpec, Diverged, OutOfMemory, Refused, Stopped
 from simpletuner_trainer.files import Manifest, sha256_of
 from simpletuner_trainer.history import History
 from simpletuner_trainer.material import Material, prepare
@@ -42,7 +42,7 @@ def train(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop
     config = run.train.config
     (work.output / MANIFEST_NAME).unlink(missing_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = find_checkpoint(work, publisher, say)
+    found = find_checkpoint(run, work, publisher, say)
     threads = set_threads(config, found, say)
 
     if run.data is not None:
@@ -78,7 +78,7 @@ def train(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop
     return training.run_from(found.step if found else 0)
 
 
-def find_checkpoint(work: WorkDir, publisher: Publisher, say: Reporter) -> Found | None:
+def find_checkpoint(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter) -> Found | None:
     """Where to go on: the newest whole checkpoint here, else the newest at the destination, else nowhere.
 
     Asking the destination also finds out before any work whether it can be reached at all.
@@ -87,6 +87,9 @@ def find_checkpoint(work: WorkDir, publisher: Publisher, say: Reporter) -> Found
     if found is not None or not publisher.delivers:
         return found
     say.stage(StageName.LOAD_DATA, "asking the destination")
+    if run.begins_anew:
+        publisher.ask(lambda store: store.names(""))
+        return None
     step = publisher.ask(lambda store: publish.fetch_checkpoint(store, work.checkpoints))
     return None if step is None else checkpoint.newest(work.checkpoints, say.text)
 
@@ -116,6 +119,11 @@ def load_learning(config: TrainConfig, family: Family, device: torch.device) -> 
     if config.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
     return denoiser.to(device)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Of the device on CUDA, of the process on the CPU."""
+    return torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else resident_mb()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,7 +160,7 @@ class Training:
     def run_from(self, first: int) -> Manifest:
         """Steps `first`.. to the end, with images and checkpoints in between; then the result."""
         config, step = self.config, first
-        progress = Progress(self.say, total=self.total, memory_mb=self.memory_mb)
+        progress = Progress(self.say, total=self.total, memory_mb=partial(peak_memory_mb, self.device))
         painter = Painter(config=config, family=self.family, material=self.material, work=self.work, say=self.say,
                           stop=self.stop)  # fmt: skip
         self.say.step, saved = step, step
@@ -177,6 +185,9 @@ class Training:
                         saved = step
                         progress.begin()
                     self.publisher.check()
+            except torch.OutOfMemoryError as error:
+                hint = "lower train_batch_size or resolution, or set gradient_checkpointing"
+                raise OutOfMemory(f"the device's memory is full: {error}", hint, step=step) from error
             except (Stopped, Refused):
                 progress.flush()
                 if step > saved:
@@ -204,10 +215,11 @@ class Training:
         loss_mean = float(loss_sum) / accumulate
         if not math.isfinite(loss_mean):
             raise self.diverged("loss", step + 1)
-        lr = learning_rate(config, step, self.total)
-        grad_norm = self.learner.step(step, lr)
+        grad_norm = self.learner.clip()
         if not math.isfinite(grad_norm) and not self.learner.scales_loss:
             raise self.diverged("gradient", step + 1)
+        lr = learning_rate(config, step, self.total)
+        self.learner.update(step, lr)
         epoch = (step + 1) * accumulate / self.material.batches.per_epoch
         return Point(step=step + 1, loss=loss_mean, lr=lr, grad_norm=grad_norm, epoch=epoch, images=images)
 
@@ -224,10 +236,6 @@ class Training:
             timesteps=timesteps(seed, micro, count, self.family.timesteps).to(self.device),
             prompts=batch.prompts.to(self.device),
         )
-
-    def memory_mb(self) -> float:
-        """Peak memory: of the device on CUDA, of the process on the CPU."""
-        return torch.cuda.max_memory_allocated() / 1e6 if self.device.type == "cuda" else resident_mb()
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it is asked for."""

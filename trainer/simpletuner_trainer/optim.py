@@ -51,11 +51,14 @@ class Learner:
         """Add the gradients of one micro-batch."""
         self._scaler.scale(loss).backward()
 
-    def step(self, step: int, lr: float) -> float:
-        """Clip, update, average; the gradient's norm before clipping. `step` counts from 0."""
+    def clip(self) -> float:
+        """Clip the gradients; their norm before that."""
         self._scaler.unscale_(self._adamw)
         limit = self._config.max_grad_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit, error_if_nonfinite=False)
+        return float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+
+    def update(self, step: int, lr: float) -> None:
+        """Change the weights, then their average. `step` counts from 0."""
         for group in self._adamw.param_groups:
             group["lr"] = lr
         self._scaler.step(self._adamw)
@@ -65,7 +68,6 @@ class Learner:
             decay = min(self._config.ema_decay, (1 + step) / (_EMA_WARMUP + step))
             with torch.no_grad():
                 torch._foreach_lerp_(self._average, list(self._parameters), 1.0 - decay)
-        return float(norm)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

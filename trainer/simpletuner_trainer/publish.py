@@ -34,6 +34,8 @@ PATIENCE_S: Final = 120.0
 """How long the end of a run waits for a destination that cannot be reached."""
 PARTING_S: Final = 20.0
 """The same for a run that was stopped: what is on disk is safe, a spot machine has half a minute."""
+_AWAY_S: Final = 3.0
+"""The same where the destination is known to be away."""
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _MOST_WAITING: Final = 2
@@ -74,7 +76,7 @@ class Publisher:
     ) -> None:
         """After a fault too, what was written gets a moment to arrive."""
         if error is not None:
-            self._wait_until_empty(PARTING_S)
+            self._wait_until_empty(min(PARTING_S, _AWAY_S) if self._trouble else PARTING_S)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -163,7 +165,7 @@ class Publisher:
                     self._refused = error
                     self._changed.notify_all()
                 return
-            pause_s = _FIRST_PAUSE_S
+            pause_s, self._trouble = _FIRST_PAUSE_S, ""
             with self._changed:
                 self._line.remove(parcel)
                 self._changed.notify_all()

@@ -95,7 +95,7 @@ class Reporter:
 
 
 class Progress:
-    """Gathers steps and says them at most once a second: the first at once, the rest when `flush` is called."""
+    """Gathers steps and says them once a second: the first at once, the rest when something slow or the end comes."""
 
     def __init__(self, reporter: Reporter, *, total: int, memory_mb: Callable[[], float]) -> None:
         self._reporter, self._total, self._memory_mb = reporter, total, memory_mb

@@ -153,6 +153,11 @@ class RunSpec:
         """Where a relative `instance_data_dir` starts."""
         return self.base_dir if self.data is None else self.work_dir / "data"
 
+    @property
+    def begins_anew(self) -> bool:
+        """Whether what earlier starts left in the work folder and at the destination does not count."""
+        return self.attempt == 1 and self.train.config.resume_from_checkpoint is None
+
     @classmethod
     def parse(cls, document: Mapping[str, Any], base_dir: Path) -> RunSpec:
         """Check a decoded spec.json; relative paths are taken from `base_dir`. `SpecError` holds every problem."""

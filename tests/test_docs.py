@@ -1,0 +1,204 @@
+"""What the documents must have: every route, error, command, setting, key and target, and links that lead somewhere."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from tornado import web
+
+from simpletuner_lab import cli
+from simpletuner_lab.core import errors
+from simpletuner_lab.core.errors import LabError
+from simpletuner_lab.server.app import SimpleTunerLabApp
+from simpletuner_lab.server.handlers import api_rules
+from simpletuner_lab.server.storage.errors import STATUS
+from simpletuner_lab.services.grants import ServerKeyUnusable
+from simpletuner_trainer import errors as trainer_errors
+from simpletuner_trainer.config import DatasetConfig, TrainConfig
+from simpletuner_trainer.errors import TrainerError
+from simpletuner_trainer.fields import options_of
+
+ROOT = Path(__file__).resolve().parent.parent
+VERBS = ("get", "post", "put", "patch", "delete")
+LONGEST_DECISION = 30
+NOT_OURS = {".venv", ".git", "demo", "build", "dist"}
+
+LINK = re.compile(r"(?<!\\)\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def document(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def documents() -> list[Path]:
+    folders = [folder for folder in ROOT.iterdir() if folder.is_dir() and folder.name not in NOT_OURS]
+    found = [*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))]
+    return sorted(path for path in found if "node_modules" not in path.parts)
+
+
+def missing(name: str, wanted: Iterable[str]) -> list[str]:
+    """Those texts that the document does not have."""
+    return [text for text in wanted if text not in document(name)]
+
+
+# ------------------------------------------------------------------------------------------------------------- surfaces
+
+
+def routes() -> Iterator[str]:
+    """`GET /jobs/{id}` and so on: each method of each rule, as docs/rest.md writes it."""
+    for pattern, handler in api_rules(""):
+        path = pattern.replace(r"([A-Za-z0-9._-]{1,128})", "{id}").replace("(.+)", "{path}")
+        stem, _, optional = path.partition("(?:/(")
+        paths = [stem, *(f"{stem}/{word}" for word in optional.removesuffix("))?").split("|") if word)]
+        methods = [verb for verb in VERBS if getattr(handler, verb) is not getattr(web.RequestHandler, verb)]
+        yield from (f"{verb.upper()} {path}" for verb, path in itertools.product(methods, paths))
+
+
+def test_every_route_is_in_rest() -> None:
+    found = list(routes())
+    assert not any(set(route) & set("()[]?|\\") for route in found), "a pattern that this test cannot read"
+    assert missing("docs/rest.md", (f"### `{route}`\n" for route in found)) == []
+
+
+def test_rest_has_no_route_that_is_not_there() -> None:
+    told = re.findall(r"^### `(.+)`$", document("docs/rest.md"), re.MULTILINE)
+    assert sorted(told) == sorted(routes())
+
+
+def test_every_section_of_rest_has_an_example() -> None:
+    sections = document("docs/rest.md").split("\n### ")[1:]
+    assert [section.splitlines()[0] for section in sections if "curl " not in section] == []
+
+
+def error_codes() -> Iterator[tuple[str, int]]:
+    for found in (*vars(errors).values(), ServerKeyUnusable):
+        if isinstance(found, type) and issubclass(found, LabError):
+            yield found.code, found.status
+
+
+def test_every_error_is_told_with_its_status() -> None:
+    assert missing("docs/errors.md", (f"| `{code}` | {status} |" for code, status in error_codes())) == []
+
+
+def test_every_error_of_the_trainer_is_told() -> None:
+    found = [cls for cls in vars(trainer_errors).values() if isinstance(cls, type) and issubclass(cls, TrainerError)]
+    assert missing("docs/errors.md", (f"`{cls.code}`" for cls in found)) == []
+
+
+def test_every_code_of_the_object_endpoint_is_told() -> None:
+    assert missing("docs/errors.md", (f"`{code}`" for code in STATUS)) == []
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    actions = cli.build_parser()._actions
+    return next(dict(action.choices) for action in actions if isinstance(action, argparse._SubParsersAction))
+
+
+def test_every_command_and_option_is_told() -> None:
+    assert missing("docs/users.md", (f"`stcloud {name}" for name in commands())) == []
+    told = {"submit": ("--yes", "--approve", "--key", "-w"), "logs": ("-f",), "delete": ("--outputs",)}
+    for name, options in told.items():
+        known = {text for action in commands()[name]._actions for text in action.option_strings}
+        assert known.issuperset(options), name
+    assert missing("docs/users.md", itertools.chain(*told.values())) == []
+
+
+def test_every_exit_code_is_told() -> None:
+    codes = {cli.OK, cli.FAULT, cli.CONSENT, cli.JOB_FAILED, cli.INTERRUPTED, 2}
+    assert missing("docs/users.md", (f"| {code} | " for code in codes)) == []
+
+
+def test_every_trait_is_told_with_its_default() -> None:
+    for name, trait in SimpleTunerLabApp.class_own_traits(config=True).items():
+        shown = trait.default_value or "empty"
+        assert f"| `SimpleTunerLabApp.{name}` | {shown} |" in document("docs/operators.md")
+
+
+@pytest.mark.parametrize("entry", ["local"])
+def test_every_setting_of_a_provider_is_told_with_its_default(entry: str) -> None:
+    from simpletuner_lab.providers.local import LocalSettings
+
+    told = document("docs/operators.md")
+    for field in dataclasses.fields(LocalSettings):
+        shown = str(field.default) or '""'
+        assert f"| `{field.name}` | `{shown}` |" in told, f"{entry}.{field.name}"
+
+
+@pytest.mark.parametrize("cls", [TrainConfig, DatasetConfig])
+def test_every_config_key_is_told_with_its_default(cls: type) -> None:
+    part = document("docs/config.md").split("\n## Dataloader\n")[cls is DatasetConfig]
+    for field in dataclasses.fields(cls):
+        made = options_of(cls)[field.name]
+        assert f"| `{field.name}` | {_shown(field.default, required=made.required)} |" in part
+        assert all(f"`{alias}`" in part for alias in made.aliases), made.aliases
+
+
+def _shown(default: object, *, required: bool) -> str:
+    if required:
+        return "required"
+    if default in (None, "", ()):
+        return "none"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def test_every_make_target_is_told() -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", document("Makefile"), re.MULTILINE)
+    assert "demo" in targets
+    assert missing("CONTRIBUTING.md", (f"`make {target}`" for target in targets)) == []
+    phony = next(line for line in document("Makefile").splitlines() if line.startswith(".PHONY:"))
+    assert set(phony.split()[1:]) == set(targets)
+
+
+# ---------------------------------------------------------------------------------------------------------------- links
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    dead = []
+    for link in LINK.findall(FENCE.sub("", path.read_text("utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = unquote(link).partition("#")
+        target = (path.parent / name).resolve() if name else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert dead == []
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_decisions_are_short_and_numbered() -> None:
+    decisions = sorted((ROOT / "docs/adr").glob("*.md"))
+    assert [path.name[:5] for path in decisions] == [f"{number:04d}-" for number in range(1, len(decisions) + 1)]
+    assert {path.name for path in decisions if len(path.read_text("utf-8").splitlines()) > LONGEST_DECISION} == set()
+
+
+def test_the_first_screen_of_the_readme() -> None:
+    """Title, one sentence, the picture, the two commands."""
+    assert re.match(
+        r"# simpletuner_lab\n\n[^\n]+\.\n\n!\[[^\]]+\]\(docs/images/before_after\.png\)\n\n"
+        r"```bash\nmake demo[^\n]*\nmake test[^\n]*\n```\n",
+        document("README.md"),
+    )
+
+
+def test_python_in_the_documents_compiles() -> None:
+    for path in documents():
+        for number, block in enumerate(
+            re.findall(r"^```python\n(.*?)^```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+        ):
+            compile(block, f"{path.name}#{number}", "exec")
