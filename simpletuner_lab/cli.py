@@ -21,7 +21,7 @@ from simpletuner_lab.client import Client, connect
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
 from simpletuner_lab.core.errors import ConsentRequired, InvalidRequest, LabError
 from simpletuner_lab.core.job import JobFilter, JobState
-from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
 from simpletuner_lab.services.codec import dumps
 from simpletuner_lab.services.views import JobView
 from simpletuner_lab.terminal import job_line, plan_text, providers_text, timeline_text
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         made = command(name, run, about)
         made.add_argument("config", type=Path, help="config.json, as SimpleTuner has it")
         made.add_argument("--dataloader", type=Path, help="dataloader JSON; default: the config's data_backend_config")
-        made.add_argument("--provider", default="local", help="where it runs (default: this machine)")
+        made.add_argument("--provider", default=DEFAULT_PROVIDER, help="where it runs (default: this machine)")
         made.add_argument("--target", default="", help="which of the provider's targets")
         made.add_argument("--hardware", default="", help="which of the provider's hardware")
         made.add_argument("--name", default="", help="name of the job in lists")
@@ -101,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command(name, run, about).add_argument("job_id", metavar="ID")
     commands.choices["logs"].add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
+    commands.choices["logs"].add_argument("--raw", action="store_true", help="with the trainer's report lines")
     commands.choices["delete"].add_argument("--outputs", action="store_true", help="its received files too")
     command("providers", _providers, "list where jobs can run")
     command("consent", _consent, "show or set the consent mode").add_argument(
@@ -153,11 +154,11 @@ def _job(client: Client, args: argparse.Namespace) -> int:
 
 def _logs(client: Client, args: argparse.Namespace) -> int:
     if args.follow:
-        return _follow(client, args.job_id, quiet=False)
+        return _follow(client, args.job_id, quiet=False, raw=args.raw)
     offset = 0
     while True:
         chunk = client.log(args.job_id, offset=offset)
-        sys.stdout.write(chunk.logs)
+        sys.stdout.write(_readable(chunk.logs, raw=args.raw))
         if chunk.next_offset == offset:
             return OK
         offset = chunk.next_offset
@@ -203,20 +204,25 @@ def _consent(client: Client, args: argparse.Namespace) -> int:
 # ------------------------------------------------------------ parts
 
 
-def _follow(client: Client, job_id: str, *, quiet: bool) -> int:
+def _follow(client: Client, job_id: str, *, quiet: bool, raw: bool = False) -> int:
     offset = 0
     while True:
         chunk = client.log(job_id, offset=offset)
         if chunk.logs and not quiet:
-            sys.stdout.write(
-                "".join(line for line in chunk.logs.splitlines(keepends=True) if not line.startswith("::st "))
-            )
+            sys.stdout.write(_readable(chunk.logs, raw=raw))
             sys.stdout.flush()
         if chunk.ended:
             return _end(client.job(job_id), quiet=quiet)
         if chunk.next_offset == offset:
             time.sleep(_FOLLOW_S)
         offset = chunk.next_offset
+
+
+def _readable(text: str, *, raw: bool) -> str:
+    """Log text for a person: report lines are left out."""
+    if raw:
+        return text
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("::st "))
 
 
 def _end(job: JobView, *, quiet: bool) -> int:
@@ -282,7 +288,9 @@ def _complain(error: LabError, *, as_json: bool) -> None:
     print(f"stcloud: {error.message}", file=sys.stderr)
     for problem in error.problems:
         print(f"  {problem.path}: {problem.message}" + (f" ({problem.hint})" if problem.hint else ""), file=sys.stderr)
-    if error.hint:
+    if isinstance(error, ConsentRequired):
+        print("  stcloud submit ... --approve DIGEST, or --yes for the plan that is printed", file=sys.stderr)
+    elif error.hint and error.hint not in {problem.hint for problem in error.problems}:
         print(f"  {error.hint}", file=sys.stderr)
 
 

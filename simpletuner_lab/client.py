@@ -20,7 +20,7 @@ import httpx
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.errors import LabError, Problem, ServerUnreachable
-from simpletuner_lab.core.job import JobFilter
+from simpletuner_lab.core.job import ALL_JOBS, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.home import Home
@@ -54,7 +54,7 @@ class Client(Protocol):
     ) -> JobView:
         """Submits an approved plan."""
 
-    def jobs(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> JobPage:
+    def jobs(self, chosen: JobFilter = ALL_JOBS, *, limit: int = 50, offset: int = 0) -> JobPage:
         """A page of jobs."""
 
     def job(self, job_id: str) -> JobView:
@@ -123,7 +123,7 @@ class LabClient:
             answer = self._call("POST", "/jobs/submit", json=body)
         return decode(JobView, answer["job"], what="answer.job")
 
-    def jobs(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> JobPage:
+    def jobs(self, chosen: JobFilter = ALL_JOBS, *, limit: int = 50, offset: int = 0) -> JobPage:
         """A page of jobs."""
         query: dict[str, Any] = {"limit": limit, "offset": offset}
         query |= {"status": ",".join(sorted(chosen.states)), "provider": chosen.provider, "text": chosen.text}

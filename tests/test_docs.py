@@ -18,7 +18,7 @@ from simpletuner_lab import cli
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.errors import LabError
 from simpletuner_lab.server.app import SimpleTunerLabApp
-from simpletuner_lab.server.handlers import api_rules
+from simpletuner_lab.server.handlers import MissingHandler, api_rules
 from simpletuner_lab.server.storage.errors import STATUS
 from simpletuner_lab.services.grants import ServerKeyUnusable
 from simpletuner_trainer import errors as trainer_errors
@@ -57,6 +57,8 @@ def missing(name: str, wanted: Iterable[str]) -> list[str]:
 def routes() -> Iterator[str]:
     """`GET /jobs/{id}` and so on: each method of each rule, as docs/rest.md writes it."""
     for pattern, handler in api_rules(""):
+        if handler is MissingHandler:  # whatever is no route
+            continue
         path = pattern.replace(r"([A-Za-z0-9._-]{1,128})", "{id}").replace("(.+)", "{path}")
         stem, _, optional = path.partition("(?:/(")
         paths = [stem, *(f"{stem}/{word}" for word in optional.removesuffix("))?").split("|") if word)]

@@ -172,5 +172,8 @@ class JobFilter:
     remote: bool | None = None
 
 
+ALL_JOBS: Final = JobFilter()
+
+
 def _stalled(job: Job) -> int:
     return 0 if job.progress.step > job.attempt_step else job.stalled + 1

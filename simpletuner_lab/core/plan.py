@@ -15,6 +15,9 @@ from simpletuner_lab.core.provider import Target
 
 PLAN_FORMAT: Final = "lab-plan/1"
 
+DEFAULT_PROVIDER: Final = "local"
+"""Where a job runs when nobody says: here, with no account and no upload."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitRequest:
@@ -22,7 +25,7 @@ class SubmitRequest:
 
     config: JsonObject
     dataloader: tuple[JsonObject, ...]
-    provider: str = "local"
+    provider: str = DEFAULT_PROVIDER
     target: str = ""
     hardware: str = ""
     name: str = ""

@@ -95,7 +95,7 @@ def _literal(path: str) -> Problem:
 
 
 def _hint(name: str) -> str:
-    return f'put it in the environment (or the token store) and refer to it by name: {{"env": "{name}"}}'
+    return f"keep it in the environment as {name}; a config never holds the secret itself"
 
 
 def _is_secret_key(key: str) -> bool:

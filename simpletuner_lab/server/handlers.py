@@ -16,7 +16,7 @@ from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.job import JobFilter, JobState
-from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
 from simpletuner_lab.server.base import LabHandler
 
 _BLOCK: Final = 1 << 20
@@ -49,7 +49,7 @@ class SubmitBody:
         return SubmitRequest(
             config=self.config,
             dataloader=self.dataloader_config,
-            provider=provider or self.provider or "local",
+            provider=provider or self.provider or DEFAULT_PROVIDER,
             target=self.target,
             hardware=self.hardware_profile,
             name=self.config_name,
@@ -315,7 +315,7 @@ class PreviewHandler(LabHandler):
         listed = self.json()
         if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
             raise InvalidRequest("the body must be a JSON list of data sets")
-        provider = self.get_query_argument("provider", "local")
+        provider = self.get_query_argument("provider", DEFAULT_PROVIDER)
         self.answer(await self.ask(lambda front: front.preview(listed, provider), disk=True))
 
 
@@ -348,6 +348,18 @@ class HealthHandler(LabHandler):
         self.answer({"status": state, "version": self.rooms.version, "components": [component]}, status=status)
 
 
+class MissingHandler(LabHandler):
+    """Everything else below `api/cloud`: 404 as JSON, so that no script takes a page for an answer."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """There is no such route."""
+        raise web.HTTPError(404, "there is no such route")
+
+    post = put = delete = get
+
+
 def api_rules(base: str) -> Rules:
     """The table, for a base such as `/user/ann/api/cloud`."""
     job = r"/jobs/([A-Za-z0-9._-]{1,128})"
@@ -369,6 +381,7 @@ def api_rules(base: str) -> Rules:
         (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),
         (r"/health(?:/(live|ready))?", HealthHandler),
+        (r"/(?!storage(?:/|$)).*", MissingHandler),
     ]
     return [(base + path, handler) for path, handler in table]
 

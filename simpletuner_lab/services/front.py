@@ -9,7 +9,7 @@ from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import LabError, StaleRecord
-from simpletuner_lab.core.job import JobFilter
+from simpletuner_lab.core.job import ALL_JOBS, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.core.provider import Options, Provider
 from simpletuner_lab.services.lab import Lab
@@ -50,7 +50,7 @@ class Front:
         """Submits a plan that was agreed to."""
         return JobView.of(self.lab.submit(request, approve=approve, key=key, entry=entry))
 
-    def jobs(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> JobPage:
+    def jobs(self, chosen: JobFilter = ALL_JOBS, *, limit: int = 50, offset: int = 0) -> JobPage:
         """A page of jobs, newest first, and the true total."""
         page = self.lab.store.jobs.page(chosen, limit=limit, offset=offset)
         return JobPage(jobs=tuple(JobView.of(job) for job in page.jobs), total=page.total)
@@ -160,7 +160,7 @@ class InProcess(Front):
         self._bring_up_to_date(job_id)
         return super().log(job_id, offset=offset, limit=limit)
 
-    def jobs(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> JobPage:
+    def jobs(self, chosen: JobFilter = ALL_JOBS, *, limit: int = 50, offset: int = 0) -> JobPage:
         """A page of jobs, after a look at every run."""
         for job in self.lab.store.jobs.unsettled():
             self._bring_up_to_date(job.id)

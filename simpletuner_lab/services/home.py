@@ -30,7 +30,15 @@ class Home:
         Raises:
             StoreUnusable: it cannot be made or written.
         """
-        for folder in (self.root, self.state, self.logs, self.spool, self.provider_settings, self.outputs):
+        for folder in (
+            self.root,
+            self.state,
+            self.logs,
+            self.spool,
+            self.provider_settings,
+            self.outputs,
+            self.providers,
+        ):
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
@@ -74,6 +82,11 @@ class Home:
         """Received models, as the buckets of the object endpoint."""
         return self.root / "cloud_outputs"
 
+    @property
+    def providers(self) -> Path:
+        """Each provider's own files."""
+        return self.state / "providers"
+
     def provider_state(self, provider_id: str) -> Path:
         """A folder for one provider's own files."""
-        return self.state / "providers" / provider_id
+        return self.providers / provider_id

@@ -61,6 +61,7 @@ class Planner:
         provider = self._registry.get(request.provider)
         train = _parsed(request)
         manifest = scan(_local_datasets(train), hashes=self._store.hashes)
+        _require_captions(train, manifest)
         options = provider.options()
         target, rate = _chosen(options, request)
         _check_size(provider, manifest)
@@ -137,7 +138,7 @@ def _parsed(request: SubmitRequest) -> spec.TrainSpec:
         raise SecretInConfig(
             f"{problems[0].path} holds what looks like a secret; nothing was sent",
             problems=problems,
-            hint="keep secrets in the environment or the token store, never in a config",
+            hint="keep secrets in the environment, never in a config",
         )
     try:
         return spec.parse(request.config, request.dataloader)
@@ -165,6 +166,23 @@ def _local_datasets(train: spec.TrainSpec) -> list[spec.DatasetConfig]:
     if not train.datasets:
         raise InvalidDataset("there is no image data set", hint="add one of type local to the dataloader")
     return list(train.datasets)
+
+
+def _require_captions(train: spec.TrainSpec, manifest: Manifest) -> None:
+    """Training refuses an image without words; better before anything is agreed to than after."""
+    prompted = {dataset.id for dataset in train.datasets if dataset.instance_prompt}
+    problems = [
+        Problem(
+            path=f"dataloader.{dataset.id}",
+            message=f"{len(dataset.captions_missing)} of {dataset.images} images have no caption "
+            f"({', '.join(dataset.captions_missing[:_LISTED])})",
+            hint="write a .txt beside each, or give the data set an instance_prompt",
+        )
+        for dataset in manifest.datasets
+        if dataset.captions_missing and dataset.id not in prompted
+    ]
+    if problems:
+        raise InvalidDataset(f"{problems[0].path}: {problems[0].message}", problems=problems, hint=problems[0].hint)
 
 
 def _sent(entry: JsonObject) -> JsonObject:

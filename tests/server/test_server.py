@@ -167,6 +167,8 @@ def test_consent_holds_for_every_entry(client: LabClient, http: httpx.Client, fo
         ("GET", "/jobs/nothing/events", None, 404, "job_not_found"),
         ("POST", "/jobs/nothing/cancel", None, 404, "job_not_found"),
         ("DELETE", "/jobs/nothing", None, 404, "job_not_found"),
+        ("GET", "/no/such/route", None, 404, "http_404"),
+        ("DELETE", "/jobs", None, 405, "http_405"),
         ("GET", "/jobs?limit=0", None, 400, "invalid_request"),
         ("GET", "/jobs?limit=many", None, 400, "invalid_request"),
         ("GET", "/jobs?status=sleeping", None, 400, "invalid_request"),

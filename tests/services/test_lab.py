@@ -256,6 +256,16 @@ def test_a_data_set_that_cannot_be_used(lab: Lab, tmp_path: Path, make: str) -> 
         lab.plan(asked)
 
 
+def test_an_image_without_words_is_refused_before_consent(lab: Lab, images: Path) -> None:
+    (images / "1.txt").unlink()
+    with pytest.raises(errors.InvalidDataset) as caught:
+        lab.plan(request(images))
+    assert "set/1.png" in caught.value.problems[0].message
+    asked = request(images)
+    spoken = {**asked.dataloader[0], "instance_prompt": "a picture"}
+    assert lab.plan(dataclasses.replace(asked, dataloader=(spoken,))).warnings
+
+
 def test_an_unknown_provider_and_one_that_is_coming(lab: Lab, images: Path) -> None:
     with pytest.raises(errors.ProviderNotFound):
         lab.plan(dataclasses.replace(request(images), provider="nowhere"))

@@ -34,6 +34,7 @@ EVERYTHING = {
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
+@pytest.mark.timeout(900)  # it starts two processes, on a machine that may be busy
 def test_two_kills_leave_no_trace(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
     whole, killed = job("whole", config=EVERYTHING), job("killed", config=EVERYTHING)
     assert whole.run() == Exit.DONE

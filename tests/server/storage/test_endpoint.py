@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import threading
-import urllib.error
-import urllib.request
 import zlib
 from xml.etree import ElementTree as ET
 
@@ -328,82 +326,3 @@ def test_completed_and_aborted_at_once_ends_in_one_true_state(server):
         assert sorted(answers.values()) == ["NoSuchUpload", "done"]
         assert (key in keys_in(server)) is (answers["complete"] == "done")
     assert leftovers(server) == []
-
-
-def test_presigned_urls(shared):
-    s3 = client(shared)
-    put = s3.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "pre/ü b"}, ExpiresIn=60)
-    with urllib.request.urlopen(urllib.request.Request(put, data=b"hello", method="PUT")) as answer:
-        assert answer.status == 200
-    get = s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "pre/ü b"}, ExpiresIn=60)
-    with urllib.request.urlopen(get) as answer:
-        assert answer.read() == b"hello"
-    for bad in (
-        get.replace("pre", "prf"),
-        get.replace("Expires=60", "Expires=61"),
-        get[:-1] + "0" * (get[-1] != "0") + "1" * (get[-1] == "0"),
-    ):
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(bad)
-
-
-def test_sigv2_urls_are_refused_with_what_to_do(shared):
-    import boto3
-
-    keys = shared.owner
-    old = boto3.client(
-        "s3",
-        endpoint_url=shared.endpoint_url,
-        aws_access_key_id=keys.access_key,
-        aws_secret_access_key=keys.secret_key.reveal(),
-        region_name="us-east-1",
-    )
-    url = old.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "k"})
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(url)
-    assert b"s3v4" in caught.value.read()
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/outputs?location"),
-        ("GET", "/outputs?acl"),
-        ("GET", "/outputs?uploads"),
-        ("PUT", "/outputs?policy"),
-        ("DELETE", "/outputs"),
-        ("POST", "/outputs?delete"),
-        ("GET", "/outputs/k?tagging"),
-        ("GET", "/outputs/k?attributes"),
-        ("GET", "/outputs/k?versionId=1"),
-        ("PUT", "/outputs/k?acl"),
-        ("POST", "/outputs/k?restore"),
-        ("PUT", "/outputs/k/"),
-    ],
-)
-def test_what_is_out_of_scope_is_refused_by_name(shared, method, path):
-    answer = raw(shared, method, path)
-    assert (answer.status, answer.code) == (501, "NotImplemented")
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        {"x-amz-copy-source": "/outputs/k"},
-        {"x-amz-acl": "public-read"},
-        {"x-amz-storage-class": "GLACIER"},
-        {"x-amz-server-side-encryption": "AES256"},
-        {"x-amz-tagging": "a=b"},
-        {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="},
-        {"x-amz-nonsense": "1"},
-    ],
-)
-def test_headers_that_would_be_dropped_are_refused_by_name(shared, header):
-    answer = raw(shared, "PUT", f"/{BUCKET}/header", headers=header)
-    assert (answer.status, answer.code) == (501, "NotImplemented")
-    assert (
-        raw(
-            shared, "PUT", f"/{BUCKET}/header", headers={"x-amz-acl": "private", "x-amz-storage-class": "STANDARD"}
-        ).status
-        == 200
-    )
