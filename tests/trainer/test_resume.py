@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -35,8 +36,23 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
 @pytest.mark.timeout(900)  # it starts two processes, on a machine that may be busy
-def test_two_kills_leave_no_trace(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
-    whole, killed = job("whole", config=EVERYTHING), job("killed", config=EVERYTHING)
+@pytest.mark.parametrize(
+    ("more", "weights"),
+    [
+        ({}, WEIGHTS),
+        pytest.param(
+            {"model_type": "full", "learning_rate": 1e-3, "mixed_precision": "bf16", "gradient_checkpointing": True},
+            "unet/diffusion_pytorch_model.safetensors",
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["lora", "full"],
+)
+def test_two_kills_leave_no_trace(
+    job: Jobs, more: dict[str, Any], weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {**EVERYTHING, **more}
+    whole, killed = job("whole", config=config), job("killed", config=config)
     assert whole.run() == Exit.DONE
 
     first, second = sorted(random.sample(range(3, 28, 3), 2))
@@ -49,7 +65,7 @@ def test_two_kills_leave_no_trace(job: Jobs, capsys: pytest.CaptureFixture[str])
     assert killed.run() == Exit.DONE
     (resumed,) = of_kind(capsys.readouterr().out, report.Resume)
     assert resumed.step >= second, f"killed after {first} and {second}"
-    for name in (WEIGHTS, "metrics.jsonl", "samples/step-00000015-0.png", "samples/step-00000030-0.png", MANIFEST_NAME):
+    for name in (weights, "metrics.jsonl", "samples/step-00000015-0.png", "samples/step-00000030-0.png", MANIFEST_NAME):
         assert sha256(whole.output / name) == sha256(killed.output / name), f"{name}, killed after {first} and {second}"
 
 

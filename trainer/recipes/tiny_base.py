@@ -64,9 +64,8 @@ if TYPE_CHECKING:
 
 VAE_PLAN = Plan(steps=6000, lr=2.5e-3, weight_decay=1e-4, warmup_steps=50, ema_decay=0.998, decay_share=0.3, seed=1)
 VAE_BATCH = 16
-DENOISER_PLAN = Plan(
-    steps=26000, lr=1.5e-3, decay_share=0.3, seed=2, log_every=200, checkpoint_every=1000
-)
+DENOISER_PLAN = Plan(steps=7500, lr=1.5e-3, decay_share=0.2, seed=2, log_every=100, checkpoint_every=250)
+
 DENOISER_BATCH = 64
 
 
