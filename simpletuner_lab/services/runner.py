@@ -202,10 +202,10 @@ class Runner:
         job = self._rooms.store.jobs.get(job.id)
         failure = Failure(code=error.code, message=error.message, hint=error.hint)
         if job.state in TERMINAL or job.run.ref:
-            after = dataclasses.replace(job, retry_at=now + _RETRY_S, failure=job.failure or failure)
-            return self._rooms.recorder.note(
-                job, after, EventKind.PROBLEM, at=now, code=error.code, message=error.message
-            )
+            told = job.waiting == error.message  # the same fault again is not news
+            after = dataclasses.replace(job, retry_at=now + _RETRY_S, waiting=error.message)
+            kind = None if told else EventKind.PROBLEM
+            return self._rooms.recorder.note(job, after, kind, at=now, code=error.code, message=error.message)
         return self._rooms.recorder.note(
             job, dataclasses.replace(job.moved(JobState.FAILED, now=now), failure=failure), at=now
         )

@@ -99,13 +99,15 @@ class Watcher:
             _log.exception("job %s could not be advanced", job.id)
             self._due[job.id] = self._clock() + _IDLE_S
             return
-        if after.version == job.version and not after.terminal:
-            self._due[job.id] = self._clock() + self._pause(after)
-        elif after.retry_at is not None:
-            self._due[job.id] = after.retry_at
-        elif after.run.ref and not after.terminal:
-            self._due[job.id] = self._clock() + self._pause(after)
+        now = self._clock()
+        due = after.retry_at or now
+        if not after.terminal and (after.run.ref or after.version == job.version):
+            due = max(due, now + self._pause(after))
+        if due > now:
+            self._due[job.id] = due
         self._wake.set()
 
     def _pause(self, job: Job) -> float:
-        return self._registry.get(job.provider).capabilities.poll_s
+        """Seconds between two looks at a run."""
+        known = job.provider in self._registry
+        return self._registry.get(job.provider).capabilities.poll_s if known else _IDLE_S

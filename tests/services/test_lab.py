@@ -192,9 +192,8 @@ def test_another_process_takes_over(tmp_path: Path, images: Path) -> None:
         job = client.submit(asked, approve=first.plan(asked).digest, key=None, entry="test")
     with Lab.open(home.root) as second:
         second.watcher.start()
-        eventually(lambda: b"waiting" in second.logs.read(job.job_id))
-        running = eventually(lambda: second.store.jobs.get(job.job_id), lambda seen: seen.state is JobState.RUNNING)
-        assert running.progress.step == 5
+        running = eventually(lambda: second.store.jobs.get(job.job_id), lambda seen: seen.progress.step == 5)
+        assert running.state is JobState.RUNNING
         second.cancel(job.job_id)
         assert settled(second, running).state is JobState.CANCELLED
 
