@@ -184,7 +184,7 @@ def many(store):
         JobFilter(text="%_"),
         JobFilter(text="j1", provider="local", states=frozenset({JobState.PENDING})),
     ],
-    ids=repr,
+    ids=["all", "provider", "owner", "owner-local", "ended", "running", "text", "wildcards", "everything"],
 )
 def test_pages_are_the_filtered_list_cut_up(many, chosen):
     def passes(job):
