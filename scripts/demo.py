@@ -32,7 +32,6 @@ from simpletuner_lab.terminal import plan_text, size
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ASSETS = REPOSITORY / "trainer/simpletuner_trainer/assets"
-DEMO = REPOSITORY / "demo"
 NEON = ASSETS / "styles/neon"
 
 CONFIG = {
@@ -42,9 +41,9 @@ CONFIG = {
     "lora_rank": 16,
     "lora_target": "all",
     "lora_init_type": "gaussian",
-    "max_train_steps": 600,
+    "max_train_steps": 500,
     "train_batch_size": 16,
-    "learning_rate": 2e-3,
+    "learning_rate": 1e-3,
     "lr_scheduler": "cosine",
     "lr_warmup_steps": 30,
     "adam_beta2": 0.99,
@@ -53,10 +52,10 @@ CONFIG = {
     "resolution_type": "pixel",
     "seed": 7,
     "validation_prompt": ["grinning face, face smiling", "sunflower, plant flower"],
-    "validation_step_interval": 200,
+    "validation_step_interval": 250,
     "validation_guidance": 2.5,
     "validation_num_inference_steps": 20,
-    "checkpoint_step_interval": 200,
+    "checkpoint_step_interval": 250,
     "checkpoints_total_limit": 2,
 }
 DATALOADER = [{"id": "neon", "type": "local", "instance_data_dir": str(NEON / "train"), "caption_strategy": "textfile"}]
@@ -86,19 +85,21 @@ def main() -> int:
     """Runs the demo; 0 when every step did what it says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--yes", action="store_true", help="agree to the plan that is printed")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / "demo", help="where everything is kept")
     args = parser.parse_args()
+    folder: Path = args.folder.absolute()
     table, start = Table(), time.monotonic()
     try:
-        with notebook_server() as client:
+        with notebook_server(folder) as client:
             table.add("notebook server", start, None, client.url)
             job = train(client, table, agreed=args.yes)
             if job is None:
                 return 3
-            look(client, job, table)
+            look(client, job, table, folder / "before_after.png")
     except LabError as error:
         print(f"demo: {error.message}\n      {error.hint}", file=sys.stderr)
         return 1
-    print(f"\n{table}\n\n  look at {(DEMO / 'before_after.png').relative_to(REPOSITORY)}")
+    print(f"\n{table}\n\n  look at {os.path.relpath(folder / 'before_after.png')}")
     return 0
 
 
@@ -152,7 +153,7 @@ def ends(client: LabClient, job: JobView) -> tuple[float, float]:
     return sum(losses[:25]) / len(losses[:25]), sum(losses[-25:]) / len(losses[-25:])
 
 
-def look(client: LabClient, job: JobView, table: Table) -> None:
+def look(client: LabClient, job: JobView, table: Table, picture: Path) -> None:
     """Loads what came home into the base with diffusers and paints captions that it never saw."""
     outputs = client.outputs(job.job_id)
     if not outputs.verified:
@@ -162,13 +163,12 @@ def look(client: LabClient, job: JobView, table: Table) -> None:
     table.add("bring home (SigV4)", since, arrived, f"{len(outputs.outputs)} files, every checksum verified")
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "scripts/before_after.py"), outputs.folder, str(NEON / "holdout"),
-         str(DEMO / "before_after.png"), "--shown", str(SHOWN)],
+         str(picture), "--shown", str(SHOWN)],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
         raise LabError(f"the picture could not be made: {done.stderr[-1000:]}")
     seen = json.loads(done.stdout.splitlines()[-1])
-    picture = DEMO / "before_after.png"
     table.add("load in diffusers", since, picture.stat().st_size, f"{seen['captions']} unseen captions painted twice")
     for measure, (base, lora, wanted) in seen["measures"].items():
         print(f"  {measure}: base {base}, with LoRA {lora}{f', {wanted}' if wanted else ''}")
@@ -176,9 +176,9 @@ def look(client: LabClient, job: JobView, table: Table) -> None:
 
 
 @contextmanager
-def notebook_server() -> Iterator[LabClient]:
-    """A real notebook server on a free port, with a home of its own under `demo/`."""
-    home = DEMO / "home"
+def notebook_server(folder: Path) -> Iterator[LabClient]:
+    """A real notebook server on a free port, with a home of its own in the folder."""
+    home = folder / "home"
     home.mkdir(parents=True, exist_ok=True)
     token, port = secrets.token_hex(16), free_port()
     environment = os.environ | {
@@ -186,7 +186,7 @@ def notebook_server() -> Iterator[LabClient]:
         "JUPYTER_DATA_DIR": str(home / "data"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "IPYTHONDIR": str(home / "ipython"), "JUPYTER_TOKEN": token,
     }  # fmt: skip
-    log = DEMO / "server.log"
+    log = folder / "server.log"
     with log.open("wb") as stream:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 import torch
 import torch.multiprocessing as mp
 from diffusers import StableDiffusionPipeline
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft.utils import get_peft_model_state_dict
 from tiny_base_data import COLOURS, Library, ink, load_library, neon, over
 from tiny_base_fit import Plan, Run, fit, join
@@ -65,7 +64,6 @@ if TYPE_CHECKING:
 VAE_PLAN = Plan(steps=6000, lr=2.5e-3, weight_decay=1e-4, warmup_steps=50, ema_decay=0.998, decay_share=0.3, seed=1)
 VAE_BATCH = 16
 DENOISER_PLAN = Plan(steps=7500, lr=1.5e-3, decay_share=0.2, seed=2, log_every=100, checkpoint_every=250)
-
 DENOISER_BATCH = 64
 
 
@@ -183,7 +181,8 @@ def write_style(
 
 def evaluate(args: argparse.Namespace) -> None:
     """Measure the autoencoder, the base and one LoRA per style; write results.json and grid.png."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
     library = load_library(args.package)
     pipe = load(args.base)
     results: dict[str, object] = {"autoencoder_psnr_db": autoencoder_psnr(pipe, library)}
@@ -195,7 +194,7 @@ def evaluate(args: argparse.Namespace) -> None:
         before = sample(pipe, held.captions)
         trial = train_lora(pipe, training, rank=args.rank, steps=args.steps, lr=args.lr)
         after = sample(pipe, held.captions)
-        pipe.save_lora_weights(args.work / f"lora_{name}", unet_lora_layers=lora_state(pipe))
+        pipe.save_lora_weights(args.work / f"lora_{name}", unet_lora_layers=get_peft_model_state_dict(pipe.unet))
         results[name] = {
             "trial": trial,
             "base": closeness(before, held.images),
@@ -206,7 +205,6 @@ def evaluate(args: argparse.Namespace) -> None:
         rows += [before[shown]] if not rows else []
         rows += [after[shown], held.images[shown]]
         print(name, as_table({name: results[name]}), flush=True)
-    args.work.mkdir(parents=True, exist_ok=True)
     (args.work / "results.json").write_text(as_table(results), encoding="utf-8")
     grid(rows, args.work / "grid.png")
 
@@ -251,11 +249,6 @@ def base_accuracy(pipe: StableDiffusionPipeline, library: Library, count: int = 
     return scores
 
 
-def lora_state(pipe: StableDiffusionPipeline) -> dict[str, Tensor]:
-    """Adapter weights by diffusers' names."""
-    return convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet))
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -276,8 +269,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     judged.add_argument("--base", type=Path, required=True)
     judged.add_argument("--styles", type=Path, required=True)
     judged.add_argument("--rank", type=int, default=16)
-    judged.add_argument("--steps", type=int, default=800)
+    judged.add_argument("--steps", type=int, default=300)
     judged.add_argument("--lr", type=float, default=2e-3)
+    judged.add_argument("--threads", type=int, default=1, help="one is cheapest: the networks are too small for more")
     return parser.parse_args(arguments)
 
 
