@@ -194,6 +194,8 @@ def evaluate(args: argparse.Namespace) -> None:
         before = sample(pipe, held.captions)
         trial = train_lora(pipe, training, rank=args.rank, steps=args.steps, lr=args.lr)
         after = sample(pipe, held.captions)
+        # Not through diffusers' convert_state_dict_to_diffusers: that renames attention keys so that, next to
+        # convolution keys, a reload drops them.
         pipe.save_lora_weights(args.work / f"lora_{name}", unet_lora_layers=get_peft_model_state_dict(pipe.unet))
         results[name] = {
             "trial": trial,
