@@ -129,7 +129,10 @@ def _submit(client: Client, args: argparse.Namespace) -> int:
         if args.yes or (plan.consent is ConsentState.NEEDED and _agreed_at_the_terminal(args)):
             approve = plan.digest
     job = client.submit(request, approve=approve, key=args.key, entry="cli")
-    print(dumps(job) if args.json else f"submitted: job {job.job_id}")
+    ended = job.status in {JobState.FAILED, JobState.CANCELLED}
+    print(dumps(job) if args.json else job_line(job) if ended else f"submitted: job {job.job_id}")
+    if ended:
+        return JOB_FAILED
     return _follow(client, job.job_id, quiet=args.json) if args.wait else OK
 
 
@@ -171,7 +174,7 @@ def _outputs(client: Client, args: argparse.Namespace) -> int:
         return OK
     for file in found.outputs:
         print(f"{file.bytes:>12,}  {file.path}")
-    print(f"in {found.folder}" + (", every checksum verified" if found.verified else ""))
+    print(f"in {found.folder}" + (", every checksum verified on arrival" if found.verified else ""))
     return OK
 
 
@@ -269,7 +272,7 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path} is not JSON: {error}") from error
 
 

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from urllib.parse import quote
 
 import httpx
 
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode
-from simpletuner_lab.core.errors import LabError, Problem, ServerUnreachable
+from simpletuner_lab.core.errors import InvalidRequest, LabError, Problem, ServerUnreachable
 from simpletuner_lab.core.job import ALL_JOBS, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.codec import decode, encode
@@ -38,6 +39,8 @@ from simpletuner_lab.services.views import (
 
 _TIMEOUT: Final = httpx.Timeout(30.0, read=300.0)
 """Planning a large data set for the first time reads all of it."""
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
 
@@ -98,7 +101,13 @@ class LabClient:
         headers = {"Authorization": f"token {token}"} if token else {}
         base = url.rstrip("/") + "/api/cloud"
         self.url = url
-        self._http = httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT, transport=transport)
+        here = httpx.URL(url).host in _LOOPBACK  # no proxy is asked for this machine, nor shown the token
+        try:
+            self._http = httpx.Client(
+                base_url=base, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=not here
+            )
+        except UnicodeEncodeError as error:
+            raise InvalidRequest("the token is not plain ASCII", hint="look at JUPYTER_TOKEN") from error
 
     def close(self) -> None:
         """Closes the connections."""
@@ -135,38 +144,38 @@ class LabClient:
 
     def job(self, job_id: str) -> JobView:
         """One job."""
-        return decode(JobView, self._call("GET", f"/jobs/{job_id}")["job"], what="answer.job")
+        return decode(JobView, self._call("GET", f"/jobs/{_segment(job_id)}")["job"], what="answer.job")
 
     def detail(self, job_id: str) -> JobDetail:
         """One job with plan and timeline."""
-        return self._read(JobDetail, "GET", f"/jobs/{job_id}")
+        return self._read(JobDetail, "GET", f"/jobs/{_segment(job_id)}")
 
     def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:
         """Events after a cursor."""
-        path = f"/jobs/{job_id}/events" if job_id else "/events"
+        path = f"/jobs/{_segment(job_id)}/events" if job_id else "/events"
         answer = self._call("GET", path, params={"after": after, "limit": limit})
         return tuple(decode(EventView, event, what="answer.events") for event in answer["events"])
 
     def log(self, job_id: str, *, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """A piece of the log."""
-        return self._read(LogChunk, "GET", f"/jobs/{job_id}/logs", params={"offset": offset, "limit": limit})
+        return self._read(LogChunk, "GET", f"/jobs/{_segment(job_id)}/logs", params={"offset": offset, "limit": limit})
 
     def metrics(self, job_id: str, *, points: int | None = None, after_step: int | None = None) -> MetricsView:
         """The curve."""
         query = {name: value for name, value in (("points", points), ("after_step", after_step)) if value is not None}
-        return self._read(MetricsView, "GET", f"/jobs/{job_id}/metrics", params=query)
+        return self._read(MetricsView, "GET", f"/jobs/{_segment(job_id)}/metrics", params=query)
 
     def outputs(self, job_id: str) -> OutputsView:
         """What has arrived."""
-        return self._read(OutputsView, "GET", f"/jobs/{job_id}/outputs")
+        return self._read(OutputsView, "GET", f"/jobs/{_segment(job_id)}/outputs")
 
     def cancel(self, job_id: str) -> JobView:
         """Asks for the end."""
-        return decode(JobView, self._call("POST", f"/jobs/{job_id}/cancel")["job"], what="answer.job")
+        return decode(JobView, self._call("POST", f"/jobs/{_segment(job_id)}/cancel")["job"], what="answer.job")
 
     def delete(self, job_id: str, *, outputs: bool = False) -> None:
         """Removes a finished job."""
-        self._call("DELETE", f"/jobs/{job_id}", params={"outputs": "1"} if outputs else {})
+        self._call("DELETE", f"/jobs/{_segment(job_id)}", params={"outputs": "1"} if outputs else {})
 
     def providers(self) -> Sequence[ProviderView]:
         """Installed providers."""
@@ -200,6 +209,11 @@ class LabClient:
         if answer.is_error or not isinstance(body, dict):
             raise error_from(answer.status_code, body)
         return body
+
+
+def _segment(job_id: str) -> str:
+    """An id as one segment of a path, whatever a user typed."""
+    return quote(job_id, safe="") or "-"
 
 
 def submit_body(request: SubmitRequest) -> dict[str, Any]:
@@ -250,13 +264,20 @@ def find_servers(environment: Mapping[str, str], runtime_dir: Path) -> Iterator[
         origin = httpx.URL(url).copy_with(path=prefix, query=None)
         yield FoundServer(url=str(origin), token=environment["JUPYTERHUB_API_TOKEN"])
     parent = environment.get("JPY_PARENT_PID", "")
-    files = sorted(runtime_dir.glob("jpserver-*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = sorted(runtime_dir.glob("jpserver-*.json"), key=_modified, reverse=True)
     for file in sorted(files, key=lambda file: file.stem != f"jpserver-{parent}"):
         try:
             info = json.loads(file.read_text("utf-8"))
             yield FoundServer(url=str(info["url"]), token=str(info.get("token", "")))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # being written, or of another program
+
+
+def _modified(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0  # its server ends just now
 
 
 def answering(servers: Iterator[FoundServer], home: Home) -> LabClient | None:

@@ -81,6 +81,16 @@ def test_a_job_that_fails_has_its_own_exit_code(tmp_path: Path, home: Home, caps
     assert (code, "not a number" in out) == (4, True)
 
 
+def test_a_job_that_fails_at_once_is_not_called_submitted(
+    tmp_path: Path, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path)
+    (home.root / "cloud/spool").rmdir()
+    (home.root / "cloud/spool").write_text("")  # nowhere to pack to
+    code, out, err = run(capsys, "submit", str(path), "--yes")
+    assert (code, "submitted:" in out) in {(4, False), (1, False)}, err
+
+
 def test_cancel_without_a_server_reaches_the_trainer(
     tmp_path: Path, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:

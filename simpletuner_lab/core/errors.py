@@ -22,6 +22,7 @@
     │   └── ProviderUnavailable   503  provider_unavailable
     ├── ServerUnreachable         503  server_unreachable    a client found no server where one was named
     ├── StoreUnusable             500  store_unusable        network file system, newer schema, damaged
+    ├── ServerKeyUnusable         500  server_key_unusable   readable by others, or not 32 bytes
     └── DiskFull                  507  disk_full
 
 Mapped to HTTP in `server/handlers.py` and to a terminal in `cli.py`, nowhere else.
@@ -188,6 +189,12 @@ class StoreUnusable(LabError):
     """The database cannot be used as it is."""
 
     code = "store_unusable"
+
+
+class ServerKeyUnusable(LabError):
+    """The file with the server key is not what we wrote: readable by others, of a wrong size, or no plain file."""
+
+    code = "server_key_unusable"
 
 
 class DiskFull(LabError):

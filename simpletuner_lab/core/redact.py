@@ -1,4 +1,4 @@
-"""Secrets in configs become references, never values (SPEC K3); logs lose theirs."""
+"""Secrets in configs become references, never values (SPEC K3)."""
 
 from __future__ import annotations
 

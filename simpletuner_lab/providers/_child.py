@@ -61,11 +61,23 @@ def _destination(delivery: Delivery) -> Mapping[str, Json]:
             }
 
 
+_LOOPBACK: Final = "127.0.0.1,localhost,::1"
+
+
 def child_environment(parent: Mapping[str, str], secrets: Mapping[str, Secret]) -> dict[str, str]:
     """What a trainer sees: what it needs of the parent's environment by name, and the secrets of its order alone."""
     kept = {name: value for name, value in parent.items() if _is_kept(name.upper())}
     given = {name: secret.reveal() for name, secret in secrets.items()}
-    return {**kept, **given, "SIMPLETUNER_LIFELINE": "stdin", "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    direct = ",".join(filter(None, (parent.get("NO_PROXY") or parent.get("no_proxy"), _LOOPBACK)))
+    direct_names = {"NO_PROXY": direct, "no_proxy": direct}  # results come home past any proxy
+    return {
+        **kept,
+        **direct_names,
+        **given,
+        "SIMPLETUNER_LIFELINE": "stdin",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+    }
 
 
 def _is_kept(name: str) -> bool:

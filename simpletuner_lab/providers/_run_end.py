@@ -64,7 +64,7 @@ def _explain_signal(number: int | None) -> str:
 _SENTENCES: Final[Mapping[int | None, str]] = {
     Exit.INTERRUPTED: "the trainer was interrupted and wrote a checkpoint",
     Exit.DEADLINE: "the run reached its time limit and wrote a checkpoint",
-    Exit.UNDELIVERED: "the training is done, but its results could not be delivered",
+    Exit.UNDELIVERED: "what it made could not be delivered",
 }
 
 

@@ -15,11 +15,12 @@ from jupyter_server.utils import url_path_join
 from traitlets import Integer, Unicode
 
 from simpletuner_lab._version import __version__
-from simpletuner_lab.core.errors import LabError
+from simpletuner_lab.core.errors import LabError, StoreUnusable
 from simpletuner_lab.core.grant import Grant
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.handlers import api_rules
 from simpletuner_lab.server.rooms import SETTING, Rooms
+from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.exchange import StorageContext
 from simpletuner_lab.server.storage.handlers import storage_routes
 from simpletuner_lab.server.storage.objects import ObjectStore
@@ -46,9 +47,7 @@ class SimpleTunerLabApp(ExtensionApp):
         """Makes the rooms; the store opens after the port listens."""
         self.rooms = Rooms(__version__)
         self.lab: Lab | None = None
-        self.lab_home = (
-            Home(Path(self.home).expanduser().absolute()) if self.home else Home.find(os.environ)
-        ).prepare()
+        self.lab_home = Home(Path(self.home).expanduser().resolve()) if self.home else Home.find(os.environ)
         self.settings[SETTING] = self.rooms
 
     def initialize_handlers(self) -> None:
@@ -77,6 +76,11 @@ class SimpleTunerLabApp(ExtensionApp):
     async def _open(self) -> None:
         try:
             self.lab = await self.rooms.run(self.rooms.executors.disk, self._open_lab)
+        except (OSError, S3Error) as error:
+            self.log.exception("simpletuner_lab cannot open %s", self.lab_home.root)
+            hint = "mend what is named, or set SIMPLETUNER_HOME to another folder, and start again"
+            self.rooms.failed(StoreUnusable(f"{self.lab_home.root} cannot be used: {error}", hint=hint))
+            return
         except LabError as error:
             self.log.error(  # noqa: TRY400 - an answer for a person, not a fault with a trace
                 "simpletuner_lab cannot open its store: %s (%s)", error.message, error.hint
@@ -88,6 +92,7 @@ class SimpleTunerLabApp(ExtensionApp):
         self.lab.watcher.start()
 
     def _open_lab(self) -> Lab:
+        self.lab_home.prepare()
         self.objects.sweep(time.time())
         around = Surroundings(environment=dict(os.environ), endpoint=endpoint_of(self.serverapp))
         return Lab.open(self.lab_home.root, around)

@@ -62,7 +62,7 @@ class LabHandler(APIHandler):
             raise InvalidRequest("the body is over 8 MiB", hint="a config is never that large")
         try:
             return json.loads(self.request.body or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"the body is not JSON: {error}") from error
 
     def number(self, name: str, default: int | None, *, least: int = 0, most: int = 1 << 62) -> int | None:

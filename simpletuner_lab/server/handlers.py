@@ -18,6 +18,7 @@ from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.job import JobFilter, JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.services.views import LogChunk
 
 _BLOCK: Final = 1 << 20
 _MAX_LOG_CHUNK: Final = 4 << 20
@@ -161,7 +162,7 @@ class LogStreamHandler(LabHandler):
     @web.authenticated
     @authorized
     async def get(self, job_id: str) -> None:
-        """`id:` is the offset after the line, so `Last-Event-ID` goes on where a connection broke off."""
+        """`id:` is the offset after a stretch of lines, so `Last-Event-ID` goes on where a connection broke off."""
         offset = self._resume_at()
         chunk = await self.ask(lambda front: front.log(job_id, offset=offset))
         self.set_header("Content-Type", "text/event-stream")
@@ -170,7 +171,7 @@ class LogStreamHandler(LabHandler):
         quiet = 0
         try:
             while True:
-                await self._send(chunk.logs, chunk.offset)
+                await self._send(chunk)
                 if chunk.ended:
                     break
                 quiet = 0 if chunk.logs else quiet + 1
@@ -191,14 +192,12 @@ class LogStreamHandler(LabHandler):
         last = self.request.headers.get("Last-Event-ID", "")
         return int(last) if last.isascii() and last.isdigit() else (self.number("offset", 0) or 0)
 
-    async def _send(self, text: str, offset: int) -> None:
-        if not text:
+    async def _send(self, chunk: LogChunk) -> None:
+        if not chunk.logs:
             return
-        parts = []
-        for line in text.splitlines(keepends=True):
-            offset += len(line.encode())
-            parts.append(f"id: {offset}\ndata: {line.rstrip()}\n\n")
-        self.write("".join(parts))
+        lines = [f"data: {line.rstrip()}\n\n" for line in chunk.logs.removesuffix("\n").split("\n")]
+        lines[-1] = f"id: {chunk.next_offset}\n{lines[-1]}"  # counted in the file's bytes, so only known at the end
+        self.write("".join(lines))
         await self.flush()
 
 

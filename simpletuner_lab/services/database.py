@@ -8,6 +8,7 @@ the only trace of a run that costs money. The lab commits a few times a second a
 from __future__ import annotations
 
 import errno
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -184,6 +185,8 @@ def _translated(engine: Engine) -> Iterator[None]:
         raise InvalidRequest("a text holds half a character pair", hint="it cannot be written as UTF-8") from error
 
 
+_LITTLE_BYTES: Final = 1 << 18
+
 _SQLITE: Final[dict[int, tuple[str, str]]] = {
     sqlite3.SQLITE_BUSY: ("is in use by another process", "close what holds it (a backup, a database browser)"),
     sqlite3.SQLITE_READONLY: ("is read-only", _MOVE_HINT),
@@ -194,11 +197,20 @@ _SQLITE: Final[dict[int, tuple[str, str]]] = {
 }
 
 
+def _no_room_beside(where: str) -> bool:
+    try:
+        return shutil.disk_usage(Path(where.removeprefix("sqlite:///")).parent).free < _LITTLE_BYTES
+    except OSError:
+        return False
+
+
 def _translate(error: DBAPIError, where: str) -> LabError:
     if isinstance(error, IntegrityError):
         return Conflict(f"a row is already there, or its job is not: {error.orig}", hint="read again and decide again")
     cause: Any = error.orig
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_IOERR and _no_room_beside(where):
+        code = sqlite3.SQLITE_FULL  # what SQLite says when its shared memory file cannot grow
     if code == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", "") == "53100":
         return DiskFull(f"no room left for {where}", hint="free some space and try again")
     what, hint = _SQLITE.get(code, (f"failed: {cause}", "see the server's log"))

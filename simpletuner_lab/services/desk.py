@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET, Delivery, FolderDelivery, S3Delivery, job_prefix
+from simpletuner_lab.core.errors import ProviderUnavailable
 from simpletuner_lab.core.job import Job
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.grants import Grants
@@ -40,12 +41,23 @@ class Desk:
         """Whether results come through the object endpoint, with a grant."""
         return self._endpoint() is not None
 
-    def address(self, job: Job, *, deadline_s: float | None, now: float) -> Address:
-        """A fresh address for this attempt; the grant of the attempt before is revoked first."""
-        url = self._endpoint()
-        if url is None:
+    def address(self, job: Job, *, granted: bool, deadline_s: float | None, now: float) -> Address:
+        """A fresh address for this attempt; the grant of the attempt before is revoked first.
+
+        `granted`: the plan says that a storage grant travels. Without that nothing but a folder is used.
+
+        Raises:
+            ProviderUnavailable: a grant was agreed to, and no server with the endpoint is up.
+        """
+        if not granted:
             self._outputs.folder(job.id).mkdir(parents=True, exist_ok=True, mode=0o700)
             return Address(delivery=FolderDelivery(path=str(self._outputs.folder(job.id))), secrets={})
+        url = self._endpoint()
+        if url is None:
+            raise ProviderUnavailable(
+                "its results come home through the notebook server, and that is not up",
+                hint="start the notebook server",
+            )
         life = GRANT_S if deadline_s is None else deadline_s + GRACE_AFTER_DEADLINE_S
         _, key = self._grants.issue_for_job(job.id, job.attempt, expires_at=now + life)
         return Address(

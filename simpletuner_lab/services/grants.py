@@ -10,20 +10,14 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET, job_prefix
-from simpletuner_lab.core.errors import LabError
+from simpletuner_lab.core.errors import ServerKeyUnusable
 from simpletuner_lab.core.grant import ALL_VERBS, ANY_BUCKET, Grant, derive_secret, grant_id, is_grant_id
 from simpletuner_lab.core.secret import Secret
 
 KEY_BYTES: Final = 32
-
-
-class ServerKeyUnusable(LabError):
-    """The file with the server key is not what we wrote: readable by others, of a wrong size, or no plain file."""
-
-    code: ClassVar[str] = "server_key_unusable"
 
 
 class GrantRows(Protocol):

@@ -22,7 +22,7 @@ class Home:
     def find(cls, environment: Mapping[str, str]) -> Home:
         """`SIMPLETUNER_HOME`, else `~/.simpletuner`."""
         named = environment.get(VARIABLE)
-        return cls(Path(named).expanduser().absolute() if named else Path("~/.simpletuner").expanduser())
+        return cls(Path(named or "~/.simpletuner").expanduser().resolve())
 
     def prepare(self) -> Home:
         """Makes every folder, for its owner alone.

@@ -147,7 +147,7 @@ def _inspect_image(file: BinaryIO) -> FileFacts:
 
 
 def _check_image(file: BinaryIO, kind: str, exif_blobs: Sequence[bytes]) -> bool:
-    """Reads headers (and a PNG's checksums); whether the EXIF part holds a location."""
+    """Reads a PNG's checksums, and decodes all else; whether the EXIF part holds a location."""
     file.seek(0)
     with Image.open(file, formats=(kind,)) as image:
         if kind == "PNG":  # Pillow would decode the whole picture to look for EXIF behind it
@@ -157,6 +157,9 @@ def _check_image(file: BinaryIO, kind: str, exif_blobs: Sequence[bytes]) -> bool
             gps = any(map(_has_location, blocks))
         else:
             gps = _has_location(image.getexif())
+            image.draft("RGB", (1, 1))  # a JPEG is decoded at an eighth of its size: enough to find it cut off
+            image.load()
+            return gps
         image.verify()
     return gps
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, require_consent
-from simpletuner_lab.core.errors import IllegalTransition, JobActive, ProviderUnavailable, StaleRecord
+from simpletuner_lab.core.errors import Conflict, IllegalTransition, JobActive, ProviderUnavailable, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.manifest import Manifest
@@ -133,13 +133,15 @@ class Lab:
             ProviderUnavailable: the provider cannot be used now.
         """
         if key is not None and (first := self.store.jobs.by_key(self.owner, key, now=self._clock())) is not None:
+            if approve not in {None, first.digest}:
+                raise Conflict("this idempotency key stands for another plan", hint="use a new key for a new plan")
             return first
         plan = self.plan(request)
         require_consent(state=plan.consent, digest=plan.digest, approve=approve)
         provider = self.registry.get(request.provider)
         _require_ready(provider)
         now = self._clock()
-        mode = self.consent_mode()
+        mode = ConsentMode.ASK if approve is not None else self.consent_mode()
         self.store.consents.add(self.owner, plan.digest, at=now, entry=entry, mode=mode.value)
         agreed = {"digest": plan.digest, "entry": entry, "mode": mode.value}
         events = (

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, consent_state
 from simpletuner_lab.core.cost import Rate, estimate_run
+from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.errors import (
     InvalidConfig,
     InvalidDataset,
@@ -30,6 +32,8 @@ from simpletuner_trainer import spec
 
 _LISTED: Final = 3
 
+
+_NAME_LENGTH: Final = 200
 
 _ANY_CONFIG: Final = {"pretrained_model_name_or_path": spec.BUILTIN_TINY, "max_train_steps": 1}
 """Stands in where only the data sets are asked about."""
@@ -59,6 +63,7 @@ class Planner:
             ProviderNotFound, InvalidConfig, SecretInConfig, InvalidDataset, TooLarge: see `core.errors`.
         """
         provider = self._registry.get(request.provider)
+        _require_plain(request)
         train = _parsed(request)
         manifest = scan(_local_datasets(train), hashes=self._store.hashes)
         _require_captions(train, manifest)
@@ -122,14 +127,26 @@ def run_class(identity: Identity) -> str:
 
 
 def total_steps(train: spec.TrainSpec, manifest: Manifest) -> int:
-    """Optimiser steps of the run: as configured, or from the epochs and the images found."""
+    """Optimiser steps of the run: as configured, or from the epochs and the images found, if all are of one size."""
     config = train.config
     if config.max_train_steps:
         return config.max_train_steps
-    repeats = {dataset.id: dataset.repeats for dataset in train.datasets}
-    images = sum(dataset.images * (repeats[dataset.id] + 1) for dataset in manifest.datasets)
-    per_epoch = max(1, images // (config.train_batch_size * config.gradient_accumulation_steps))
-    return config.num_train_epochs * per_epoch
+    repeats = {dataset.id: dataset.repeats + 1 for dataset in train.datasets}
+    images = sum(dataset.images * repeats[dataset.id] for dataset in manifest.datasets)
+    micros = config.num_train_epochs * math.ceil(images / config.train_batch_size)
+    return math.ceil(micros / config.gradient_accumulation_steps)
+
+
+def _require_plain(request: SubmitRequest) -> None:
+    """A name is shown in lists and terminals: short, printable, and no secret. Home has one bucket."""
+    if len(request.name) > _NAME_LENGTH or not request.name.isprintable():
+        raise InvalidRequest(f"a job's name has at most {_NAME_LENGTH} characters, all of them printable")
+    if find_secrets({"name": request.name}):
+        raise SecretInConfig("the job's name holds what looks like a secret; nothing was sent", hint="choose another")
+    if request.destination != Destination():
+        raise InvalidRequest(
+            f"results come home to the bucket {Destination().bucket}, not {request.destination.bucket!r}"
+        )
 
 
 def _parsed(request: SubmitRequest) -> spec.TrainSpec:
@@ -175,7 +192,7 @@ def _require_captions(train: spec.TrainSpec, manifest: Manifest) -> None:
         Problem(
             path=f"dataloader.{dataset.id}",
             message=f"{len(dataset.captions_missing)} of {dataset.images} images have no caption "
-            f"({', '.join(dataset.captions_missing[:_LISTED])})",
+            f"({', '.join(_with_reason(name, dataset) for name in dataset.captions_missing[:_LISTED])})",
             hint="write a .txt beside each, or give the data set an instance_prompt",
         )
         for dataset in manifest.datasets
@@ -183,6 +200,13 @@ def _require_captions(train: spec.TrainSpec, manifest: Manifest) -> None:
     ]
     if problems:
         raise InvalidDataset(f"{problems[0].path}: {problems[0].message}", problems=problems, hint=problems[0].hint)
+
+
+def _with_reason(image: str, dataset: DatasetManifest) -> str:
+    """An image without words, and why its caption stays here if there is one."""
+    caption = str(PurePosixPath(image).with_suffix(spec.CAPTION_SUFFIX))
+    kept = next((entry.reason for entry in dataset.withheld if entry.name == caption), "")
+    return f"{image}: its caption stays here, {kept}" if kept else image
 
 
 def _sent(entry: JsonObject) -> JsonObject:

@@ -11,10 +11,13 @@ from typing import Final
 from sqlalchemy import and_, delete, insert, or_, select, update
 
 from simpletuner_lab.core.canonical import Json
+from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.grant import Grant
 from simpletuner_lab.services import rows, schema
 from simpletuner_lab.services.database import Database, draw_numbers, put
 from simpletuner_lab.services.rows import FileStamp, Transfer
+
+ALLOWED: Final = ConsentMode.ALLOW.value
 
 _BATCH: Final = 400
 """Values of one IN list."""
@@ -91,9 +94,13 @@ class Consents:
             put(connection, schema.consents, keys, {"entry": entry, "mode": mode})
 
     def agreed(self, owner: str, digest: str) -> bool:
-        """Whether this owner has agreed to this very plan."""
+        """Whether this owner has agreed to this very plan; what the mode `allow` let through was not looked at."""
         consents = schema.consents.c
-        query = select(consents.at).where(consents.owner == owner, consents.digest == digest).limit(1)
+        query = (
+            select(consents.at)
+            .where(consents.owner == owner, consents.digest == digest, consents.mode != ALLOWED)
+            .limit(1)
+        )
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 

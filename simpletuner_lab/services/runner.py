@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from simpletuner_lab.core.diff import ENDED, Delivered, diff
-from simpletuner_lab.core.errors import LabError, ProviderUnavailable, StaleRecord
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import TERMINAL, Failure, Job, JobState, RunRef
 from simpletuner_lab.core.plan import Plan
@@ -127,7 +127,8 @@ class Runner:
         now = self._clock()
         tried = dataclasses.replace(job, run=RunRef(start_tried=True), updated_at=now)
         job = self._rooms.recorder.note(job, tried, at=now)
-        address = self._rooms.desk.address(job, deadline_s=None, now=now)
+        granted = bool(plan.identity.credentials)  # what was agreed to travels, whoever starts the run
+        address = self._rooms.desk.address(job, granted=granted, deadline_s=None, now=now)
         order = StartOrder(
             tag=_tag(job),
             target=job.target,
@@ -142,7 +143,13 @@ class Runner:
             deadline_s=None,
             secrets=address.secrets,
         )
-        return self._started(job, provider.start(order))
+        try:
+            return self._started(job, provider.start(order))
+        except ProviderFailure:
+            found = provider.find(_tag(job))  # refused because it runs already: somebody else was faster
+            if found is None:
+                raise
+            return self._started(job, found)
 
     def _started(self, job: Job, ref: str) -> Job:
         now = self._clock()

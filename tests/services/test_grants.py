@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simpletuner_lab.core.errors import ServerKeyUnusable
 from simpletuner_lab.core.grant import (
     ANY_BUCKET,
     Grant,
@@ -18,7 +19,7 @@ from simpletuner_lab.core.grant import (
     grant_id,
     is_grant_id,
 )
-from simpletuner_lab.services.grants import Grants, ServerKey, ServerKeyUnusable
+from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.testing.storage_server import MemoryGrants
 
 NOW = 1_800_000_000.0

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
+from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.diff import diff
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobFilter, JobState, RunRef
 from simpletuner_lab.core.provider import RunState, Snapshot
 from simpletuner_lab.services.front import InProcess
-from simpletuner_lab.services.lab import Lab
+from simpletuner_lab.services.lab import Lab, Surroundings
 from simpletuner_lab.testing import eventually
 from tests.lab_kit import dataset, png, quick_home, request
 
@@ -109,6 +111,81 @@ def test_mode_allow_is_recorded_and_never_does_not_stop_this_machine(lab: Lab, i
     job = lab.submit(request(images))
     said = [e.data for e in lab.store.events.after(0, job_id=job.id) if e.kind is EventKind.CONSENTED]
     assert said[0]["mode"] == "allow"
+
+
+def test_what_mode_allow_let_through_was_not_agreed_to(lab: Lab, images: Path) -> None:
+    lab.set_consent_mode(ConsentMode.ALLOW)
+    lab.submit(request(images))
+    lab.set_consent_mode(ConsentMode.ASK)
+    assert lab.plan(request(images)).consent is ConsentState.NEEDED
+    with pytest.raises(errors.ConsentRequired):
+        lab.submit(request(images))
+
+
+def test_only_the_credentials_that_were_agreed_to_travel(tmp_path: Path, images: Path) -> None:
+    """A plan made without a server is delivered to a folder, even where a server with an endpoint starts the run."""
+    home = quick_home(tmp_path)
+    with Lab.open(home.root) as plain:
+        job = submitted(plain, images)
+    with Lab.open(home.root, Surroundings(endpoint=lambda: "http://127.0.0.1:9/storage")) as served:
+        served.watcher.start()
+        assert settled(served, job).state is JobState.COMPLETED
+        asked = request(images, learning_rate=2e-3)
+        assert [c.name for c in served.plan(asked).identity.credentials] == ["storage grant"]
+        granted = served.submit(asked, approve=served.plan(asked).digest)
+        served.cancel(granted.id)
+
+
+def test_a_run_that_somebody_else_started_is_adopted(lab: Lab, images: Path) -> None:
+    """Two drivers race to start: the slower one is refused by the provider, and finds the run."""
+    job = submitted(lab, images, "wait")
+    while job.state is not JobState.QUEUED:
+        job = lab.runner.advance(job)
+    started = lab.runner.advance(job)
+    slower = lab.recorder.note(started, dataclasses.replace(started, run=RunRef()), at=0.0)
+    assert lab.runner.advance(slower).run.ref == started.run.ref
+    lab.cancel(job.id)
+    lab.watcher.start()
+    assert settled(lab, job).state is JobState.CANCELLED
+
+
+def test_a_key_stands_for_one_plan(lab: Lab, images: Path) -> None:
+    asked = request(images)
+    lab.submit(asked, approve=lab.plan(asked).digest, key="once")
+    with pytest.raises(errors.Conflict):
+        lab.submit(asked, approve="0" * 64, key="once")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "two\nlines", "x" * 201, "hf_" + "aB3dE6gH9jK2" * 3])
+def test_a_name_is_short_and_plain(lab: Lab, images: Path, name: str) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        lab.plan(dataclasses.replace(request(images), name=name))
+
+
+def test_results_come_home_to_one_bucket(lab: Lab, images: Path) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        lab.plan(dataclasses.replace(request(images), destination=Destination(bucket="../x")))
+
+
+def test_epochs_are_counted_as_the_trainer_counts_them(lab: Lab, tmp_path: Path) -> None:
+    plan = lab.plan(request(dataset(tmp_path / "many", images=26), max_train_steps=0, num_train_epochs=3))
+    assert plan.steps == 21
+
+
+def test_a_withheld_caption_is_told_as_what_it_is(lab: Lab, images: Path) -> None:
+    (images / "1.txt").write_text("r8_" + "a1B2c3D4e5" * 4)
+    with pytest.raises(errors.InvalidDataset, match="its caption stays here"):
+        lab.plan(request(images))
+
+
+def test_a_cut_off_photo_stays_here(lab: Lab, images: Path) -> None:
+    Image.effect_noise((64, 64), 90).convert("RGB").save(images / "photo.jpg")
+    (images / "photo.txt").write_text("a photo")
+    whole = (images / "photo.jpg").read_bytes()
+    (images / "photo.jpg").write_bytes(whole[: len(whole) // 2])
+    plan = lab.plan(request(images))
+    assert any("photo.jpg" in warning and "broken" in warning for warning in plan.warnings)
+    assert not any("photo" in file.name for file in plan.identity.manifest.files)
 
 
 def test_a_file_changed_after_the_plan_is_plan_changed(lab: Lab, images: Path) -> None:

@@ -45,6 +45,7 @@ METADATA_NAME: Final = "metadata.jsonl"
 
 _RESOLUTION_TYPES: Final = ("pixel", "area", "pixel_area")
 _MIN_EDGE_PX: Final = 16
+_MAX_EDGE_PX: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +66,8 @@ class TrainConfig:
     """`attention`: query, key, value and output projections. `all`: every linear and convolution of each block."""
     lora_init_type: str = option("default", choice("default", "gaussian"))
 
-    max_train_steps: int = option(0, integer(least=0))
-    num_train_epochs: int = option(0, integer(least=0))
+    max_train_steps: int = option(0, integer(least=0, most=100_000_000))
+    num_train_epochs: int = option(0, integer(least=0, most=1_000_000))
     """Exactly one of the two is above 0."""
     train_batch_size: int = option(4, integer(least=1, most=4096))
     gradient_accumulation_steps: int = option(1, integer(least=1, most=4096))
@@ -221,8 +222,8 @@ def _resolution_problems(path: str, resolution: float | None, resolution_type: s
         if resolution > most_megapixels:
             hint = "`area` counts megapixels; `pixel_area` takes the edge of a square in pixels"
             return [Problem(f"{path}.resolution", f"is {resolution:g} megapixels", hint)]
-    elif resolution < _MIN_EDGE_PX or not float(resolution).is_integer():
-        hint = f"`{resolution_type}` counts whole pixels of an edge, at least {_MIN_EDGE_PX}"
+    elif not _MIN_EDGE_PX <= resolution <= _MAX_EDGE_PX or not float(resolution).is_integer():
+        hint = f"`{resolution_type}` counts whole pixels of an edge, {_MIN_EDGE_PX} to {_MAX_EDGE_PX}"
         return [Problem(f"{path}.resolution", f"is {resolution:g}", hint)]
     return []
 

@@ -90,7 +90,7 @@ class S3Destination:
     """A bucket and prefix; credentials are read from the named environment variables when they are needed."""
 
     kind: str = option("s3", choice("s3"))
-    endpoint_url: str | None = option(None, optional(matching(r"https?://[^\s]+", "an http or https URL")))
+    endpoint_url: str | None = option(None, optional(matching(r"https?://[^\x00-\x1f\x7f]+", "an http or https URL")))
     """None: Amazon's own for the region."""
     region: str = option("us-east-1", text)
     bucket: str = option("", matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket name"), required=True)

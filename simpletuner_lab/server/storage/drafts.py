@@ -143,7 +143,10 @@ class Drafts:
         if not self._place.is_dir():
             return
         for path in self._place.iterdir():
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                continue  # another sweep was faster, or it is nothing of ours
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._records.forget(os.fstat(descriptor))
