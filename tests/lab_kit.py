@@ -7,10 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
+from simpletuner_lab.core.job import Job
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.lab import Lab
+from simpletuner_lab.testing import eventually
 from tests.quick_trainer import installed_as_python
 
 
@@ -58,3 +62,23 @@ def quick_home(folder: Path) -> Home:
     settings = {"python": str(installed_as_python(folder)), "grace_s": 5.0}
     (home.provider_settings / "local.json").write_text(json.dumps(settings))
     return home
+
+
+def submitted(lab: Lab, images: Path, how: str = "quick", **more: object) -> Job:
+    asked = request(images, how, **more)
+    return lab.submit(asked, approve=lab.plan(asked).digest)
+
+
+def settled(lab: Lab, job: Job) -> Job:
+    return eventually(lambda: lab.store.jobs.get(job.id), lambda seen: seen.settled_at is not None, patience_s=40)
+
+
+def trainers(lab: Lab) -> list[psutil.Process]:
+    """Live processes that work below this lab's home."""
+    root = str(lab.home.root)
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any(word.startswith(root) and word.endswith("spec.json") for word in words):
+            found.append(process)
+    return found

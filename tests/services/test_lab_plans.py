@@ -1,0 +1,185 @@
+"""Plans and consent in this process: what is asked, what is refused, and what a digest covers."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from simpletuner_lab.core import errors
+from simpletuner_lab.core.consent import ConsentMode, ConsentState
+from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.event import EventKind
+from simpletuner_lab.core.job import JobFilter, JobState
+from simpletuner_lab.services.lab import Lab, Surroundings
+from tests.lab_kit import dataset, png, quick_home, request, settled, submitted
+
+
+def test_a_plan_changes_nothing(lab: Lab, images: Path) -> None:
+    plan = lab.plan(request(images))
+    assert plan.consent is ConsentState.NEEDED
+    assert plan.digest == lab.plan(request(images)).digest
+    assert lab.store.jobs.page(JobFilter()).total == 0
+    assert list(lab.home.spool.iterdir()) == []
+
+
+def test_nothing_happens_without_consent(lab: Lab, images: Path) -> None:
+    with pytest.raises(errors.ConsentRequired):
+        lab.submit(request(images))
+    with pytest.raises(errors.PlanChanged):
+        lab.submit(request(images), approve="0" * 64)
+    with pytest.raises(errors.PlanChanged):
+        lab.submit(request(images), approve="")
+    assert lab.store.jobs.page(JobFilter()).total == 0
+
+
+def test_consent_is_for_one_digest(lab: Lab, images: Path) -> None:
+    submitted(lab, images)
+    assert lab.plan(request(images)).consent is ConsentState.GIVEN
+    (images / "0.txt").write_text("another caption")
+    assert lab.plan(request(images)).consent is ConsentState.NEEDED
+    assert lab.plan(request(images, learning_rate=2e-3)).consent is ConsentState.NEEDED
+
+
+def test_mode_allow_is_recorded_and_never_does_not_stop_this_machine(lab: Lab, images: Path) -> None:
+    lab.set_consent_mode(ConsentMode.NEVER)
+    assert lab.plan(request(images)).consent is ConsentState.NEEDED  # it is asked for, once per digest
+    lab.set_consent_mode(ConsentMode.ALLOW)
+    job = lab.submit(request(images))
+    said = [e.data for e in lab.store.events.after(0, job_id=job.id) if e.kind is EventKind.CONSENTED]
+    assert said[0]["mode"] == "allow"
+
+
+def test_what_mode_allow_let_through_was_not_agreed_to(lab: Lab, images: Path) -> None:
+    lab.set_consent_mode(ConsentMode.ALLOW)
+    lab.submit(request(images))
+    lab.set_consent_mode(ConsentMode.ASK)
+    assert lab.plan(request(images)).consent is ConsentState.NEEDED
+    with pytest.raises(errors.ConsentRequired):
+        lab.submit(request(images))
+
+
+def test_only_the_credentials_that_were_agreed_to_travel(tmp_path: Path, images: Path) -> None:
+    """A plan made without a server is delivered to a folder, even where a server with an endpoint starts the run."""
+    home = quick_home(tmp_path)
+    with Lab.open(home.root) as plain:
+        job = submitted(plain, images)
+    with Lab.open(home.root, Surroundings(endpoint=lambda: "http://127.0.0.1:9/storage")) as served:
+        served.watcher.start()
+        assert settled(served, job).state is JobState.COMPLETED
+        asked = request(images, learning_rate=2e-3)
+        assert [c.name for c in served.plan(asked).identity.credentials] == ["storage grant"]
+        granted = served.submit(asked, approve=served.plan(asked).digest)
+        served.cancel(granted.id)
+
+
+def test_a_key_stands_for_one_plan(lab: Lab, images: Path) -> None:
+    asked = request(images)
+    lab.submit(asked, approve=lab.plan(asked).digest, key="once")
+    with pytest.raises(errors.Conflict):
+        lab.submit(asked, approve="0" * 64, key="once")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "two\nlines", "x" * 201, "hf_" + "aB3dE6gH9jK2" * 3])
+def test_a_name_is_short_and_plain(lab: Lab, images: Path, name: str) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        lab.plan(dataclasses.replace(request(images), name=name))
+
+
+def test_results_come_home_to_one_bucket(lab: Lab, images: Path) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        lab.plan(dataclasses.replace(request(images), destination=Destination(bucket="../x")))
+
+
+def test_epochs_are_counted_as_the_trainer_counts_them(lab: Lab, tmp_path: Path) -> None:
+    plan = lab.plan(request(dataset(tmp_path / "many", images=26), max_train_steps=0, num_train_epochs=3))
+    assert plan.steps == 21
+
+
+def test_a_withheld_caption_is_told_as_what_it_is(lab: Lab, images: Path) -> None:
+    (images / "1.txt").write_text("r8_" + "a1B2c3D4e5" * 4)
+    with pytest.raises(errors.InvalidDataset, match="its caption stays here"):
+        lab.plan(request(images))
+
+
+def test_a_cut_off_photo_stays_here(lab: Lab, images: Path) -> None:
+    Image.effect_noise((64, 64), 90).convert("RGB").save(images / "photo.jpg")
+    (images / "photo.txt").write_text("a photo")
+    whole = (images / "photo.jpg").read_bytes()
+    (images / "photo.jpg").write_bytes(whole[: len(whole) // 2])
+    plan = lab.plan(request(images))
+    assert any("photo.jpg" in warning and "broken" in warning for warning in plan.warnings)
+    assert not any("photo" in file.name for file in plan.identity.manifest.files)
+
+
+def test_a_file_changed_after_the_plan_is_plan_changed(lab: Lab, images: Path) -> None:
+    asked = request(images)
+    digest = lab.plan(asked).digest
+    (images / "1.png").write_bytes(png(77))
+    with pytest.raises(errors.PlanChanged):
+        lab.submit(asked, approve=digest)
+    assert lab.store.jobs.page(JobFilter()).total == 0
+
+
+def test_a_late_secret_is_not_packed(lab: Lab, images: Path) -> None:
+    """A file that becomes a secret between plan and packing differs from its digest, so it stays."""
+    job = submitted(lab, images)
+    (images / "0.txt").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert lab.runner.advance(job).failure.code == "plan_changed"
+
+
+def test_the_same_key_is_the_same_job(lab: Lab, images: Path) -> None:
+    asked = request(images)
+    digest = lab.plan(asked).digest
+    first = lab.submit(asked, approve=digest, key="once")
+    assert lab.submit(asked, approve=digest, key="once").id == first.id
+    assert lab.submit(asked, approve=digest, key="twice").id != first.id
+    assert lab.store.jobs.page(JobFilter()).total == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        ({"lora_rnak": 4}, "invalid_config", "lora_rank"),
+        ({"learning_rate": "fast"}, "invalid_config", "learning_rate"),
+        ({"hf_token": "hf_" + "aB3dE6gH9jK2" * 3}, "secret_in_config", "hf_token"),
+        ({"validation_prompt": "use r8_" + "a1B2c3D4e5" * 4}, "secret_in_config", "validation_prompt"),
+    ],
+)
+def test_a_wrong_config_is_told_by_its_key(lab: Lab, images: Path, change: dict, code: str, told: str) -> None:
+    with pytest.raises(errors.LabError) as caught:
+        lab.plan(request(images, **change))
+    assert caught.value.code == code
+    assert any(told in problem.path + problem.hint for problem in caught.value.problems)
+    assert "a1B2c3D4e5" not in str(caught.value) + str(caught.value.problems)
+
+
+@pytest.mark.parametrize("make", ["absent", "empty", "file", "relative"])
+def test_a_data_set_that_cannot_be_used(lab: Lab, tmp_path: Path, make: str) -> None:
+    folder = tmp_path / make
+    if make == "empty":
+        folder.mkdir()
+    if make == "file":
+        folder.write_text("x")
+    asked = request(Path("images") if make == "relative" else folder)
+    with pytest.raises(errors.InvalidDataset):
+        lab.plan(asked)
+
+
+def test_an_image_without_words_is_refused_before_consent(lab: Lab, images: Path) -> None:
+    (images / "1.txt").unlink()
+    with pytest.raises(errors.InvalidDataset) as caught:
+        lab.plan(request(images))
+    assert "set/1.png" in caught.value.problems[0].message
+    asked = request(images)
+    spoken = {**asked.dataloader[0], "instance_prompt": "a picture"}
+    assert lab.plan(dataclasses.replace(asked, dataloader=(spoken,))).warnings
+
+
+def test_an_unknown_provider_and_one_that_is_coming(lab: Lab, images: Path) -> None:
+    with pytest.raises(errors.ProviderNotFound):
+        lab.plan(dataclasses.replace(request(images), provider="nowhere"))
+    with pytest.raises(errors.ProviderUnavailable):
+        lab.plan(dataclasses.replace(request(images), provider="simpletuner_io"))
