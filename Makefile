@@ -17,8 +17,8 @@ help: ## Show this list.
 demo: $(STAMP) ## Train a real LoRA here and bring it home; YES=1 agrees to the printed plan.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py $(if $(YES),--yes)
 
-lab: $(STAMP) ## Open JupyterLab with the extension.
-	$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB_ARGS)
+lab: $(STAMP) ## Open JupyterLab with the extension and the first notebook.
+	$(BIN)/jupyter lab notebooks/01_first_training.ipynb $(LAB_ARGS)
 
 check: $(STAMP) ## Format, lint, types, import floors.
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -160,8 +161,9 @@ def look(client: LabClient, job: JobView, table: Table, picture: Path) -> None:
     if not outputs.verified:
         raise LabError("the result came home, but was not verified")
     arrived = sum(file.bytes for file in outputs.outputs)
+    delivered = time.monotonic() - delivery_s(client, job)
+    table.add("bring home (SigV4)", delivered, arrived, f"{len(outputs.outputs)} files, every checksum verified")
     since = time.monotonic()
-    table.add("bring home (SigV4)", since, arrived, f"{len(outputs.outputs)} files, every checksum verified")
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "scripts/before_after.py"), outputs.folder, str(NEON / "holdout"),
          str(picture), "--shown", str(SHOWN)],
@@ -174,6 +176,14 @@ def look(client: LabClient, job: JobView, table: Table, picture: Path) -> None:
     for measure, (base, lora, wanted) in seen["measures"].items():
         print(f"  {measure}: base {base}, with LoRA {lora}{f', {wanted}' if wanted else ''}")
     print(f"  came home to {outputs.folder} ({size(arrived)})")
+
+
+def delivery_s(client: LabClient, job: JobView) -> float:
+    """Seconds from the trainer's last stage, the delivery, to the lab's verdict that all of it is whole."""
+    events = client.events(0, job_id=job.job_id)
+    sent = max(event.at for event in events if event.kind is EventKind.STAGE)
+    whole = max(event.at for event in events if event.kind is EventKind.ARTIFACT)
+    return (datetime.fromisoformat(whole) - datetime.fromisoformat(sent)).total_seconds()
 
 
 @contextmanager
