@@ -37,11 +37,6 @@ def find_secrets(value: Json, path: str = "") -> tuple[Problem, ...]:
     return tuple(_problems(value, path, secret_key=False))
 
 
-def references(value: Json) -> tuple[str, ...]:
-    """Names of the environment variables that a config refers to, sorted."""
-    return tuple(sorted(set(_references(value))))
-
-
 def reference_name(value: Json) -> str | None:
     """The environment variable that a reference names; None where the value is no reference."""
     name: Json = None
@@ -101,15 +96,3 @@ def _hint(name: str) -> str:
 def _is_secret_key(key: str) -> bool:
     snake = _HUMP.sub("_", key.lstrip("-")).replace("-", "_").replace(".", "_").lower()
     return _SECRET_KEY.fullmatch(snake) is not None
-
-
-def _references(value: Json) -> Iterator[str]:
-    name = reference_name(value)
-    if name is not None:
-        yield name
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _references(item)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for item in value:
-            yield from _references(item)

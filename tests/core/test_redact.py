@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from simpletuner_lab.core.redact import find_secrets, mask, reference_name, references
+from simpletuner_lab.core.redact import find_secrets, mask, reference_name
 from simpletuner_lab.core.secret import MASK, Secret
 from tests.core.planted import HARMLESS_TEXTS, SECRETS
 
@@ -70,16 +70,6 @@ def test_prompts_pass(text):
 def test_every_problem_is_reported_at_once_in_order():
     config = {"a": {"password": "hunter2"}, "b": [dict(SECRETS)["a Stripe key"], {"hf_token": "x"}]}
     assert [problem.path for problem in find_secrets(config)] == ["a.password", "b[0]", "b[1].hf_token"]
-
-
-def test_references_are_listed_once_and_sorted():
-    config = {
-        "hf_token": "env:HF_TOKEN",
-        "s3": {"secret_key": {"env": "S3_SECRET"}},
-        "again": [{"env": "HF_TOKEN"}],
-        "n": 1,
-    }
-    assert references(config) == ("HF_TOKEN", "S3_SECRET")
 
 
 @pytest.mark.parametrize(
