@@ -7,6 +7,7 @@ job = client.submit(request, approve=plan.digest, key=None, entry="python")
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -21,7 +22,7 @@ import httpx
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.errors import InvalidRequest, LabError, Problem, ServerUnreachable
-from simpletuner_lab.core.job import ALL_JOBS, JobFilter
+from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.home import Home
@@ -49,6 +50,10 @@ T = TypeVar("T")
 class Client(Protocol):
     """The verbs; `services.front.Front` has the same, and its words on each."""
 
+    @property
+    def lab_id(self) -> str:
+        """Which lab this is."""
+
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
 
@@ -57,7 +62,9 @@ class Client(Protocol):
     ) -> JobView:
         """Submits an approved plan."""
 
-    def jobs(self, chosen: JobFilter = ALL_JOBS, *, limit: int = 50, offset: int = 0) -> JobPage:
+    def jobs(
+        self, chosen: JobFilter = ALL_JOBS, *, sort: str = NEWEST_FIRST, limit: int = 50, offset: int = 0
+    ) -> JobPage:
         """A page of jobs."""
 
     def job(self, job_id: str) -> JobView:
@@ -113,6 +120,11 @@ class LabClient:
         """Closes the connections."""
         self._http.close()
 
+    @functools.cached_property
+    def lab_id(self) -> str:
+        """Which lab this is; the server is asked once."""
+        return str(self._call("GET", "/health/live")["lab"])
+
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
         return self._read(PlanView, "POST", "/jobs/plan", json=submit_body(request))
@@ -132,9 +144,11 @@ class LabClient:
             answer = self._call("POST", "/jobs/submit", json=body)
         return decode(JobView, answer["job"], what="answer.job")
 
-    def jobs(self, chosen: JobFilter = ALL_JOBS, *, limit: int = 50, offset: int = 0) -> JobPage:
+    def jobs(
+        self, chosen: JobFilter = ALL_JOBS, *, sort: str = NEWEST_FIRST, limit: int = 50, offset: int = 0
+    ) -> JobPage:
         """A page of jobs."""
-        query: dict[str, Any] = {"limit": limit, "offset": offset}
+        query: dict[str, Any] = {"sort": sort, "limit": limit, "offset": offset, "idempotency_key": chosen.key}
         query |= {"status": ",".join(sorted(chosen.states)), "provider": chosen.provider, "text": chosen.text}
         if chosen.remote is not None:
             query["job_type"] = "cloud" if chosen.remote else "local"
@@ -144,7 +158,8 @@ class LabClient:
 
     def job(self, job_id: str) -> JobView:
         """One job."""
-        return decode(JobView, self._call("GET", f"/jobs/{_segment(job_id)}")["job"], what="answer.job")
+        answer = self._call("GET", f"/jobs/{_segment(job_id)}", params={"only": "job"})
+        return decode(JobView, answer["job"], what="answer.job")
 
     def detail(self, job_id: str) -> JobDetail:
         """One job with plan and timeline."""
@@ -194,6 +209,8 @@ class LabClient:
         return decode(cls, self._call(method, path, **how), what="answer")
 
     def _call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        if self._http.is_closed:
+            raise ServerUnreachable(f"the connection to {self.url} was closed", hint="connect() makes another")
         try:
             answer = self._http.request(method, path, **how)
         except httpx.HTTPError as error:

@@ -25,7 +25,7 @@
     ├── ServerKeyUnusable         500  server_key_unusable   readable by others, or not 32 bytes
     └── DiskFull                  507  disk_full
 
-Mapped to HTTP in `server/handlers.py` and to a terminal in `cli.py`, nowhere else.
+Mapped to HTTP in `server/handlers.py` and to text in `commands/answers.py`, nowhere else.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ class EventKind(enum.StrEnum):
     """A verified result or checkpoint has arrived."""
     CANCEL_REQUESTED = "cancel_requested"
     PROBLEM = "problem"
+    DELETED = "deleted"
+    """The job is gone, its timeline with it: only the feed of all jobs has this, as the last event of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

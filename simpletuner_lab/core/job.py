@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from simpletuner_lab.core.errors import IllegalTransition
+from simpletuner_lab.core.errors import IllegalTransition, InvalidRequest
 
 
 class JobState(enum.StrEnum):
@@ -163,16 +163,59 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs a list shows. Empty and None let everything pass; `text` looks in names and ids."""
+    """Which jobs a list shows. Empty and None let everything pass; `text` looks in names and ids.
+
+    `key` is the idempotency key that a job was submitted under: who sent a submit and lost sight of the answer finds
+    the job by it.
+    """
 
     states: frozenset[JobState] = frozenset()
     provider: str | None = None
     text: str = ""
     owner: str | None = None
     remote: bool | None = None
+    key: str | None = None
 
 
 ALL_JOBS: Final = JobFilter()
+
+
+class SortKey(enum.StrEnum):
+    """What a list may be sorted by, in the names of its columns."""
+
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    CONFIG_NAME = "config_name"
+    STATUS = "status"
+    PROVIDER = "provider"
+    COST_USD = "cost_usd"
+    DURATION_SECONDS = "duration_seconds"
+    LOSS = "loss"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOrder:
+    """The order of a list. What is not known comes last both ways; the newest job comes first among equals."""
+
+    key: SortKey = SortKey.CREATED_AT
+    descending: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> JobOrder:
+        """The order that a text such as `-created_at` names; a minus turns it round.
+
+        Raises:
+            InvalidRequest: there is no such key.
+        """
+        try:
+            return cls(key=SortKey(text.removeprefix("-")), descending=text.startswith("-"))
+        except ValueError as error:
+            keys = ", ".join(SortKey)
+            raise InvalidRequest(f"jobs cannot be sorted by {text!r}", hint=f"one of {keys}; -: descending") from error
+
+
+NEWEST_FIRST: Final = "-created_at"
+"""The order of a list that names none."""
 
 
 def _stalled(job: Job) -> int:

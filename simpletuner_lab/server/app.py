@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any
 
 from jupyter_server.extension.application import ExtensionApp
-from jupyter_server.utils import url_path_join
 from traitlets import Integer, Unicode
 
 from simpletuner_lab._version import __version__
 from simpletuner_lab.core.errors import LabError, StoreUnusable
-from simpletuner_lab.core.grant import Grant
-from simpletuner_lab.core.secret import Secret
-from simpletuner_lab.server.handlers import api_rules
+from simpletuner_lab.server.announcer import JOB_EVENT, JOB_SCHEMA, Announcer, JobNews
+from simpletuner_lab.server.door import Door
 from simpletuner_lab.server.rooms import SETTING, Rooms
 from simpletuner_lab.server.storage.errors import S3Error
-from simpletuner_lab.server.storage.exchange import StorageContext
-from simpletuner_lab.server.storage.handlers import storage_routes
-from simpletuner_lab.server.storage.objects import ObjectStore
-from simpletuner_lab.services.front import Front
 from simpletuner_lab.services.home import VARIABLE, Home
-from simpletuner_lab.services.lab import Lab, Surroundings
 
-_STORAGE: Final = "api/cloud/storage"
+if TYPE_CHECKING:  # imported by the thread that opens the lab, after the port listens
+    from simpletuner_lab.services.feed import Written
+    from simpletuner_lab.services.front import Front
+    from simpletuner_lab.services.lab import Lab
 
 
 class SimpleTunerLabApp(ExtensionApp):
@@ -45,78 +40,72 @@ class SimpleTunerLabApp(ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Makes the rooms; the store opens after the port listens."""
-        self.rooms = Rooms(__version__)
         self.lab: Lab | None = None
         self.lab_home = Home(Path(self.home).expanduser().resolve()) if self.home else Home.find(os.environ)
+        self.rooms = Rooms(__version__, self.lab_home, Announcer(self._emit))
         self.settings[SETTING] = self.rooms
+        self.serverapp.event_logger.register_event_schema(JOB_SCHEMA)
 
     def initialize_handlers(self) -> None:
-        """Routes of people and of programs, both under the server's base URL."""
-        self.handlers.extend(api_rules("/api/cloud"))  # Jupyter puts its base URL in front
-        self.objects = ObjectStore(self.lab_home.outputs)
-        context = StorageContext(
-            objects=self.objects,
-            resolve=self._resolve,
-            disk=self.rooms.executors.disk,
-            db=self.rooms.executors.db,
-            clock=time.time,
-            base_url=self.serverapp.base_url,
-            max_object_bytes=self.max_object_bytes,
-        )
-        routes = storage_routes(context, url_path_join(self.serverapp.base_url, _STORAGE))
-        self.serverapp.web_app.add_handlers(".*$", routes)  # by the raw path, however a client quotes the base URL
+        """The routes come when somebody asks for one."""
+        self.serverapp.web_app.add_handlers(".*$", [Door(self._mount).rule])
 
-    def _resolve(self, access_key: str) -> tuple[Grant, Secret] | None:
-        return self.rooms.wait().lab.grants.resolve(access_key)
+    def _mount(self) -> None:
+        from simpletuner_lab.server.routes import mount
+
+        mount(self.serverapp.web_app, self.rooms, max_object_bytes=self.max_object_bytes)
+
+    def _emit(self, news: JobNews) -> None:
+        self.serverapp.event_logger.emit(schema_id=JOB_EVENT, data=dataclasses.asdict(news))
 
     async def _start_jupyter_server_extension(self, _serverapp: Any) -> None:
         """Called by Jupyter once the port listens: opens the lab off the event loop and begins to watch."""
-        self._opening = asyncio.ensure_future(self._open())
+        self._running = asyncio.ensure_future(self._run())
+        self._running.add_done_callback(self._ended)
 
-    async def _open(self) -> None:
+    def _ended(self, running: asyncio.Future[None]) -> None:
+        if not running.cancelled() and (error := running.exception()) is not None:
+            self.log.error("simpletuner_lab does not follow its store any more", exc_info=error)
+
+    async def _run(self) -> None:
+        front = await self._open()
+        if front is None:
+            return
+        self.lab = front.lab
+        events = self.lab.store.events
+        seq = await self.rooms.run(self.rooms.executors.db, events.max_seq)
+        self.rooms.announcer.start()
+        self.lab.recorder.listen(self.rooms.announcer.publish)
+        self.rooms.opened(front)
+        self.lab.watcher.start()
+
+        def written(after: int) -> Awaitable[Written]:
+            return self.rooms.run(self.rooms.executors.db, events.written, after)
+
+        await self.rooms.announcer.follow(written, seq)
+
+    async def _open(self) -> Front | None:
         try:
-            self.lab = await self.rooms.run(self.rooms.executors.disk, self._open_lab)
+            return await self.rooms.run(self.rooms.executors.disk, self._open_lab)
         except (OSError, S3Error) as error:
             self.log.exception("simpletuner_lab cannot open %s", self.lab_home.root)
             hint = "mend what is named, or set SIMPLETUNER_HOME to another folder, and start again"
             self.rooms.failed(StoreUnusable(f"{self.lab_home.root} cannot be used: {error}", hint=hint))
-            return
         except LabError as error:
             self.log.error(  # noqa: TRY400 - an answer for a person, not a fault with a trace
                 "simpletuner_lab cannot open its store: %s (%s)", error.message, error.hint
             )
             self.rooms.failed(error)
-            return
-        self.lab.recorder.listen(self.rooms.bus.publish)
-        self.rooms.opened(Front(self.lab))
-        self.lab.watcher.start()
+        return None
 
-    def _open_lab(self) -> Lab:
-        self.lab_home.prepare()
-        self.objects.sweep(time.time())
-        around = Surroundings(environment=dict(os.environ), endpoint=endpoint_of(self.serverapp))
-        return Lab.open(self.lab_home.root, around)
+    def _open_lab(self) -> Front:
+        from simpletuner_lab.server.opening import open_lab
+
+        return open_lab(self.lab_home, self.serverapp)
 
     async def stop_extension(self) -> None:
         """Called on an orderly end. Nothing depends on it: a kill loses nothing either."""
-        self._opening.cancel()
+        self._running.cancel()
         if self.lab is not None:
             await self.rooms.run(self.rooms.executors.net, self.lab.close)
         self.rooms.executors.close()
-
-
-def endpoint_of(serverapp: Any) -> Callable[[], str | None]:
-    """URL at which a process on this machine reaches the object endpoint.
-
-    None where it cannot be reached plainly (a Unix socket, a certificate that a local trainer would not trust):
-    results then come home as plain files.
-    """
-
-    def url() -> str | None:
-        if serverapp.certfile or serverapp.sock:
-            return None
-        host = serverapp.ip if serverapp.ip not in {"", "*", "0.0.0.0", "::", "localhost"} else "127.0.0.1"  # noqa: S104
-        host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{serverapp.port}{unquote(url_path_join(serverapp.base_url, _STORAGE))}"
-
-    return url

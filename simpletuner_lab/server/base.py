@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
@@ -13,7 +13,9 @@ from tornado import web
 from simpletuner_lab.core.errors import InvalidRequest, LabError
 from simpletuner_lab.server.rooms import SETTING, Rooms
 from simpletuner_lab.services.codec import decode, encode
-from simpletuner_lab.services.front import Front
+
+if TYPE_CHECKING:  # it brings the store, which loads after the port listens
+    from simpletuner_lab.services.front import Front
 
 T = TypeVar("T")
 

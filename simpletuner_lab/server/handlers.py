@@ -15,7 +15,7 @@ from tornado import iostream, web
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.errors import InvalidRequest
-from simpletuner_lab.core.job import JobFilter, JobState
+from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.services.views import LogChunk
@@ -109,10 +109,12 @@ class JobsHandler(LabHandler):
             provider=self.get_query_argument("provider", "") or None,
             text=self.get_query_argument("text", ""),
             remote=None if not kind else kind == "cloud",
+            key=self.get_query_argument("idempotency_key", "") or None,
         )
+        sort = self.get_query_argument("sort", "") or NEWEST_FIRST
         limit = self.number("limit", 50, least=1, most=500) or 50
         offset = self.number("offset", 0) or 0
-        self.answer(await self.ask(lambda front: front.jobs(chosen, limit=limit, offset=offset)))
+        self.answer(await self.ask(lambda front: front.jobs(chosen, sort=sort, limit=limit, offset=offset)))
 
 
 class JobHandler(LabHandler):
@@ -121,8 +123,11 @@ class JobHandler(LabHandler):
     @web.authenticated
     @authorized
     async def get(self, job_id: str) -> None:
-        """Answers a `JobDetail`: job, plan, events."""
-        self.answer(await self.ask(lambda front: front.detail(job_id)))
+        """Answers a `JobDetail`: job, plan, events; with `?only=job` the job alone, for those who ask often."""
+        if self.get_query_argument("only", "") == "job":
+            self.answer({"job": await self.ask(lambda front: front.job(job_id))})
+        else:
+            self.answer(await self.ask(lambda front: front.detail(job_id)))
 
     @web.authenticated
     @authorized
@@ -179,7 +184,7 @@ class LogStreamHandler(LabHandler):
                     if quiet % _PING_NEWS == 0:
                         self.write(": ping\n\n")
                         await self.flush()
-                    await self.rooms.bus.news(job_id, _NEWS_S)
+                    await self.rooms.announcer.news(job_id, _NEWS_S)
                 at = chunk.next_offset
                 chunk = await self.ask(lambda front, at=at: front.log(job_id, offset=at))  # type: ignore[misc]
             job = await self.ask(lambda front: front.job(job_id))
@@ -228,13 +233,14 @@ class EventsHandler(LabHandler):
     @web.authenticated
     @authorized
     async def get(self, job_id: str = "") -> None:
-        """Answers `{events}` in order; the last `seq` is the next cursor."""
+        """Answers `{events, seq}`: events in order, and the number of the last write on any job."""
         after = self.number("after", 0) or 0
         limit = self.number("limit", 1000, least=1, most=1000) or 1000
         if job_id:
             await self.ask(lambda front: front.job(job_id))
+        seq = await self.ask(lambda front: front.lab.store.events.max_seq())  # first: nothing in between is missed
         events = await self.ask(lambda front: front.events(after, job_id=job_id or None, limit=limit))
-        self.answer({"events": list(events)})
+        self.answer({"events": list(events), "seq": seq})
 
 
 class MetricsHandler(LabHandler):
@@ -337,8 +343,8 @@ class HealthHandler(LabHandler):
     async def get(self, which: str = "") -> None:
         """`live` answers as long as the process does; `ready` is 503 until the store is open."""
         if which == "live":
-            home = str((await self.rooms.front()).lab.home.root) if self.rooms.ready else ""
-            self.answer({"status": "alive", "version": self.rooms.version, "home": home})
+            home = str(self.rooms.home.root) if self.rooms.ready else ""
+            self.answer({"status": "alive", "version": self.rooms.version, "home": home, "lab": self.rooms.home.id})
             return
         problem = self.rooms.problem
         state = "unhealthy" if problem else "healthy" if self.rooms.ready else "starting"

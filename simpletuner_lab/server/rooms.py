@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from simpletuner_lab.core.errors import LabError, ProviderUnavailable
-from simpletuner_lab.server.bus import Bus
-from simpletuner_lab.services.front import Front
+from simpletuner_lab.server.announcer import Announcer
+from simpletuner_lab.services.home import Home
+
+if TYPE_CHECKING:  # it brings the store, which loads after the port listens
+    from simpletuner_lab.services.front import Front
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,10 +39,11 @@ class Executors:
 class Rooms:
     """The open lab, or the reason why there is none. Requests that come before the store is open wait for it."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, home: Home, announcer: Announcer) -> None:
         self.version = version
+        self.home = home
+        self.announcer = announcer
         self.executors = Executors()
-        self.bus = Bus()
         self._front: Future[Front] = Future()
 
     def opened(self, front: Front) -> None:

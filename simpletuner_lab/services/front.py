@@ -9,7 +9,7 @@ from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import LabError, StaleRecord
-from simpletuner_lab.core.job import ALL_JOBS, JobFilter
+from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter, JobOrder
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.core.provider import Options, Provider
 from simpletuner_lab.services.lab import Lab
@@ -35,6 +35,11 @@ class Front:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
 
+    @property
+    def lab_id(self) -> str:
+        """Which lab this is: the same in every process over the same home folder of this machine."""
+        return self.lab.home.id
+
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would send, to whom, for how much, and the digest to approve."""
         return PlanView.of(self.lab.plan(request))
@@ -50,9 +55,11 @@ class Front:
         """Submits a plan that was agreed to."""
         return JobView.of(self.lab.submit(request, approve=approve, key=key, entry=entry))
 
-    def jobs(self, chosen: JobFilter = ALL_JOBS, *, limit: int = 50, offset: int = 0) -> JobPage:
-        """A page of jobs, newest first, and the true total."""
-        page = self.lab.store.jobs.page(chosen, limit=limit, offset=offset)
+    def jobs(
+        self, chosen: JobFilter = ALL_JOBS, *, sort: str = NEWEST_FIRST, limit: int = 50, offset: int = 0
+    ) -> JobPage:
+        """A page of jobs, sorted as `core.job.JobOrder` reads it, and the true total."""
+        page = self.lab.store.jobs.page(chosen, JobOrder.parse(sort), limit=limit, offset=offset)
         return JobPage(jobs=tuple(JobView.of(job) for job in page.jobs), total=page.total)
 
     def job(self, job_id: str) -> JobView:
@@ -160,11 +167,13 @@ class InProcess(Front):
         self._bring_up_to_date(job_id)
         return super().log(job_id, offset=offset, limit=limit)
 
-    def jobs(self, chosen: JobFilter = ALL_JOBS, *, limit: int = 50, offset: int = 0) -> JobPage:
+    def jobs(
+        self, chosen: JobFilter = ALL_JOBS, *, sort: str = NEWEST_FIRST, limit: int = 50, offset: int = 0
+    ) -> JobPage:
         """A page of jobs, after a look at every run."""
         for job in self.lab.store.jobs.unsettled():
             self._bring_up_to_date(job.id)
-        return super().jobs(chosen, limit=limit, offset=offset)
+        return super().jobs(chosen, sort=sort, limit=limit, offset=offset)
 
     def cancel(self, job_id: str) -> JobView:
         """Asks for the end of a job, and tells its provider."""

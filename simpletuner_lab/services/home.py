@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,15 @@ class Home:
     """The folder of everything the lab keeps; created 0700 on first use."""
 
     root: Path
+
+    @property
+    def id(self) -> str:
+        """Sixteen characters that stand for this folder on this machine and say nothing about either.
+
+        Two processes with the same id have the same lab before them.
+        """
+        place = socket.gethostname().encode() + b"\0" + os.fsencode(self.root.resolve())
+        return hashlib.sha256(place).hexdigest()[:16]
 
     @classmethod
     def find(cls, environment: Mapping[str, str]) -> Home:

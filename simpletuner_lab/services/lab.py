@@ -151,7 +151,7 @@ class Lab:
         job = self.store.jobs.insert(
             _new_job(plan, self.owner, key, now), dumps(plan), events, run_class=run_class(plan.identity)
         )
-        self.recorder.announce(job, ())
+        self.recorder.announce(job, self.store.events.after(0, job_id=job.id))
         self.watcher.nudge(job.id)
         return job
 
@@ -202,9 +202,9 @@ class Lab:
             job = self.store.jobs.get(job_id)
         if job.settled_at is None:
             raise JobActive(f"the data of job {job_id} are still with {job.provider}", hint="try again in a moment")
-        self.grants.revoke_job(job_id, at=self._clock())
-        self.store.jobs.delete(job_id)
-        self.logs.delete(job_id)
+        now = self._clock()
+        self.grants.revoke_job(job_id, at=now)
+        self.recorder.delete(job, at=now)
         if outputs:
             self.outputs.delete(job_id)
 

@@ -283,9 +283,13 @@ def _dataset_warnings(dataset: DatasetManifest) -> list[str]:
         found.append(f"{dataset.id}: {dataset.with_gps} photos carry the place where they were taken")
     secrets = [entry.name for entry in dataset.withheld if entry.secret]
     if secrets:
-        found.append(f"{dataset.id}: {len(secrets)} files look like secrets and stay here ({secrets[0]})")
+        found.append(f"{dataset.id}: what may be secret stays here: {_files(len(secrets))} ({secrets[0]})")
     wanted = [entry for entry in dataset.withheld if entry.wanted and not entry.secret]
     if wanted:
         reasons = ", ".join(f"{entry.name}: {entry.reason}" for entry in wanted[:_LISTED])
-        found.append(f"{dataset.id}: {len(wanted)} files that training would read stay here ({reasons})")
+        found.append(f"{dataset.id}: what training would read stays here: {_files(len(wanted))} ({reasons})")
     return found
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"

@@ -13,7 +13,7 @@ from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.store import Store
 
 Listener = Callable[[Job, Sequence[Event]], None]
-"""Called after a commit, in the thread that made it; must be quick and not raise."""
+"""Called after a commit, in the thread that made it; must be quick and not raise. A deletion is an event, the last."""
 
 
 class Recorder:
@@ -48,6 +48,16 @@ class Recorder:
         if after.state is not before.state:
             events.append(_moved(before, after, at))
         return self.record(before, Change(job=after, events=tuple(events), points=PointsChange()))
+
+    def delete(self, job: Job, *, at: float) -> None:
+        """Removes a job with its log. Whether it may go is the caller's to check.
+
+        Raises:
+            JobNotFound: somebody else was first.
+        """
+        event = self._store.jobs.delete(job.id, at=at)
+        self._logs.delete(job.id)
+        self.announce(job, (event,))
 
     def announce(self, job: Job, events: Sequence[Event]) -> None:
         """Tells every listener of a commit."""

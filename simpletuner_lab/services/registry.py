@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, TypeAlias, cast
 
-from simpletuner_lab.core.errors import ProviderFailure, ProviderNotFound, ProviderUnavailable
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderNotFound, ProviderUnavailable
 from simpletuner_lab.core.provider import ENTRY_POINTS, Capabilities, Provider, ProviderContext
 
 ContextFor: TypeAlias = Callable[[str], ProviderContext]
@@ -71,7 +71,7 @@ class Registry:
                 found = _load(point, context_for, settings_for)
             except Exception as error:  # noqa: BLE001 - a stranger's code; it must not take the others down
                 _log.warning("provider %s (%s) cannot be loaded", point.name, point.value, exc_info=True)
-                broken.append(Broken(id=point.name, reason=f"{point.value}: {error or type(error).__name__}"))
+                broken.append(Broken(id=point.name, reason=f"{point.value}: {_told(error)}"))
                 continue
             if isinstance(found, Announced):
                 announced.append(found)
@@ -126,6 +126,13 @@ def _load(point: EntryPoint, context_for: ContextFor, settings_for: SettingsFor)
     _require(found, _METHODS)
     provider = found(settings_for(found.id, found.Settings), context_for(found.id))
     return cast("Provider", provider)
+
+
+def _told(error: Exception) -> str:
+    """What an error says, with each problem that it lists."""
+    problems = error.problems if isinstance(error, LabError) else ()
+    listed = "; ".join(f"{problem.path}: {problem.message}" for problem in problems)
+    return f"{error} ({listed})" if listed else str(error) or type(error).__name__
 
 
 def _require(found: type[Any], names: Sequence[str]) -> None:

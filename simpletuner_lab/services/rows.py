@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from simpletuner_lab.services import schema
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A stretch of the list of jobs, newest first, and how many jobs the filter passes in all."""
+    """A stretch of the list of jobs, and how many jobs the filter passes in all."""
 
     jobs: tuple[Job, ...]
     total: int
@@ -54,7 +56,7 @@ class FileStamp:
         return f"{self.size} {self.mtime_ns} {self.ctime_ns} {self.inode}"
 
 
-JOB_COLUMNS: Final = tuple(column for column in schema.jobs.c if column.name != "run_class")
+JOB_COLUMNS: Final = tuple(column for column in schema.jobs.c if column.name not in {"run_class", "changed", "loss"})
 _JOB_NAMES: Final = tuple(column.name for column in JOB_COLUMNS)
 _INNER: Final = {"progress": Progress, "failure": Failure, "run": RunRef}
 _PLAIN: Final = tuple(f.name for f in dataclasses.fields(Job) if f.name not in {"state", "version", *_INNER})
@@ -67,12 +69,13 @@ def dump_json(value: object) -> str:
 
 
 def job_row(job: Job) -> dict[str, Any]:
-    """Every column of a job but its version and run class."""
+    """Every column of a job but its version, its run class and the number of the write."""
     return {name: getattr(job, name) for name in _PLAIN} | {
         "state": job.state.value,
         "progress": _dump(job.progress),
         "failure": None if job.failure is None else _dump(job.failure),
         "run": _dump(job.run),
+        "loss": None if job.progress.loss is None or math.isnan(job.progress.loss) else job.progress.loss,
     }
 
 
@@ -113,6 +116,13 @@ def event_from(row: RowMapping) -> Event:
     """The event of a row."""
     return Event(
         seq=row["seq"], job_id=row["job_id"], kind=EventKind(row["kind"]), at=row["at"], data=json.loads(row["data"])
+    )
+
+
+def deletion_from(row: Mapping[Any, Any]) -> Event:
+    """A deletion as the last event of its job; its data have the version that the job would have next."""
+    return Event(
+        seq=row["seq"], job_id=row["job_id"], kind=EventKind.DELETED, at=row["at"], data={"version": row["version"]}
     )
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every schema version there was, oldest first. A database with another one was written by a newer release."""
 
 metadata: Final = MetaData(
@@ -84,6 +84,10 @@ jobs: Final = Table(
     Column("uncertain", Boolean, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("run_class", Text, nullable=False),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
+    Column("loss", Float(53)),
+    Index("jobs_changed", "changed"),
+    Index("jobs_key", "idempotency_key"),
     Index("jobs_newest", "created_at", "id"),
     Index("jobs_owner_newest", "owner", "created_at", "id"),
     Index("jobs_state_newest", "state", "created_at", "id"),
@@ -91,6 +95,17 @@ jobs: Final = Table(
     Index("jobs_settled", "settled_at", "created_at"),
     Index("jobs_run_class", "run_class", "completed_at"),
 )
+"""`changed` is the number of the last write, for those who follow the store; `loss` repeats the progress, to sort by."""
+
+deletions: Final = Table(
+    "deletions",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("job_id", String(64), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("at", Float(53), nullable=False),
+)
+"""Jobs that are gone, so that other processes come to know of it. Kept for a while only."""
 
 tallies: Final = Table(
     "tallies",

@@ -13,17 +13,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, delete, insert, select, update
 
 from simpletuner_lab.core.errors import IllegalTransition, InvalidRequest, JobNotFound, StaleRecord
 from simpletuner_lab.core.event import Event, EventDraft
-from simpletuner_lab.core.job import ACTIVE, TRANSITIONS, Job, JobFilter, JobState
+from simpletuner_lab.core.job import ACTIVE, TRANSITIONS, Job, JobFilter, JobOrder, JobState
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan
-from simpletuner_lab.services import rows, schema
+from simpletuner_lab.services import pages, rows, schema
 from simpletuner_lab.services.codec import loads
 from simpletuner_lab.services.curves import Curves, change_curve
 from simpletuner_lab.services.database import Database, draw_numbers, put
+from simpletuner_lab.services.feed import Feed
 from simpletuner_lab.services.registers import Consents, GrantTable, Hashes, Leases, Settings, Transfers
 from simpletuner_lab.services.rows import Page
 
@@ -31,6 +32,9 @@ IDEMPOTENCY_S: Final = 24 * 3600.0
 """So long the same key returns the first job (SPEC J7)."""
 
 MAX_PAGE: Final = 500
+
+_REMEMBER_DELETIONS_S: Final = 7 * 24 * 3600.0
+"""So long a deletion stays in the feed, for those who follow it."""
 
 _REMEMBERED: Final = 1000
 """Rows of lists whose jobs are remembered: front-ends ask for the same page again and again."""
@@ -42,7 +46,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.jobs = Jobs(database)
-        self.events = Events(database)
+        self.events = Feed(database)
         self.points = Curves(database)
         self.leases = Leases(database)
         self.grants = GrantTable(database)
@@ -88,13 +92,13 @@ class Jobs:
                 if first is not None:
                     return first
             stored = dataclasses.replace(job, version=1)
-            connection.execute(
-                insert(schema.jobs).values(rows.job_row(stored) | {"version": 1, "run_class": run_class})
-            )
+            numbers = _draw(connection, events)
+            own = {"version": 1, "run_class": run_class, "changed": numbers[-1]}
+            connection.execute(insert(schema.jobs).values(rows.job_row(stored) | own))
             connection.execute(insert(schema.plans).values(job_id=job.id, plan=plan))
             _remember_key(connection, job)
             _tally(connection, stored, 1)
-            _append_events(connection, job.id, events)
+            _append_events(connection, job.id, events, numbers)
         return stored
 
     def get(self, job_id: str) -> Job:
@@ -133,8 +137,8 @@ class Jobs:
         """
         return loads(Plan, self.snapshot(job_id), what="the stored plan")
 
-    def page(self, chosen: JobFilter, *, limit: int = 50, offset: int = 0) -> Page:
-        """Some of the jobs that a filter passes, newest first, and how many there are in all.
+    def page(self, chosen: JobFilter, order: JobOrder | None = None, *, limit: int = 50, offset: int = 0) -> Page:
+        """Some of the jobs that a filter passes, in an order (the newest first), and how many there are in all.
 
         Raises:
             InvalidRequest: `limit` is not 1 to 500, or `offset` is negative.
@@ -142,13 +146,14 @@ class Jobs:
         if not 1 <= limit <= MAX_PAGE or offset < 0:
             raise InvalidRequest(f"limit must be 1 to {MAX_PAGE} and offset at least 0")
         with self._database.read() as connection:
-            total = None if chosen.text else _tallied(connection, chosen)
+            total = pages.tallied(connection, chosen)
             if total is not None and total <= offset:
                 return Page(jobs=(), total=total)
-            jobs = _jobs(connection, _newest(chosen, limit=limit, offset=offset), self._job_from)
+            query = pages.stretch(chosen, order or JobOrder(), limit=limit, offset=offset)
+            jobs = _jobs(connection, query, self._job_from)
             if total is None:
                 ends_here = 0 < len(jobs) < limit or (not jobs and not offset)
-                total = offset + len(jobs) if ends_here else _counted(connection, chosen)
+                total = offset + len(jobs) if ends_here else pages.counted(connection, chosen)
             return Page(jobs=jobs, total=total)
 
     def record(
@@ -176,10 +181,10 @@ class Jobs:
         jobs = schema.jobs.c
         ours = and_(jobs.id == before.id, jobs.version == before.version)
         with self._database.write() as connection:
-            changed = connection.execute(
-                update(schema.jobs).where(ours).values(rows.job_row(stored) | {"version": stored.version})
-            )
-            if not changed.rowcount:
+            numbers = _draw(connection, events)
+            own = {"version": stored.version, "changed": numbers[-1]}
+            found = connection.execute(update(schema.jobs).where(ours).values(rows.job_row(stored) | own))
+            if not found.rowcount:
                 _job(connection, before.id)
                 raise StaleRecord(f"job {before.id} changed in between", hint="read the job again and decide again")
             if stored.state is not before.state:
@@ -187,7 +192,7 @@ class Jobs:
                 _tally(connection, stored, 1)
             if points is not None:
                 change_curve(connection, before.id, points)
-            written = _append_events(connection, before.id, events)
+            written = _append_events(connection, before.id, events, numbers)
             if alongside is not None:
                 alongside()
         return stored, written
@@ -206,16 +211,24 @@ class Jobs:
         with self._database.read() as connection:
             return _jobs(connection, query, self._job_from)
 
-    def delete(self, job_id: str) -> None:
-        """Deletes a job with its plan, events, points and grants. Whether it may go is the caller's to check.
+    def delete(self, job_id: str, *, at: float) -> Event:
+        """Deletes a job with its plan, events, points and grants; returns the event that the feed keeps for a while.
+
+        Whether it may go is the caller's to check.
 
         Raises:
             JobNotFound: there is none.
         """
+        deletions = schema.deletions
         with self._database.write() as connection:
-            _tally(connection, _job(connection, job_id), -1)
+            job = _job(connection, job_id)
+            _tally(connection, job, -1)
             connection.execute(delete(schema.grants).where(schema.grants.c.job_id == job_id))
             connection.execute(delete(schema.jobs).where(schema.jobs.c.id == job_id))
+            connection.execute(delete(deletions).where(deletions.c.at < at - _REMEMBER_DELETIONS_S))
+            gone = {"seq": draw_numbers(connection, 1), "job_id": job_id, "version": job.version + 1, "at": at}
+            connection.execute(insert(deletions).values(gone))
+        return rows.deletion_from(gone)
 
     def past_step_s(self, run_class: str, *, limit: int = 20) -> tuple[float, ...]:
         """Seconds a step of the newest completed jobs of a class, the newest first."""
@@ -230,27 +243,6 @@ class Jobs:
             texts = connection.execute(query).scalars().all()
         found = (json.loads(text).get("step_s") for text in texts)
         return tuple(step_s for step_s in found if step_s)
-
-
-class Events:
-    """The feed of everything that happened."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def after(self, seq: int, *, job_id: str | None = None, limit: int = 1000) -> tuple[Event, ...]:
-        """Events after a cursor, in order; of all jobs, or of one."""
-        events = schema.events
-        query = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit)
-        if job_id is not None:
-            query = query.where(events.c.job_id == job_id)
-        with self._database.read() as connection:
-            return tuple(rows.event_from(row) for row in connection.execute(query).mappings())
-
-    def max_seq(self) -> int:
-        """The cursor after everything that has happened so far. Never falls, also when jobs are deleted."""
-        with self._database.read() as connection:
-            return int(connection.execute(select(schema.sequence.c.value)).scalar_one())
 
 
 def _not_found(job_id: str) -> JobNotFound:
@@ -283,14 +275,20 @@ def _remember_key(connection: Connection, job: Job) -> None:
         put(connection, schema.idempotency, keys, {"job_id": job.id, "at": job.created_at})
 
 
-def _append_events(connection: Connection, job_id: str, drafts: Sequence[EventDraft]) -> tuple[Event, ...]:
-    if not drafts:
-        return ()
-    first = draw_numbers(connection, len(drafts))
+def _draw(connection: Connection, events: Sequence[EventDraft]) -> range:
+    """A number for each event; the last one, or the only one where there is no event, is also that of the write."""
+    first = draw_numbers(connection, count := max(1, len(events)))
+    return range(first, first + count)
+
+
+def _append_events(
+    connection: Connection, job_id: str, drafts: Sequence[EventDraft], numbers: Sequence[int]
+) -> tuple[Event, ...]:
     events = tuple(
-        rows.event_from_draft(draft, seq=seq, job_id=job_id) for seq, draft in enumerate(drafts, start=first)
+        rows.event_from_draft(draft, seq=seq, job_id=job_id) for seq, draft in zip(numbers, drafts, strict=False)
     )
-    connection.execute(insert(schema.events), [rows.event_row(event) for event in events])
+    if events:
+        connection.execute(insert(schema.events), [rows.event_row(event) for event in events])
     return events
 
 
@@ -300,35 +298,3 @@ def _tally(connection: Connection, job: Job, difference: int) -> None:
     ours = and_(*(schema.tallies.c[name] == value for name, value in keys.items()))
     if not connection.execute(update(schema.tallies).where(ours).values(jobs=jobs + difference)).rowcount:
         connection.execute(insert(schema.tallies).values(keys | {"jobs": difference}))
-
-
-def _passes(table: Table, chosen: JobFilter) -> list[ColumnElement[bool]]:
-    """What a filter asks of the columns that jobs and tallies share."""
-    asked = {"provider": chosen.provider, "owner": chosen.owner, "remote": chosen.remote}
-    found: list[ColumnElement[bool]] = [table.c[name] == value for name, value in asked.items() if value is not None]
-    if chosen.states:
-        found.append(table.c.state.in_(sorted(chosen.states)))
-    return found
-
-
-def _has_text(text: str) -> list[ColumnElement[bool]]:
-    jobs = schema.jobs.c
-    return [or_(jobs.name.icontains(text, autoescape=True), jobs.id.icontains(text, autoescape=True))] if text else []
-
-
-def _tallied(connection: Connection, chosen: JobFilter) -> int:
-    """The true number of jobs that a filter without a text passes."""
-    query = select(func.coalesce(func.sum(schema.tallies.c.jobs), 0)).where(*_passes(schema.tallies, chosen))
-    return int(connection.execute(query).scalar_one())
-
-
-def _counted(connection: Connection, chosen: JobFilter) -> int:
-    """The same with a text, which takes a look at every job."""
-    query = select(func.count()).select_from(schema.jobs)
-    return int(connection.execute(query.where(*_passes(schema.jobs, chosen), *_has_text(chosen.text))).scalar_one())
-
-
-def _newest(chosen: JobFilter, *, limit: int, offset: int) -> Select[tuple[Any, ...]]:
-    jobs = schema.jobs
-    query = select(*rows.JOB_COLUMNS).where(*_passes(jobs, chosen), *_has_text(chosen.text))
-    return query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit).offset(offset)

@@ -51,6 +51,9 @@ class JobView:
     """Set once every delivered file was compared with its checksum."""
     log_bytes: int
     uncertain: bool
+    updated_at: str
+    version: int
+    """Raised by every write, so of two views of a job the one with the higher version is the newer."""
 
     @classmethod
     def of(cls, job: Job) -> JobView:
@@ -81,6 +84,8 @@ class JobView:
             result_sha256=job.result_sha256,
             log_bytes=job.log_bytes,
             uncertain=job.uncertain,
+            updated_at=_iso(job.updated_at),
+            version=job.version,
         )
 
 

@@ -20,13 +20,18 @@ TOKEN = "test-token"
 class Server:
     """`start`, `kill`, `stop`; the port stays the same over restarts."""
 
-    def __init__(self, folder: Path, home: Path, base: str = "/", *options: str) -> None:
+    def __init__(
+        self, folder: Path, home: Path, base: str = "/", *options: str, app: str = "jupyter_server", ours: bool = True
+    ) -> None:
+        """`app` is the module to run; without `ours` the extension is off."""
         self.home = home
         self.folder = folder
         self.base = base
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}{base}"
-        self.options = options
+        self.options = options if ours else (*options, "--ServerApp.jpserver_extensions={'simpletuner_lab': False}")
+        self.ours = ours
+        self.app = app
         self.process: subprocess.Popen[bytes] | None = None
         self._clients: list[LabClient] = []
 
@@ -41,7 +46,7 @@ class Server:
         own.mkdir(parents=True, exist_ok=True)
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+                [sys.executable, "-m", self.app, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
                  f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.base_url={self.base}",
                  f"--ServerApp.root_dir={own}", "--ServerApp.allow_unauthenticated_access=False", *self.options],
                 env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
@@ -87,6 +92,8 @@ class Server:
         assert self.process.poll() is None, self.log()
         try:
             with self.http() as http:
+                if not self.ours:
+                    return http.get(f"{self.url}api/status", timeout=5).is_success
                 return http.get("/health", timeout=5).json()["status"] in {"healthy", "unhealthy"}
         except httpx.HTTPError:
             return False

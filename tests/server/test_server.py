@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,10 @@ from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import JobFilter, JobState
+from simpletuner_lab.services.front import Front
 from simpletuner_lab.services.grants import Grants, ServerKey
+from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.views import JobView
 from simpletuner_lab.testing import eventually
@@ -139,6 +143,32 @@ def test_lists_have_a_true_total(client: LabClient, images: Path) -> None:
     assert client.jobs(JobFilter(text="no such name")).jobs == ()
 
 
+def test_lists_are_sorted_and_searched_by_key(client: LabClient, images: Path, http: httpx.Client) -> None:
+    asked = request(images)
+    job = client.submit(asked, approve=client.plan(asked).digest, key="a click & more", entry="test")
+    other = submitted(client, images)
+    assert [found.job_id for found in client.jobs(JobFilter(key="a click & more")).jobs] == [job.job_id]
+    assert client.jobs(JobFilter(key="no click")).total == 0
+    oldest = [found.job_id for found in client.jobs(sort="created_at", limit=500).jobs]
+    assert oldest == [found.job_id for found in client.jobs(limit=500).jobs][::-1]
+    assert oldest.index(job.job_id) < oldest.index(other.job_id)
+    refused = http.get("/jobs?sort=-colour").json()
+    assert refused["code"] == "invalid_request"
+    assert "duration_seconds" in refused["hint"]
+    seen = ended(client, job)
+    assert seen.version > job.version
+    assert seen.updated_at >= job.updated_at
+
+
+def test_a_lab_has_an_id_that_tells_nothing(client: LabClient, server: Server, http: httpx.Client) -> None:
+    home = Home(server.home)
+    assert http.get("/health/live").json()["lab"] == home.id == client.lab_id
+    assert re.fullmatch(r"[0-9a-f]{16}", home.id)
+    assert Home(server.home / "other").id != home.id
+    with Lab.open(server.home) as lab:
+        assert Front(lab).lab_id == client.lab_id
+
+
 def test_consent_holds_for_every_entry(client: LabClient, http: httpx.Client, folder: Path) -> None:
     fresh = dataset(folder / "fresh", images=2)
     body = {"config": config(), "dataloader_config": dataloader(fresh)}
@@ -173,6 +203,7 @@ def test_consent_holds_for_every_entry(client: LabClient, http: httpx.Client, fo
         ("GET", "/jobs?limit=many", None, 400, "invalid_request"),
         ("GET", "/jobs?status=sleeping", None, 400, "invalid_request"),
         ("GET", "/jobs?job_type=moon", None, 400, "invalid_request"),
+        ("GET", "/jobs?sort=colour", None, 400, "invalid_request"),
         ("POST", "/jobs/plan", "{", 400, "invalid_request"),
         ("POST", "/jobs/plan", "[]", 400, "invalid_request"),
         ("POST", "/jobs/plan", '{"config": {}}', 400, "invalid_request"),
