@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -11,6 +12,24 @@ from simpletuner_lab.services.views import JobDetail, JobView, PlanView, Provide
 
 _LISTED: Final = 6
 """Files and reasons of one kind shown before the rest is counted."""
+
+_ESCAPE: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]"
+)
+"""A terminal's control sequences (ECMA-48): colours, cursor, titles, links."""
+_HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and newline, and those that turn the direction of what follows."""
+
+
+def printable(text: str) -> str:
+    """Text of others as it may stand on a terminal: no control sequence, each line as it was drawn last."""
+    drawn = (line.rstrip("\r").rpartition("\r")[2] for line in _ESCAPE.sub("", text).split("\n"))
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), "\n".join(drawn))
+
+
+def one_line(text: str) -> str:
+    """`printable`, and on one line: nothing of it can pass for a line of ours."""
+    return " ".join(printable(text).split())
 
 
 def plan_text(plan: PlanView) -> str:
@@ -54,7 +73,7 @@ def _dataset_lines(dataset: DatasetManifest) -> Iterator[str]:
 def job_line(job: JobView) -> str:
     """One row of the list."""
     progress = job.progress
-    parts = [f"{job.job_id}  {job.status:<10} {job.provider:<10} {job.config_name}"]
+    parts = [f"{job.job_id}  {job.status:<10} {job.provider:<10} {one_line(job.config_name)}"]
     if progress.total_steps:
         parts.append(f"step {progress.step}/{progress.total_steps}")
     if progress.loss is not None:
@@ -64,29 +83,33 @@ def job_line(job: JobView) -> str:
     if job.cost_usd is not None:
         parts.append(f"${job.cost_usd:.2f}")
     if job.waiting:
-        parts.append(f"waits: {job.waiting}")
+        parts.append(f"waits: {one_line(job.waiting)}")
     if job.error is not None:
-        parts.append(job.error.message)
+        parts.append(one_line(job.error.message))
     return "  ".join(parts)
 
 
 def timeline_text(detail: JobDetail) -> str:
     """The events of a job, a line each."""
     return "\n".join(
-        f"  {event.at}  {event.kind:<10} " + ", ".join(f"{name} {value}" for name, value in event.data.items())
+        f"  {event.at}  {event.kind:<10} "
+        + one_line(", ".join(f"{name} {value}" for name, value in event.data.items()))
         for event in detail.events
     )
 
 
 def providers_text(providers: Sequence[ProviderView]) -> str:
     """One line a provider, with what keeps it from being used."""
-    lines = []
-    for provider in providers:
-        state = (
-            "ready" if provider.configured else f"{provider.problem}{f' - {provider.hint}' if provider.hint else ''}"
-        )
-        lines.append(f"{provider.id:<16} {provider.name:<20} {state}")
-    return "\n".join(lines)
+    return "\n".join(
+        f"{provider.id:<16} {provider.name:<20} {one_line(provider_state(provider))}" for provider in providers
+    )
+
+
+def provider_state(provider: ProviderView) -> str:
+    """Whether a provider can be used, else why not and what to do."""
+    if provider.configured:
+        return "ready"
+    return f"{provider.problem} - {provider.hint}" if provider.hint else provider.problem
 
 
 def estimate_text(estimate: Estimate) -> str:

@@ -1,0 +1,132 @@
+"""What a command answers: the value itself, and how it reads in a pipe, on a terminal and in a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simpletuner_lab.commands.tables import (
+    Table,
+    findings_table,
+    html_table,
+    jobs_table,
+    outputs_table,
+    providers_table,
+)
+from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.errors import ConsentRequired, LabError
+from simpletuner_lab.core.job import JobState
+from simpletuner_lab.doctor.finding import Finding, Status
+from simpletuner_lab.services.codec import dumps, encode
+from simpletuner_lab.services.views import JobDetail, JobPage, JobView, OutputsView, PlanView, ProviderView
+from simpletuner_lab.terminal import job_line, one_line, plan_text, printable, providers_text, timeline_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Answer:
+    """A view, or several, with its text. In a notebook it shows itself."""
+
+    value: Any
+    """As `simpletuner_lab.connect()` gives it; a tuple where the command lists things."""
+    text: str
+    table: Table | None = None
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """JSON texts, one for each thing."""
+        return tuple(map(dumps, self.value)) if isinstance(self.value, tuple) else (dumps(self.value),)
+
+    @property
+    def plain(self) -> Any:
+        """The value as dicts, lists and scalars."""
+        return [encode(item) for item in self.value] if isinstance(self.value, tuple) else encode(self.value)
+
+    def __repr__(self) -> str:
+        return printable(self.text)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(printable(self.text))}</pre>" if self.table is None else html_table(self.table)
+
+
+def plan_answer(plan: PlanView) -> Answer:
+    """All that a person agrees to."""
+    return Answer(value=plan, text=plan_text(plan))
+
+
+def submitted_answer(job: JobView) -> Answer:
+    """A new job, or what became of one that ended at once."""
+    ended = job.status in {JobState.FAILED, JobState.CANCELLED}
+    return Answer(value=job, text=job_line(job) if ended else f"submitted: job {job.job_id}")
+
+
+def jobs_answer(page: JobPage, *, before: int, filtered: bool) -> Answer:
+    """A page of the list, or of a part of it; `before` jobs come ahead of it."""
+    none = "no job is like that" if filtered else "no jobs yet: stcloud submit config.json"
+    note = f"{before + len(page.jobs)} of {page.total}" if page.total else none
+    lines = (*map(job_line, page.jobs), note)
+    return Answer(value=page, text="\n".join(lines), table=jobs_table(page, note))
+
+
+def job_answer(detail: JobDetail) -> Answer:
+    """A job and its timeline."""
+    return Answer(value=detail, text=f"{job_line(detail.job)}\n{timeline_text(detail)}")
+
+
+def ended_answer(job: JobView) -> Answer:
+    """How a job that was waited for ended."""
+    return Answer(value=job, text=job_line(job))
+
+
+def outputs_answer(found: OutputsView) -> Answer:
+    """What arrived, and where it lies."""
+    note = f"in {found.folder}" + (", every checksum verified on arrival" if found.verified else "")
+    lines = (*(f"{file.bytes:>12,}  {one_line(file.path)}" for file in found.outputs), note)
+    return Answer(value=found, text="\n".join(lines), table=outputs_table(found, note))
+
+
+def cancelled_answer(job: JobView) -> Answer:
+    """The end is asked for."""
+    return Answer(value=job, text=f"job {job.job_id}: cancel is under way")
+
+
+def deleted_answer(job_id: str) -> Answer:
+    """The job is gone."""
+    return Answer(value={"deleted": job_id}, text=f"job {one_line(job_id)} is deleted")
+
+
+def providers_answer(providers: Sequence[ProviderView]) -> Answer:
+    """Where jobs can run."""
+    return Answer(value=tuple(providers), text=providers_text(providers), table=providers_table(providers))
+
+
+def consent_answer(mode: ConsentMode) -> Answer:
+    """The consent setting."""
+    return Answer(value={"consent": mode.value}, text=mode.value)
+
+
+def doctor_answer(findings: Sequence[Finding]) -> Answer:
+    """What was found, then what to do, each on a line that can be copied."""
+    lines = [f"{found.status:<8} {found.name:<18} {one_line(found.message)}" for found in findings]
+    troubles = [found for found in findings if found.status is not Status.OK]
+    fixes = [f"{found.name}: {one_line(found.fix)}" for found in troubles if found.fix]
+    note = "\n".join((f"{len(troubles)} of {len(findings)} want a look", *fixes)) if troubles else "nothing is wrong"
+    return Answer(value=tuple(findings), text="\n".join((*lines, note)), table=findings_table(findings, note))
+
+
+def fault_text(error: LabError, prog: str) -> str:
+    """An error in a line, then each problem with its path, then what to do."""
+    lines = [one_line(f"{prog}: {error.message}")]
+    lines += ["  " + one_line(f"{p.path}: {p.message}" + (f" ({p.hint})" if p.hint else "")) for p in error.problems]
+    if isinstance(error, ConsentRequired):
+        lines.append(f"  {prog} submit ... --approve DIGEST, or --yes for the plan that is printed")
+    elif error.hint and error.hint not in {problem.hint for problem in error.problems}:
+        lines.append("  " + one_line(error.hint))
+    return "\n".join(lines)
+
+
+def fault_document(error: LabError) -> dict[str, Any]:
+    """An error as REST answers it."""
+    problems = [{"path": p.path, "message": p.message, "hint": p.hint} for p in error.problems]
+    return {"detail": error.message, "code": error.code, "hint": error.hint, "problems": problems}

@@ -1,0 +1,101 @@
+"""The one tree of commands, for the terminal and for notebooks. It is words alone: what they do is in `verbs`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from simpletuner_lab._version import __version__
+from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.job import JobState
+from simpletuner_lab.core.plan import DEFAULT_PROVIDER
+
+LISTED: Final = 20
+"""Jobs that `jobs` shows unless another number is given."""
+
+
+def build_parser(
+    prog: str = "stcloud",
+    *,
+    body: bool = False,
+    parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
+    """The parser; `args.command` is the name of a function in `verbs`.
+
+    Args:
+        prog: what a person types before the command.
+        body: the config is given beside the words, as the body of a cell; the tree is of the commands that take one.
+        parser_class: for parsers that end otherwise than by leaving the process.
+    """
+    parser = parser_class(prog=prog, description="Train diffusion models on a GPU elsewhere, or here.")
+    parser.add_argument("--version", action="version", version=f"stcloud {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = _common()
+
+    def command(name: str, about: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[common], help=about, description=about)
+
+    _add_request(command("plan", "show what a submit would send, to whom, for how much"), body=body)
+    submit = command("submit", "submit a training job")
+    _add_request(submit, body=body)
+    submit.add_argument("--approve", metavar="DIGEST", help="digest of the plan you read")
+    submit.add_argument("--yes", action="store_true", help="approve the plan that is printed just now")
+    submit.add_argument("--key", help="idempotency key: the same key within 24 h is the same job")
+    submit.add_argument("-w", "--wait", action="store_true", help="follow the log until the job ends")
+    if body:
+        return parser
+    _add_list(command("jobs", "list jobs, newest first"))
+    _add_one_job(command("job", "show one job")).add_argument(
+        "--watch", action="store_true", help="show its progress until it ends"
+    )
+    logs = _add_one_job(command("logs", "print a job's log"))
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
+    logs.add_argument("--raw", action="store_true", help="with the trainer's report lines")
+    _add_one_job(command("outputs", "list what a job delivered"))
+    _add_one_job(command("cancel", "end a job"))
+    _add_one_job(command("delete", "remove a finished job")).add_argument(
+        "--outputs", action="store_true", help="its received files too"
+    )
+    command("providers", "list where jobs can run")
+    command("consent", "show or set the consent mode").add_argument(
+        "mode", nargs="?", choices=[mode.value for mode in ConsentMode]
+    )
+    command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="JSON, one document a line")
+    common.add_argument(
+        "--url", help="notebook server to ask (token in JUPYTER_TOKEN); default: find it, else no server"
+    )
+    return common
+
+
+def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
+    if not body:
+        command.add_argument("config", type=Path, help="config.json, as SimpleTuner has it")
+    command.add_argument(
+        "--data", "--dataloader", type=Path, action="append", metavar="PATH",
+        help="folder of images, or a dataloader JSON; may be repeated; default: the config's data_backend_config",
+    )  # fmt: skip
+    command.add_argument("--provider", default=DEFAULT_PROVIDER, help="where it runs (default: this machine)")
+    command.add_argument("--target", default="", help="which of the provider's targets")
+    command.add_argument("--hardware", default="", help="which of the provider's hardware")
+    command.add_argument("--name", default="", help="name of the job in lists")
+
+
+def _add_list(command: argparse.ArgumentParser) -> None:
+    states = [state.value for state in JobState]
+    command.add_argument("--state", action="append", choices=states, default=[], help="may be repeated")
+    command.add_argument("--provider", default=None, help="jobs of this provider alone")
+    command.add_argument("--text", default="", help="part of a name or id")
+    command.add_argument("-n", "--limit", type=int, default=LISTED, help=f"how many (default: {LISTED})")
+    command.add_argument("--offset", type=int, default=0, help="how many of the newest to leave out")
+
+
+def _add_one_job(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument("job_id", metavar="ID", help="id of the job, as `jobs` lists it")
+    return command

@@ -1,0 +1,206 @@
+"""What each command does: it asks the lab and shows the answer on a screen. The value is the exit code of `stcloud`.
+
+A command is given the way to the lab rather than the lab: `doctor` is for the days on which there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from simpletuner_lab.client import Client
+from simpletuner_lab.commands import answers
+from simpletuner_lab.commands.screen import Screen
+from simpletuner_lab.core.consent import ConsentMode, ConsentState
+from simpletuner_lab.core.job import ALL_JOBS, JobFilter, JobState
+from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.doctor.examination import examine
+from simpletuner_lab.doctor.finding import Status
+from simpletuner_lab.services.views import JobView
+from simpletuner_lab.submission import request_of
+
+OK: Final = 0
+FAULT: Final = 1
+JOB_FAILED: Final = 4
+
+_LOOK_S: Final = 0.3
+"""Seconds between two looks at a job that is followed."""
+
+Opening: TypeAlias = Callable[[], Client]
+"""Finds the lab. Raises what `client.connect` raises."""
+
+Verb: TypeAlias = Callable[[Opening, argparse.Namespace, Screen], int]
+
+
+def plan(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Shows what a submit would do."""
+    screen.show(answers.plan_answer(lab().plan(asked(args))))
+    return OK
+
+
+def submit(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Submits a plan that was agreed to: before, by its digest, or at its sight."""
+    client = lab()
+    job = submitted(client, args, screen)
+    screen.show(answers.submitted_answer(job))
+    if job.status in {JobState.FAILED, JobState.CANCELLED}:
+        return JOB_FAILED
+    if not args.wait:
+        return OK
+    return _wait(client, job, screen) if screen.for_programs else follow(client, job.job_id, screen)
+
+
+def submitted(client: Client, args: argparse.Namespace, screen: Screen) -> JobView:
+    """The job of `submit`. The plan is shown unless a digest is given; `args.entry` goes on record.
+
+    Raises:
+        ConsentRequired: nobody agreed.
+    """
+    request = asked(args)
+    approve: str | None = args.approve
+    if approve is None:
+        made = client.plan(request)
+        if not screen.for_programs:
+            screen.show(answers.plan_answer(made))
+        if args.yes or (made.consent is ConsentState.NEEDED and screen.agree()):
+            approve = made.digest
+    return client.submit(request, approve=approve, key=args.key, entry=args.entry)
+
+
+def jobs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Lists jobs."""
+    wanted = chosen(args)
+    page = lab().jobs(wanted, limit=args.limit, offset=args.offset)
+    screen.show(answers.jobs_answer(page, before=args.offset, filtered=wanted != ALL_JOBS))
+    return OK
+
+
+def job(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Shows one job, or its progress to the end."""
+    client = lab()
+    if not args.watch:
+        screen.show(answers.job_answer(client.detail(args.job_id)))
+        return OK
+    for seen in _looks(client, args.job_id):
+        screen.progress(seen)
+    return _ended(seen, screen)
+
+
+def logs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Prints the log of a job: what there is, or all to come."""
+    client = lab()
+    if args.follow:
+        return follow(client, args.job_id, screen, raw=args.raw)
+    offset = 0
+    while (chunk := client.log(args.job_id, offset=offset)).next_offset > offset:
+        screen.log(chunk, raw=args.raw)
+        offset = chunk.next_offset
+    return OK
+
+
+def outputs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Lists what a job delivered."""
+    screen.show(answers.outputs_answer(lab().outputs(args.job_id)))
+    return OK
+
+
+def cancel(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Asks for the end of a job."""
+    screen.show(answers.cancelled_answer(lab().cancel(args.job_id)))
+    return OK
+
+
+def delete(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Removes a finished job."""
+    lab().delete(args.job_id, outputs=args.outputs)
+    screen.show(answers.deleted_answer(args.job_id))
+    return OK
+
+
+def providers(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:  # noqa: ARG001 - a verb's form
+    """Lists where jobs can run."""
+    screen.show(answers.providers_answer(lab().providers()))
+    return OK
+
+
+def consent(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Shows the consent mode, after setting it."""
+    client = lab()
+    if args.mode:
+        client.set_consent(ConsentMode.parse(args.mode))
+    screen.show(answers.consent_answer(client.consent()))
+    return OK
+
+
+def doctor(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:  # noqa: ARG001 - there may be no lab
+    """Examines this machine."""
+    found = examine(url=args.url)
+    screen.show(answers.doctor_answer(found))
+    return FAULT if any(finding.status is Status.PROBLEM for finding in found) else OK
+
+
+VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
+    {
+        verb.__name__: verb
+        for verb in (plan, submit, jobs, job, logs, outputs, cancel, delete, providers, consent, doctor)
+    }
+)
+"""By the words of `tree`."""
+
+
+# ------------------------------------------------------------ parts
+
+
+def asked(args: argparse.Namespace) -> SubmitRequest:
+    """The request of `plan` and `submit`."""
+    return request_of(
+        args.config,
+        args.data,
+        provider=args.provider,
+        target=args.target,
+        hardware=args.hardware,
+        name=args.name,
+    )
+
+
+def chosen(args: argparse.Namespace) -> JobFilter:
+    """Which jobs `jobs` lists."""
+    return JobFilter(states=frozenset(map(JobState, args.state)), provider=args.provider, text=args.text)
+
+
+def follow(client: Client, job_id: str, screen: Screen, *, raw: bool = False) -> int:
+    """Shows a job's log as it grows, to the end of the job."""
+    offset = 0
+    while True:
+        chunk = client.log(job_id, offset=offset)
+        if chunk.next_offset > offset:
+            screen.log(chunk, raw=raw)
+        if chunk.ended:
+            return _ended(client.job(job_id), screen)
+        if screen.shows_progress:
+            screen.progress(client.job(job_id))
+        if chunk.next_offset == offset:
+            time.sleep(_LOOK_S)
+        offset = chunk.next_offset
+
+
+def _wait(client: Client, job: JobView, screen: Screen) -> int:
+    for seen in _looks(client, job.job_id):
+        job = seen
+    return _ended(job, screen)
+
+
+def _looks(client: Client, job_id: str) -> Iterator[JobView]:
+    """The job now and again, the last time at its end."""
+    while not (seen := client.job(job_id)).is_terminal:
+        yield seen
+        time.sleep(_LOOK_S)
+    yield seen
+
+
+def _ended(job: JobView, screen: Screen) -> int:
+    screen.show(answers.ended_answer(job))
+    return OK if job.status is JobState.COMPLETED else JOB_FAILED

@@ -1,0 +1,177 @@
+"""`stcloud` before a person, on a real pseudo-terminal, and in a pipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from simpletuner_lab.commands.answers import Answer, jobs_answer
+from simpletuner_lab.commands.colour import ColourScreen
+from simpletuner_lab.commands.screen import JsonScreen, PipeScreen, Screen
+from simpletuner_lab.core.job import Failure, Job, JobState, Progress
+from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.views import JobPage, JobView, LogChunk
+from tests.lab_kit import quick_home
+from tests.terminal_kit import ESCAPE, Terminal
+from tests.test_cli import run, written
+
+HOSTILE = "[red]x[/red] \x1b[2J\x1b]0;owned\x07 [link=http://evil.example]y"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    made = quick_home(tmp_path)
+    monkeypatch.setenv("SIMPLETUNER_HOME", str(made.root))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    return made
+
+
+def finished(*words: str, **how: object) -> Terminal:
+    terminal = Terminal(*words, **how)  # type: ignore[arg-type]
+    terminal.code = terminal.end()  # type: ignore[attr-defined]
+    return terminal
+
+
+def piped(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "simpletuner_lab", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_person_agrees_at_the_terminal_and_watches_it_train(tmp_path: Path) -> None:
+    terminal = Terminal("submit", str(written(tmp_path)), "--name", "[red]boat[/red]", "--wait")
+    terminal.until("Type yes to agree: ")
+    terminal.type("yes\n")
+    assert terminal.end() == 0
+    assert "unpacked 6 files" in terminal.plain
+    assert "━" in terminal.plain, "the line that moves"
+    assert "[red]boat[/red]" in terminal.plain.splitlines()[-1], "a name is no markup"
+    assert "completed" in terminal.plain.splitlines()[-1]
+
+    listed = finished("jobs")
+    assert ESCAPE.search(listed.text)
+    assert re.search(r"id +state +provider +name", listed.plain)
+    assert "[red]boat[/red]" in listed.plain
+    assert "\x1b[32mcompleted" in listed.text
+    assert "\x1b[3" not in finished("jobs", NO_COLOR="1").text, "no colour where none is wanted"
+    narrow = finished("jobs", columns=40).plain
+    assert re.search(r"^\d{6}-[0-9a-f]{10}  completed  local ", narrow, re.MULTILINE), "ids are never cut"
+    assert "\x1b" not in finished("jobs", TERM="dumb").text
+
+
+def test_a_person_who_does_not_agree(tmp_path: Path) -> None:
+    terminal = Terminal("submit", str(written(tmp_path)))
+    terminal.until("Type yes to agree: ")
+    terminal.type("no\n")
+    assert terminal.end() == 3
+    assert "no jobs yet" in piped("jobs").stdout
+
+
+def test_watching_ends_with_an_interrupt_and_the_job_goes_on(tmp_path: Path) -> None:
+    submitted = Terminal("submit", str(written(tmp_path, "wait")), "--yes")
+    job_id = submitted.until(r"submitted: job (\S+)")[1]
+    submitted.end()
+    for words in (("job", job_id, "--watch"), ("logs", job_id, "-f")):
+        watching = Terminal(*words)
+        watching.until(r"running .*5/12  loss 0.2000  100.00 steps/s  0 s left")
+        watching.type("\x03")
+        assert watching.end() == 130
+        assert "the job goes on" in watching.plain
+    assert json.loads(piped("job", job_id, "--json").stdout)["job"]["status"] == "running"
+    assert piped("cancel", job_id, "--json").returncode == 0
+    watched = piped("job", job_id, "--watch")
+    assert (watched.returncode, "cancelled" in watched.stdout.splitlines()[-1]) == (4, True)
+    watched = piped("job", job_id, "--watch", "--json")
+    assert json.loads(watched.stdout.splitlines()[-1])["status"] == "cancelled"
+
+
+def test_a_pipe_gets_plain_lines_and_json_gets_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "submit", str(written(tmp_path)), "--yes", "--wait")
+    assert (code, "\x1b" in out) == (0, False)
+    job_id = re.search(r"submitted: job (\S+)", out)[1]  # type: ignore[index]
+    said = {}
+    for words in (("jobs",), ("job", job_id), ("logs", job_id), ("logs", "-f", job_id), ("outputs", job_id),
+                  ("providers",), ("consent",)):  # fmt: skip
+        assert "\x1b" not in run(capsys, *words)[1]
+        said[words] = [json.loads(line) for line in run(capsys, *words, "--json")[1].splitlines()]
+        assert said[words], words
+    assert "".join(chunk["logs"] for chunk in said["logs", job_id]).startswith("unpacked 6 files")
+    assert said["logs", "-f", job_id][-1]["status"] == "completed"
+    assert said[("providers",)][0]["id"] == "local"
+
+
+# ------------------------------------------------------------------------------------------------------ text of others
+
+
+def job(**more: object) -> JobView:
+    made = {"id": "261122-0123456789", "owner": "me", "name": HOSTILE, "provider": "local", "target": "trainer"}
+    made |= {"hardware": "cpu", "remote": False, "state": JobState.RUNNING, "created_at": 1.0, "updated_at": 2.0}
+    made |= {"digest": "0" * 64, "nonce": "n", "waiting": HOSTILE, "failure": Failure(code="x", message=HOSTILE)}
+    return JobView.of(Job(**(made | more)))  # type: ignore[arg-type]
+
+
+def screens() -> list[tuple[io.StringIO, Screen]]:
+    """Each screen for people, and what it wrote: the terminal's is one without colours, so that no escape is its own."""
+    pipe, terminal = io.StringIO(), io.StringIO()
+    console = Console(file=terminal, force_terminal=True, width=400, color_system=None, highlight=False)
+    return [(pipe, PipeScreen(pipe)), (terminal, ColourScreen(console))]
+
+
+def test_nothing_that_others_wrote_acts_on_a_terminal() -> None:
+    chunk = LogChunk(job_id="x", logs=f"{HOSTILE}\n::st abc {{}}\nlast\n", offset=0, next_offset=9, ended=True)
+    for out, screen in screens():
+        screen.show(jobs_answer(JobPage(jobs=(job(),), total=1), before=0, filtered=False))
+        screen.log(chunk, raw=False)
+        screen.show(Answer(value={}, text=HOSTILE))
+        text = out.getvalue()
+        assert "\x1b" not in text
+        assert text.count("[red]x[/red]") >= 4, "shown as it was written"
+        assert "::st" not in text
+
+
+def test_the_moving_line_takes_no_markup() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=200, color_system=None)
+    screen = ColourScreen(console)
+    screen.progress(job())
+    screen.progress(job(progress=Progress(step=3, total_steps=12, loss=0.25, step_s=2.0, eta_s=18.0)))
+    screen.close()
+    plain = ESCAPE.sub("", out.getvalue())
+    assert "[red]x[/red]" in plain
+    assert "3/12  loss 0.2500  2.0 s/step  18 s left" in plain
+    assert "owned" not in plain
+
+
+def test_a_pipe_says_a_state_at_once_and_the_rest_now_and_then() -> None:
+    out, now = io.StringIO(), iter([0.0, 1.0, 2.0, 11.0, 12.0])
+    screen = PipeScreen(out, lambda: next(now))
+    for step in (1, 2, 3, 4):
+        screen.progress(job(name="boat", failure=None, waiting="", progress=Progress(step=step, total_steps=9)))
+    screen.progress(job(name="boat", failure=None, waiting="", state=JobState.COMPLETED))
+    assert [re.findall(r"step \d|completed", line) for line in out.getvalue().splitlines()] == [
+        ["step 1"],
+        ["step 4"],
+        ["completed"],
+    ]
+
+
+def test_programs_hear_of_each_change_once() -> None:
+    out = io.StringIO()
+    screen = JsonScreen(out)
+    for step in (1, 1, 2):
+        screen.progress(job(progress=Progress(step=step)))
+    assert [json.loads(line)["progress"]["step"] for line in out.getvalue().splitlines()] == [1, 2]
+
+
+def test_a_terminal_of_few_letters_gets_escapes_for_the_rest() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    PipeScreen(stream).show(Answer(value={}, text="née"))
+    assert stream.buffer.getvalue() == b"n\\xe9e\n"  # type: ignore[attr-defined]
