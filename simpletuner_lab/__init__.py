@@ -15,16 +15,39 @@ if TYPE_CHECKING:
     from simpletuner_lab.client import LabClient, connect
     from simpletuner_lab.core.errors import LabError
     from simpletuner_lab.core.plan import SubmitRequest
+    from simpletuner_lab.results import JobFailed
     from simpletuner_lab.services.lab import Lab
+    from simpletuner_lab.widgets import JobsWidget, JobWidget, SubmitWidget, job, jobs, submit
 
-__all__ = ["Lab", "LabClient", "LabError", "SubmitRequest", "__version__", "connect"]
+__all__ = [
+    "JobFailed",
+    "JobWidget",
+    "JobsWidget",
+    "Lab",
+    "LabClient",
+    "LabError",
+    "SubmitRequest",
+    "SubmitWidget",
+    "__version__",
+    "connect",
+    "job",
+    "jobs",
+    "submit",
+]
 
 _HOMES = {
+    "JobFailed": "simpletuner_lab.results",
+    "JobWidget": "simpletuner_lab.widgets",
+    "JobsWidget": "simpletuner_lab.widgets",
     "Lab": "simpletuner_lab.services.lab",
     "LabClient": "simpletuner_lab.client",
     "LabError": "simpletuner_lab.core.errors",
     "SubmitRequest": "simpletuner_lab.core.plan",
+    "SubmitWidget": "simpletuner_lab.widgets",
     "connect": "simpletuner_lab.client",
+    "job": "simpletuner_lab.widgets",
+    "jobs": "simpletuner_lab.widgets",
+    "submit": "simpletuner_lab.widgets",
 }
 
 
@@ -42,3 +65,21 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     from simpletuner_lab.server.app import SimpleTunerLabApp
 
     return [{"module": "simpletuner_lab", "app": SimpleTunerLabApp}]
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    return [{"src": "labextension", "dest": "simpletuner-lab"}]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext simpletuner_lab`: adds `%stcloud` and its completion."""
+    from simpletuner_lab.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """`%unload_ext simpletuner_lab`: takes them away again."""
+    from simpletuner_lab.magics import unload
+
+    unload(shell)

@@ -1,0 +1,127 @@
+"""The still pictures: numbers in, SVG and HTML out."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from simpletuner_lab.core.errors import OutputNotFound, SecretInConfig, TooLarge
+from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.services.views import MetricsView, OutputsView, OutputView
+from simpletuner_lab.widgets import BundleMissing, submit
+from simpletuner_lab.widgets.base import bundled
+from simpletuner_lab.widgets.chart import draw_curve
+from simpletuner_lab.widgets.pictures import data_url, newest_samples
+from simpletuner_lab.widgets.saved import saved, saved_request
+from tests.lab_kit import png
+
+
+def curve(*loss: float | None, first: int = 1) -> MetricsView:
+    unknown = (None,) * len(loss)
+    steps = tuple(range(first, first + len(loss)))
+    return MetricsView(job_id="j", total=len(loss), step=steps, loss=loss, lr=unknown, grad_norm=unknown)
+
+
+def words(svg: str) -> list[str]:
+    return [node.text or "" for node in ET.fromstring(svg).iter() if node.tag.endswith("text")]
+
+
+def drawn(svg: str) -> str:
+    return next(node.attrib["d"] for node in ET.fromstring(svg).iter() if "stroke-width" in node.attrib)
+
+
+@pytest.mark.parametrize(
+    ("values", "moves", "lines"),
+    [
+        ((1.0, 0.5, 0.25), 1, 2),
+        ((1.0, None, 0.5, 0.4), 2, 1),
+        ((1.0, math.inf, 0.5), 2, 0),
+        ((0.5,), 1, 0),
+        ((0.0, 0.0), 1, 1),
+        ((-1.0, 1e12), 1, 1),
+    ],
+)
+def test_a_curve_is_drawn_within_its_frame(values: tuple[float | None, ...], moves: int, lines: int) -> None:
+    path = drawn(draw_curve(curve(*values)))
+    assert (path.count("M"), path.count("L")) == (moves, lines)
+    for x, y in re.findall(r"[ML](\S+) ([\d.-]+)", path):
+        assert 0 <= float(x) <= 640
+        assert 0 <= float(y) <= 220
+
+
+def test_ticks_are_few_and_round() -> None:
+    svg = draw_curve(curve(*(1 / step for step in range(1, 301))))
+    found = words(svg)
+    assert {"50", "100", "300", "0.2", "1"} <= set(found)
+    assert len(found) <= 14
+
+
+@pytest.mark.parametrize("empty", [curve(), curve(None, None), curve(math.nan)])
+def test_without_a_loss_nothing_is_drawn(empty: MetricsView) -> None:
+    assert draw_curve(empty) == ""
+
+
+def outputs(folder: Path, **files: bytes) -> OutputsView:
+    for name, data in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    listed = sorted(path for path in folder.rglob("*") if path.is_file())
+    return OutputsView(
+        job_id="j", folder=str(folder), verified=True,
+        outputs=tuple(OutputView(path=p.relative_to(folder).as_posix(), bytes=p.stat().st_size, modified_at="") for p in listed),
+    )  # fmt: skip
+
+
+def test_only_pictures_become_data_urls(tmp_path: Path) -> None:
+    found = outputs(tmp_path, a=png(), b=b"\xff\xd8\xff\xe0", c=b"RIFF1234WEBP", d=b"<svg onload='alert(1)'/>", e=b"")
+    assert [data_url(found, name).partition(";")[0] for name in "abc"] == [
+        "data:image/png", "data:image/jpeg", "data:image/webp",
+    ]  # fmt: skip
+    for name in ("d", "e", "../a", "/etc/passwd", ""):
+        with pytest.raises(OutputNotFound):
+            data_url(found, name)
+    with pytest.raises(TooLarge):
+        data_url(found, "a", largest=10)
+
+
+def test_the_newest_samples_are_few_and_small(tmp_path: Path) -> None:
+    names = {f"samples__step-{step:08d}-{index}.png": png(index) for step in (5, 10) for index in range(6)}
+    found = outputs(tmp_path, **names)
+    assert list(newest_samples(found, count=4, largest=200_000)) == [f"samples/step-00000010-{i}.png" for i in range(4)]
+    assert len(newest_samples(found, count=4, largest=2 * len(png()))) == 2
+    (tmp_path / "samples/step-00000010-0.png").unlink()
+    assert list(newest_samples(found, count=2, largest=200_000)) == [f"samples/step-00000010-{i}.png" for i in (1, 2)]
+
+
+def test_what_is_saved_says_nothing_of_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    text = "/home/ann/x is not /data/home/ann/x nor /home/annabel, but /home/ann: hf_" + "a" * 34
+    view = OutputView(path=text, bytes=1, modified_at="")
+    assert saved(view)["path"] == "~/x is not /data/home/ann/x nor /home/annabel, but ~: ********"
+    asked = SubmitRequest(
+        config={"note": 1.0},
+        dataloader=({"id": "a", "instance_data_dir": "/home/ann/pics"}, {"instance_data_dir": "/b"}),
+    )
+    assert [entry["instance_data_dir"] for entry in saved_request(asked)["dataloader_config"]] == ["~/pics", "/b"]
+    with pytest.raises(SecretInConfig):
+        saved_request(SubmitRequest(config={"hub_token": "hf_" + "a" * 34}, dataloader=()))
+
+
+def test_a_keyword_that_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(TypeError, match="no 'provder'; did you mean 'provider'"):
+        submit({}, provder="x")
+
+
+def test_a_bundle_that_was_not_built_says_how() -> None:
+    with pytest.raises(BundleMissing) as caught:
+        bundled("nothing.js")
+    assert "make js" in caught.value.hint
+
+
+def test_numbers_that_json_lacks_are_null() -> None:
+    assert saved(curve(math.nan, math.inf, 1.0))["loss"] == [None, None, 1.0]
