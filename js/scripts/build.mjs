@@ -1,0 +1,34 @@
+// A bundle for each kind of widget: simpletuner_lab/static/{submit,jobs}.{js,css}. Their size is a promise: see size.mjs.
+import { readFile, writeFile } from "node:fs/promises";
+import { build } from "esbuild";
+import { minify } from "terser";
+import { leanUplot } from "./lean.mjs";
+import { BUNDLES, checkSizes, STATIC } from "./size.mjs";
+
+await build({
+  entryPoints: BUNDLES.flatMap((name) => [`src/widgets/${name}.ts`, `src/widgets/${name}.css`]),
+  outdir: STATIC,
+  bundle: true,
+  minify: true,
+  target: "es2022",
+  format: "esm",
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  charset: "utf8",
+  plugins: [leanUplot],
+});
+for (const name of BUNDLES) {
+  const file = `${STATIC}/${name}.js`;
+  const { code } = await minify(await readFile(file, "utf8"), {
+    module: true,
+    ecma: 2020,
+    compress: { passes: 3, pure_getters: true },
+  });
+  await writeFile(file, code);
+}
+
+// Whose code is in a bundle wants its licence beside it.
+const { dependencies } = JSON.parse(await readFile("package.json", "utf8"));
+const licences = Object.keys(dependencies).map((name) => readFile(`node_modules/${name}/LICENSE`, "utf8"));
+await writeFile(`${STATIC}/LICENSES.txt`, (await Promise.all(licences)).join("\n"));
+checkSizes();

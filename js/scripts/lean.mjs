@@ -1,0 +1,105 @@
+// uPlot without what our chart (src/components/loss/options.ts) never uses: 23 kB gzip become 11. Its npm package no longer has
+// the flags by which its own build leaves parts out. Each part has to be found exactly once, so a release of uPlot that
+// moved something fails the build, and the tests of the components run what is left.
+import { readFile } from "node:fs/promises";
+
+/** What uPlot works out from its options, settled: what only another setting reaches is dropped by the minifier. */
+const SETTLED = [
+  [
+    "const FEAT_TIME          = true;",
+    "const FEAT_TIME = false, mode = 1, showLegend = false, cursorFocus = false, cursorOnePt = false;",
+  ],
+  ["const mode = self.mode;", ""],
+  ["const showLegend = legend.show;", ""],
+  ["const cursorFocus = focus.prox >= 0;", ""],
+  ["const cursorOnePt = cursorFocus && points.one;", ""],
+];
+
+/** Dates on an axis: ours has steps. */
+const TIME = [
+  ["uPlot.fmtDate = fmtDate;\n\tuPlot.tzDate  = tzDate;", ""],
+  ["timeAxisSplitsMs ] = genTimeStuffs(1);", "timeAxisSplitsMs ] = [];"],
+  ["timeAxisSplitsS  ] = genTimeStuffs(1e-3);", "timeAxisSplitsS ] = [];"],
+  ["(ms == 1 ? timeAxisSplitsMs(_tzDate) : timeAxisSplitsS(_tzDate))", "null"],
+  ["timeAxisVals(_tzDate, timeAxisStamps((ms == 1 ? _timeAxisStampsMs : _timeAxisStampsS), _fmtDate))", "null"],
+  ["timeAxisVals(_tzDate, timeAxisStamps(av, _fmtDate))", "null"],
+  ["timeAxisVal(_tzDate, av)", "null"],
+  ["timeSeriesVal(_tzDate, timeSeriesStamp(_timeSeriesStamp, _fmtDate))", "null"],
+  ["timeSeriesVal(_tzDate, timeSeriesStamp(sv, _fmtDate))", "null"],
+  ["(opts.fmtDate || fmtDate)", "null"],
+];
+
+/** Lines, bars, bands and points: ours are drawn by its `draw` hook, and its one series is the steps. */
+const SERIES = [
+  ["series: drawSeries,", ""],
+  ['opts.drawOrder || ["axes", "series"]', '["axes"]'],
+  ["if (cursorOnePt || i > 0) {", "if (false) {"],
+  ["const linearPath = linear() ;", ""],
+  ["const pointsPath = points() ;", ""],
+  ["let paths = uPlot.paths = {\n\t\tpoints,\n\t};", ""],
+  ["(paths.linear  = linear);\n\t(paths.stepped = stepped);", ""],
+  ["(paths.bars    = bars);\n\t(paths.spline  = monotoneCubic);", ""],
+  ["uPlot.orient   = orient;", ""],
+  ["uPlot.addGap = addGap;\n\tuPlot.clipGaps = clipGaps;", ""],
+  ["uPlot.join = join;", ""],
+  ["self.addSeries = addSeries;", ""],
+  ["self.delSeries = delSeries;", ""],
+  ["self.setSeries = setSeries;", ""],
+  ["self.addBand = addBand;\n\tself.setBand = setBand;\n\tself.delBand = delBand;", ""],
+  ["function initCursorPt(s, si) {", "function initCursorPt(s, si) {\n\t\treturn null;"],
+  ["show:   cursorPointShow,", ""],
+  ["if (cursor.dataIdx == null) {\n\t\tlet hov", "if (false) {\n\t\tlet hov"],
+  [
+    "for (let i = mode == 2 ? 1 : 0; i < series.length; i++) {\n\t\t\t\tlet s =",
+    "for (let i = 0; false; ) {\n\t\t\t\tlet s =",
+  ],
+  ["if (legend.show && legend.live && shouldSetLegend) {", "if (false) {"],
+  ["self.setLegend = setLegend;", ""],
+];
+
+/** Ranges found from data, and scales other than linear and log 10: ours are told their ranges. */
+const SCALES = [
+  ["if (rangeIsArr && (rn[0] == null", "if (false && (rn[0] == null"],
+  ["if (!rangeIsArr && isObj(rn)) {", "if (false) {"],
+  ["sc.distr == 3 ? snapLogX : sc.distr == 4 ? snapAsinhX : snapNumX", "null"],
+  ["sc.distr == 3 ? snapLogY : sc.distr == 4 ? snapAsinhY : snapNumY", "null"],
+  ["else if (_min == _max) {\n\t\t\t\t\tif (xScaleDistr == 3)", "else if (false) {\n\t\t\t\t\tif (xScaleDistr == 3)"],
+  ["uPlot.rangeNum = rangeNum;\nuPlot.rangeLog = rangeLog;\nuPlot.rangeAsinh = rangeAsinh;", ""],
+  ["sc.distr == 4 ? asinhAxisSplits : numAxisSplits", "numAxisSplits"],
+  ["sc.distr == 3 && sc.log == 2 ? log2AxisValsFilt : retArg1", "retArg1"],
+];
+
+/** Cursors of several charts that move together: ours is alone. */
+const SYNC = [
+  ["uPlot.sync = _sync;", ""],
+  ["const sync = _sync(syncKey);", ""],
+  ["sync.sub(self);", ""],
+  ["sync.unsub(self);", ""],
+  ["self.pub = pub;", ""],
+  ["if (syncOpts.filters.pub(type, src, x, y, w, h, i))\n\t\t\tsync.pub(type, src, x, y, w, h, i);", ""],
+  ["if (_pub) {\n\t\t\t\tif (syncKey", "if (false) {\n\t\t\t\tif (syncKey"],
+  ["if (select.show && dragging) {\n\t\t\tif (src != null) {", "if (select.show && dragging) {\n\t\t\tif (false) {"],
+  ["let [xKey, yKey] = syncOpts.scales;\n\n\t\t\tlet syncOptsSrc", "return;\n\n\t\t\tlet xKey, yKey, syncOptsSrc"],
+];
+
+const CUTS = [...SETTLED, ...TIME, ...SERIES, ...SCALES, ...SYNC];
+
+/** Whether a module is uPlot. */
+export const UPLOT = /uPlot\.esm\.js(\?|$)/;
+
+/** uPlot's source without these parts. */
+export function leaned(source) {
+  return CUTS.reduce((rest, [part, instead]) => {
+    const found = rest.split(part).length - 1;
+    if (found !== 1) throw new Error(`uPlot has this ${found} times, not once: ${part}`);
+    return rest.replace(part, () => instead);
+  }, source);
+}
+
+/** For esbuild. */
+export const leanUplot = {
+  name: "lean-uplot",
+  setup(build) {
+    build.onLoad({ filter: UPLOT }, async ({ path }) => ({ contents: leaned(await readFile(path, "utf8")) }));
+  },
+};

@@ -1,0 +1,27 @@
+/** The plan as it was submitted: what was agreed to. */
+
+import type { JobView } from "../../contract";
+import { useAnswer } from "../../hooks";
+import { useWords } from "../../words";
+import { ErrorBanner } from "../atoms";
+import { Copy } from "../Copy";
+import { PlanDetails } from "../submit/PlanDetails";
+
+/** Asked once: a plan never changes, and it may list 10,000 files. */
+export function PlanTab({ job }: { job: JobView }) {
+  const t = useWords();
+  const { value, error, again } = useAnswer("detail", { job_id: job.job_id }, { about: "" });
+  if (error && !value) return <ErrorBanner error={error} again={again} />;
+  if (!value) return <p class="stc-job-wait stc-faint">{t("Reading the plan…")}</p>;
+  const { plan } = value;
+  const config = JSON.stringify({ config: plan.config, dataloader: plan.dataloader }, null, 2);
+  return (
+    <div class="stc-stack">
+      <PlanDetails plan={plan} />
+      <div class="stc-row">
+        <span>{t("The configuration as JSON")}</span>
+        <Copy text={config} label={t("Copy the configuration")} />
+      </div>
+    </div>
+  );
+}

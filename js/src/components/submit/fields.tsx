@@ -1,0 +1,159 @@
+/** Controls that edit one value of a draft and keep what a person typed as long as it means that value. */
+
+import { type ComponentChildren, createContext } from "preact";
+import { useContext, useState } from "preact/hooks";
+import { useWords } from "../../words";
+import { Field } from "../atoms";
+import { type Placed, wrongAt } from "./problems";
+
+/** What is wrong where, as the lab answered it; an edit at a place takes its problems away. */
+export const Problems = createContext<{ problems: Placed[]; mend: (place: string) => void }>({
+  problems: [],
+  mend: () => undefined,
+});
+
+interface Kind {
+  read: (text: string) => unknown;
+  write: (value: unknown) => string;
+}
+
+const TEXT: Kind = {
+  read: (text) => text,
+  write: (value) => (value === undefined || value === null ? "" : String(value)),
+};
+
+/** Left out where it is empty; what is no number stays text, and the lab says what is wrong with it. */
+const NUMBER: Kind = {
+  read: (text) => {
+    const plain = text.trim();
+    if (!plain) return undefined;
+    return Number.isFinite(Number(plain)) ? Number(plain) : plain;
+  },
+  write: TEXT.write,
+};
+
+/** One text a line: none, one by itself, or a list. */
+const LINES: Kind = {
+  read: (text) => {
+    const lines = text.split("\n").filter((line) => line.trim());
+    return lines.length > 1 ? lines : lines[0];
+  },
+  write: (value) => (Array.isArray(value) ? value.join("\n") : TEXT.write(value)),
+};
+
+const KINDS = { text: TEXT, number: NUMBER, lines: LINES };
+
+interface InputProps {
+  label: string;
+  /** Where problems of it are shown, and where the summary's links lead. */
+  place: string;
+  value: unknown;
+  change: (value: unknown) => void;
+  kind?: keyof typeof KINDS;
+  hint?: ComponentChildren;
+  placeholder?: string;
+  /** Id of a datalist. */
+  list?: string;
+}
+
+export function Input({ label, place, value, change, kind = "text", hint, placeholder, list }: InputProps) {
+  const { read, write } = KINDS[kind];
+  const { problems, mend } = useContext(Problems);
+  const [typed, setTyped] = useState(() => write(value));
+  const edit = (text: string) => {
+    setTyped(text);
+    mend(place);
+    change(read(text));
+  };
+  const control = {
+    "data-place": place,
+    value: same(read(typed), value) ? typed : write(value),
+    placeholder,
+    spellcheck: false,
+    autocomplete: "off",
+  };
+  return (
+    <Field label={label} hint={hint} wrong={wrongAt(problems, place)}>
+      {(ids) =>
+        kind === "lines" ? (
+          <textarea {...ids} {...control} rows={2} onInput={(event) => edit(event.currentTarget.value)} />
+        ) : (
+          <input
+            {...ids}
+            {...control}
+            type="text"
+            list={list}
+            inputMode={kind === "number" ? "decimal" : undefined}
+            class={kind === "number" ? "stc-number" : undefined}
+            onInput={(event) => edit(event.currentTarget.value)}
+          />
+        )
+      }
+    </Field>
+  );
+}
+
+function same(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
+interface ChoiceProps {
+  label: string;
+  place: string;
+  value: string;
+  change: (value: string) => void;
+  options: [value: string, label: string][];
+  hint?: ComponentChildren;
+}
+
+/** One of several. A value that is none of them stays as it is and is shown: the lab says what it thinks of it. */
+export function Choice({ label, place, value, change, options, hint }: ChoiceProps) {
+  const { problems, mend } = useContext(Problems);
+  const known = options.some(([option]) => option === value);
+  return (
+    <Field label={label} hint={hint} wrong={wrongAt(problems, place)}>
+      {(ids) => (
+        <select
+          {...ids}
+          data-place={place}
+          value={value}
+          onChange={(event) => {
+            mend(place);
+            change(event.currentTarget.value);
+          }}
+        >
+          {!known && <option value={value}>{value}</option>}
+          {options.map(([option, words]) => (
+            <option key={option} value={option}>
+              {words}
+            </option>
+          ))}
+        </select>
+      )}
+    </Field>
+  );
+}
+
+/** A part of the form under its heading. */
+export function Section({ title, note, children }: { title: string; note?: string; children: ComponentChildren }) {
+  return (
+    <fieldset class="stc-section">
+      <legend>{title}</legend>
+      {note && <p class="stc-faint">{note}</p>}
+      {children}
+    </fieldset>
+  );
+}
+
+/** Says that something goes on, and for how long: the seconds are not for screen readers. */
+export function Reading({ seconds }: { seconds: number }) {
+  const t = useWords();
+  return (
+    <span class="stc-reading">
+      {t("Reading the files…")}
+      <span class="stc-number stc-faint" aria-hidden="true">
+        {seconds > 1 && ` ${seconds} s`}
+      </span>
+    </span>
+  );
+}

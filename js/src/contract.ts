@@ -1,0 +1,265 @@
+/**
+ * What front-ends see: the JSON shapes of REST, as TypeScript types.
+ *
+ * The Python side is `simpletuner_lab/services/views.py`; `tests/test_contract.py` holds the two together. Times are
+ * ISO 8601 in UTC, money is US dollars, sizes are bytes, durations are seconds.
+ */
+
+export type JobState = "pending" | "uploading" | "queued" | "running" | "completed" | "failed" | "cancelled";
+
+export interface Progress {
+  stage: string;
+  stage_label: string;
+  stage_done: number;
+  stage_total: number;
+  step: number;
+  total_steps: number;
+  epoch: number;
+  loss: number | null;
+  lr: number | null;
+  step_s: number | null;
+  images_per_s: number | null;
+  eta_s: number | null;
+  memory_mb: number | null;
+}
+
+export interface Failure {
+  code: string;
+  message: string;
+  hint: string;
+}
+
+export interface JobView {
+  job_id: string;
+  job_type: "local" | "cloud";
+  provider: string;
+  target: string;
+  status: JobState;
+  config_name: string;
+  hardware_type: string;
+  attempt: number;
+  created_at: string;
+  updated_at: string;
+  started_at: string | null;
+  completed_at: string | null;
+  duration_seconds: number | null;
+  is_terminal: boolean;
+  is_active: boolean;
+  cancel_requested: boolean;
+  progress: Progress;
+  cost_usd: number | null;
+  /** One sentence: why it does not run yet. */
+  waiting: string;
+  error: Failure | null;
+  error_message: string | null;
+  digest: string;
+  /** Set once every delivered file was compared with its checksum. */
+  result_sha256: string;
+  log_bytes: number;
+  uncertain: boolean;
+  /** Raised by the store at each write: an answer with a lower one is older. */
+  version: number;
+}
+
+export interface JobPage {
+  jobs: JobView[];
+  total: number;
+}
+
+export interface Target {
+  id: string;
+  label: string;
+  version: string;
+  live_metrics: boolean;
+  resume: boolean;
+  inputs: string[];
+}
+
+export interface Rate {
+  hardware: string;
+  label: string;
+  usd_per_hour: number | null;
+  as_of: string;
+  source: string;
+}
+
+export interface Estimate {
+  seconds_low: number | null;
+  seconds_high: number | null;
+  usd_low: number | null;
+  usd_high: number | null;
+  basis: string;
+}
+
+export interface FileEntry {
+  name: string;
+  bytes: number;
+  sha256: string;
+}
+
+export interface Withheld {
+  name: string;
+  reason: string;
+  secret: boolean;
+  wanted: boolean;
+}
+
+export interface DatasetManifest {
+  id: string;
+  root: string;
+  files: FileEntry[];
+  withheld: Withheld[];
+  images: number;
+  captions_found: number;
+  captions_missing: string[];
+  with_gps: number;
+}
+
+export interface Credential {
+  name: string;
+  purpose: string;
+}
+
+export interface PlanView {
+  name: string;
+  digest: string;
+  consent: "given" | "needed" | "forbidden";
+  provider: string;
+  account: string;
+  endpoint: string;
+  remote: boolean;
+  target: Target;
+  rate: Rate;
+  destination: string;
+  steps: number;
+  estimate: Estimate;
+  datasets: DatasetManifest[];
+  total_files: number;
+  total_bytes: number;
+  credentials: Credential[];
+  stays: string[];
+  warnings: string[];
+  config: Record<string, unknown>;
+  dataloader: Record<string, unknown>[];
+}
+
+export interface EventView {
+  seq: number;
+  job_id: string;
+  kind: string;
+  at: string;
+  data: Record<string, string | number | boolean | null>;
+}
+
+export interface JobDetail {
+  job: JobView;
+  plan: PlanView;
+  events: EventView[];
+}
+
+export interface LogChunk {
+  job_id: string;
+  logs: string;
+  offset: number;
+  next_offset: number;
+  ended: boolean;
+}
+
+/** Columns of equal length; null where a value was not a number. */
+export interface MetricsView {
+  job_id: string;
+  total: number;
+  step: number[];
+  loss: (number | null)[];
+  lr: (number | null)[];
+  grad_norm: (number | null)[];
+}
+
+export interface OutputView {
+  path: string;
+  bytes: number;
+  modified_at: string;
+}
+
+export interface OutputsView {
+  job_id: string;
+  folder: string;
+  verified: boolean;
+  outputs: OutputView[];
+}
+
+export interface ProviderView {
+  id: string;
+  name: string;
+  remote: boolean;
+  configured: boolean;
+  coming_soon: boolean;
+  account: string;
+  problem: string;
+  hint: string;
+  hardware: Rate[];
+  targets: Target[];
+  max_upload_bytes: number | null;
+  run_limit_s: number | null;
+  cost_per_hour: number | null;
+}
+
+/** Body of plan and submit. `approve` and `idempotency_key` travel beside it. */
+export interface SubmitRequest {
+  config: Record<string, unknown>;
+  dataloader_config: Record<string, unknown>[];
+  provider: string;
+  target: string;
+  hardware_profile: string;
+  config_name: string;
+  destination: { kind: string; bucket: string };
+}
+
+export interface Problem {
+  path: string;
+  message: string;
+  hint: string;
+}
+
+/** An error as every way in answers it (docs/errors.md). */
+export interface ErrorView {
+  code: string;
+  detail: string;
+  hint: string;
+  problems: Problem[];
+}
+
+export type ConsentMode = "ask" | "allow" | "never";
+
+export interface JobsQuery {
+  states?: JobState[];
+  provider?: string;
+  text?: string;
+  sort?: string;
+  limit?: number;
+  offset?: number;
+}
+
+/** Each verb with what it takes and what it answers; the names are those of `simpletuner_lab.client.Client`. */
+export interface Verbs {
+  plan: { takes: { request: SubmitRequest }; gives: PlanView };
+  submit: { takes: { request: SubmitRequest; approve: string | null; key: string }; gives: JobView };
+  jobs: { takes: JobsQuery; gives: JobPage };
+  job: { takes: { job_id: string }; gives: JobView };
+  detail: { takes: { job_id: string }; gives: JobDetail };
+  events: { takes: { after: number; job_id?: string; limit?: number }; gives: EventView[] };
+  log: { takes: { job_id: string; offset: number; limit?: number }; gives: LogChunk };
+  metrics: { takes: { job_id: string; points?: number; after_step?: number }; gives: MetricsView };
+  outputs: { takes: { job_id: string }; gives: OutputsView };
+  /** One delivered picture, as something an `<img>` shows: a URL of this server, or a data URL. */
+  picture: { takes: { job_id: string; path: string }; gives: { src: string } };
+  cancel: { takes: { job_id: string }; gives: JobView };
+  delete: { takes: { job_id: string; outputs: boolean }; gives: Record<string, never> };
+  providers: { takes: Record<string, never>; gives: ProviderView[] };
+  consent: { takes: Record<string, never>; gives: { consent: ConsentMode } };
+  set_consent: { takes: { mode: ConsentMode }; gives: { consent: ConsentMode } };
+}
+
+export type Verb = keyof Verbs;
+export type Takes<V extends Verb> = Verbs[V]["takes"];
+export type Gives<V extends Verb> = Verbs[V]["gives"];

@@ -1,0 +1,68 @@
+/** Each verb as a request to REST (docs/rest.md). */
+
+import type { Gives, Takes, Verb } from "../contract";
+
+export interface Call {
+  method: "GET" | "POST" | "PUT" | "DELETE";
+  path: string;
+  body?: unknown;
+  /** The answer's part that the verb gives; without it the whole. */
+  part?: string;
+  /** How long it may take; reading a large data set for the first time takes minutes. */
+  patience_ms?: number;
+}
+
+/** Who asks, for the record of a submit. */
+export type Entry = "widget" | "panel";
+
+const LONG_MS = 300_000;
+
+/** Verbs that a request answers; `picture` is an address alone. */
+export type Routed = Exclude<Verb, "picture">;
+
+export const ROUTES: { [V in Routed]: (args: Takes<V>, entry: Entry) => Call } = {
+  plan: ({ request }) => ({ method: "POST", path: "/jobs/plan", body: request, patience_ms: LONG_MS }),
+  submit: ({ request, approve, key }, entry) => ({
+    method: "POST",
+    path: "/jobs/submit",
+    body: { ...request, approve, idempotency_key: key, entry },
+    part: "job",
+    patience_ms: LONG_MS,
+  }),
+  jobs: ({ states, ...rest }) => get(`/jobs${query({ status: states?.join(",") || undefined, ...rest })}`),
+  job: ({ job_id }) => get(`${job(job_id)}?only=job`, "job"),
+  detail: ({ job_id }) => get(job(job_id)),
+  events: ({ job_id: id, ...rest }) => get(`${id ? job(id) : ""}/events${query(rest)}`, "events"),
+  log: ({ job_id, ...rest }) => get(`${job(job_id)}/logs${query(rest)}`),
+  metrics: ({ job_id, ...rest }) => get(`${job(job_id)}/metrics${query(rest)}`),
+  outputs: ({ job_id }) => get(`${job(job_id)}/outputs`),
+  cancel: ({ job_id }) => ({ method: "POST", path: `${job(job_id)}/cancel`, part: "job" }),
+  delete: ({ job_id, outputs }) => ({ method: "DELETE", path: `${job(job_id)}${outputs ? "?outputs=1" : ""}` }),
+  providers: () => get("/providers", "providers"),
+  consent: () => get("/data-consent/setting"),
+  set_consent: ({ mode }) => ({ method: "PUT", path: "/data-consent/setting", body: { consent: mode } }),
+};
+
+/** The path of one delivered file. */
+export function outputPath({ job_id, path }: Takes<"picture">): string {
+  return `${job(job_id)}/outputs/${path.split("/").map(encodeURIComponent).join("/")}`;
+}
+
+/** What a verb gives, from the route's answer. */
+export function part<V extends Routed>(call: Call, answer: unknown): Gives<V> {
+  const found = call.part ? (answer as Record<string, unknown>)[call.part] : answer;
+  return found as Gives<V>;
+}
+
+function get(path: string, of?: string): Call {
+  return of === undefined ? { method: "GET", path } : { method: "GET", path, part: of };
+}
+
+function job(job_id: string): string {
+  return `/jobs/${encodeURIComponent(job_id)}`;
+}
+
+function query(values: Record<string, string | number | undefined>): string {
+  const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== "");
+  return given.length ? `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}` : "";
+}

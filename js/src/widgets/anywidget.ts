@@ -1,0 +1,19 @@
+/** What a bundle exports: a view in a cell, over anywidget's model. Each bundle has only what its widgets show. */
+
+import type { ComponentType } from "preact";
+import { mount } from "../app";
+import { cellModel, type Widget } from "../hosts/cell";
+import { pageServer } from "../hosts/page";
+
+export function widgetOf(View: ComponentType): { render: (cell: { model: Widget; el: HTMLElement }) => () => void } {
+  return {
+    render({ model, el }) {
+      const cell = cellModel(model, pageServer());
+      const unmount = mount(cell, el, View);
+      return () => {
+        unmount();
+        cell.dispose();
+      };
+    },
+  };
+}

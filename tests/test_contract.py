@@ -1,0 +1,107 @@
+"""`js/src/contract.ts` says what Python answers: the same fields, the same nulls, the same words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from simpletuner_lab.client import Client
+from simpletuner_lab.core.consent import ConsentMode, ConsentState
+from simpletuner_lab.core.cost import Estimate, Rate
+from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.errors import Problem
+from simpletuner_lab.core.job import Failure, JobState, Progress
+from simpletuner_lab.core.manifest import DatasetManifest, FileEntry, Withheld
+from simpletuner_lab.core.plan import Credential
+from simpletuner_lab.core.provider import Target
+from simpletuner_lab.server.handlers import SubmitBody
+from simpletuner_lab.services import views
+
+CONTRACT = (Path(__file__).resolve().parent.parent / "js" / "src" / "contract.ts").read_text("utf-8")
+
+INTERFACES = {
+    name: re.sub(r"/\*\*.*?\*/", "", body, flags=re.DOTALL)
+    for name, body in re.findall(r"^export interface (\w+) \{\n(.*?)^\}", CONTRACT, re.MULTILINE | re.DOTALL)
+}
+
+VIEWS = [
+    cls
+    for cls in vars(views).values()
+    if dataclasses.is_dataclass(cls)
+    and cls.__module__ == views.__name__
+    and cls not in {views.PreviewDataset, views.PreviewView}  # for scripts that know the original: no front-end asks
+]
+VALUES = [Progress, Failure, Rate, Estimate, Target, FileEntry, Withheld, DatasetManifest, Credential, Problem]
+
+SCALARS = {str: {"string"}, int: {"number"}, float: {"number"}, bool: {"boolean"}}
+
+
+def fields(interface: str) -> dict[str, str]:
+    """Name and type of each member."""
+    return dict(re.findall(r"^  (\w+)\??: (.+);$", INTERFACES[interface], re.MULTILINE))
+
+
+@pytest.mark.parametrize("cls", [*VIEWS, *VALUES], ids=lambda cls: cls.__name__)
+def test_a_value_has_the_same_members_there(cls: type) -> None:
+    told = fields(cls.__name__)
+    assert sorted(told) == sorted(field.name for field in dataclasses.fields(cls))
+    hints = typing.get_type_hints(cls)
+    differences = {name: (told[name], hints[name]) for name in told if not _same(told[name], hints[name])}
+    assert differences == {}
+
+
+def _same(told: str, hint: object) -> bool:
+    """Whether a TypeScript type can be this Python type: its nulls, scalars and lists."""
+    parts = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
+    if ("| null" in told and not told.endswith(")[]")) != (type(None) in parts):
+        return told.startswith("Record<")  # nulls of its values
+    (only,) = parts - {type(None)} if len(parts - {type(None)}) == 1 else (hint,)
+    words = {word.strip() for word in told.split("|")} - {"null"}
+    origin = typing.get_origin(only)
+    if only in SCALARS:
+        return words == SCALARS[only] or (only is str and all(word[0] == '"' for word in words))
+    if origin in {tuple, frozenset}:
+        return told.endswith("[]")
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return told.startswith("Record<")
+    if isinstance(only, type) and issubclass(only, StrEnum):
+        return words in ({only.__name__}, {"string"}, {f'"{member.value}"' for member in only})
+    return words == {getattr(only, "__name__", "")}
+
+
+@pytest.mark.parametrize("enum", [JobState, ConsentMode], ids=lambda enum: enum.__name__)
+def test_words_of_a_choice(enum: type[StrEnum]) -> None:
+    found = re.search(rf"^export type {enum.__name__} = (.+);", CONTRACT, re.MULTILINE)
+    assert found
+    assert re.findall(r'"(\w+)"', found[1]) == [member.value for member in enum]
+
+
+def test_consent_of_a_plan() -> None:
+    assert set(re.findall(r'"(\w+)"', fields("PlanView")["consent"])) == {state.value for state in ConsentState}
+
+
+def test_what_is_submitted_is_what_the_route_reads() -> None:
+    beside = {"approve", "idempotency_key", "entry"}
+    assert set(fields("SubmitRequest")) == {field.name for field in dataclasses.fields(SubmitBody)} - beside
+    kinds = re.findall(r"(\w+): ", fields("SubmitRequest")["destination"])
+    assert kinds == [field.name for field in dataclasses.fields(Destination)]
+
+
+def test_verbs_are_the_clients() -> None:
+    """Beside them the one that gives a page something to show."""
+    verbs = set(re.findall(r"^  (\w+): \{ takes", INTERFACES["Verbs"], re.MULTILINE))
+    own = {name for name in vars(Client) if not name.startswith("_") and callable(getattr(Client, name))}
+    assert verbs - {"picture"} == own
+    assert verbs - own == {"picture"}
+
+
+def test_every_interface_is_held_to_something() -> None:
+    held = {cls.__name__ for cls in (*VIEWS, *VALUES)}
+    assert set(INTERFACES) - held == {"SubmitRequest", "ErrorView", "JobsQuery", "Verbs"}
