@@ -1,8 +1,9 @@
 """A trainer that trains nothing: the real protocol in a second, for tests of the lab around it.
 
 `config["tracker_run_name"]` says how it goes: `quick`, `wait` (until told to end), `crash`, `die-once` (attempt 1 is
-killed at step 5, the next goes on from there), `torn` (a result that does not match its manifest). It delivers to a
-folder or, by boto3, to an S3 endpoint, as its spec says.
+killed at step 5, the next goes on from there), `torn` (a result that does not match its manifest), `steady` (a step
+each tenth of a second up to `max_train_steps`, a picture each 20 steps), `flood` (100,000 steps at once, then 50 each tenth
+of a second). It delivers to a folder or, by boto3, to an S3 endpoint, as its spec says.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ import json
 import os
 import shutil
 import signal
+import struct
 import sys
+import time
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 STEPS = 12
@@ -37,6 +42,10 @@ def main(spec_path: str) -> int:
     assert hashlib.sha256(Path(spec["data"]["archive"]).read_bytes()).hexdigest() == spec["data"]["sha256"]
     print(f"unpacked {len(names)} files")
     say("stage", stage="train", label="training")
+    if how == "steady":
+        return steady(spec, work, say)
+    if how == "flood":
+        return flood(say)
     first = 1
     if spec["attempt"] > 1:
         first = 6
@@ -52,7 +61,7 @@ def main(spec_path: str) -> int:
         if step == 5 and how == "wait":
             print("waiting", flush=True)
             return wait_to_be_told()
-    deliver(spec, work, torn=how == "torn")
+    deliver(spec, torn=how == "torn")
     say("result", key="manifest.json", files=1, bytes=4, sha256="0" * 64)
     say("end", exit=0, step=STEPS)
     return 0
@@ -65,26 +74,98 @@ def wait_to_be_told() -> int:
     return 75
 
 
-def deliver(spec: dict, work: Path, *, torn: bool) -> None:
+def steady(spec: dict, work: Path, say: Callable[..., None]) -> int:
+    """Goes on where an earlier attempt stood, as a trainer with a checkpoint at every step would."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
+    total = spec["config"]["max_train_steps"]
+    reached = work / "reached"
+    first = int(reached.read_text()) + 1 if reached.exists() else 1
+    if spec["attempt"] > 1:
+        say("resume", step=first - 1)
+    put = delivery(spec)
+    for step in range(first, total + 1):
+        time.sleep(0.1)  # the pace is what this one is for
+        print(f"step {step} of {total} at {time.time() * 1000:.0f}", flush=True)
+        say("steps", step=[step], loss=[1.0 / step + 0.05 * (step % 3)], lr=[0.001 * (1 - step / total)], grad_norm=[0.5],
+            total=total, epoch=1.0, step_s=0.1, images_per_s=10.0, eta_s=0.1 * (total - step))  # fmt: skip
+        reached.write_text(str(step))
+        if step % 20 == 0 or step == total:
+            name, data = f"samples/step-{step:08d}-0.png", picture(step)
+            put(name, data)
+            prompt = spec["config"].get("validation_prompt") or "a picture"
+            say("image", step=step, index=0, prompt=prompt, key=name,
+                sha256=hashlib.sha256(data).hexdigest())  # fmt: skip
+    deliver(spec, torn=False)
+    say("result", key="manifest.json", files=1, bytes=4, sha256="0" * 64)
+    say("end", exit=0, step=total)
+    return 0
+
+
+def flood(say: Callable[..., None]) -> int:
+    """A long curve, for benchmarks; ends when it is told to."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
+    first, size = 1, 1000
+    while True:
+        steps = range(first, first + size)
+        say("steps", step=list(steps), loss=[1 / step + 0.05 * (step * 7919 % 101) / 101 for step in steps],
+            lr=[1e-3] * size, grad_norm=[0.5] * size, total=10_000_000, epoch=1.0, step_s=0.01, images_per_s=10.0, eta_s=1.0)  # fmt: skip
+        first += size
+        if first > 100_000:
+            size = 50
+            time.sleep(0.1)
+
+
+def picture(step: int, side: int = 64) -> bytes:
+    """A PNG of one colour, by hand: this file runs in any interpreter."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = b"\0" + bytes((step * 5 % 256, 90, 160)) * side
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * side)) + chunk(b"IEND", b"")
+
+
+def deliver(spec: dict, *, torn: bool) -> None:
     """A model of four bytes, then its manifest."""
     model = b"lora"
     entry = {"path": "pytorch_lora_weights.safetensors", "bytes": 4, "sha256": hashlib.sha256(model).hexdigest()}
     manifest = {"format": "simpletuner-manifest/1", "kind": "result", "step": STEPS, "files": [entry]}
-    objects = {entry["path"]: b"torn" if torn else model, "manifest.json": json.dumps(manifest).encode()}
+    put = delivery(spec)
+    put(entry["path"], b"torn" if torn else model)
+    put("manifest.json", json.dumps(manifest).encode())
+
+
+def delivery(spec: dict) -> Callable[[str, bytes], None]:
+    """Puts one object to the spec's destination."""
     destination = spec["destination"]
     if destination["kind"] == "folder":
-        for name, data in objects.items():
-            Path(destination["path"], name).write_bytes(data)
-        return
+
+        def write(name: str, data: bytes) -> None:
+            path = Path(destination["path"], name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+        return write
     import boto3  # only where it is needed: it takes half a second
+    from botocore.exceptions import EndpointConnectionError
 
     s3 = boto3.client(
         "s3", endpoint_url=destination["endpoint_url"], region_name=destination["region"],
         aws_access_key_id=os.environ[destination["access_key_env"]],
         aws_secret_access_key=os.environ[destination["secret_key_env"]],
     )  # fmt: skip
-    for name, data in objects.items():
-        s3.put_object(Bucket=destination["bucket"], Key=destination["prefix"] + name, Body=data)
+
+    def upload(name: str, data: bytes) -> None:
+        """Tried again while nobody answers, as the real one does: `signal.alarm` ends it."""
+        while True:
+            try:
+                s3.put_object(Bucket=destination["bucket"], Key=destination["prefix"] + name, Body=data)
+            except EndpointConnectionError:
+                continue  # boto3 has waited between its own tries
+            return
+
+    return upload
 
 
 def installed_as_python(folder: Path) -> Path:
