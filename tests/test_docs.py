@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
 import itertools
 import re
@@ -158,7 +159,7 @@ def _shown(default: object, *, required: bool) -> str:
 
 
 def test_every_make_target_is_told() -> None:
-    targets = re.findall(r"^([a-z-]+):.*## ", document("Makefile"), re.MULTILINE)
+    targets = re.findall(r"^([a-z0-9-]+):.*## ", document("Makefile"), re.MULTILINE)
     assert "demo" in targets
     assert missing("CONTRIBUTING.md", (f"`make {target}`" for target in targets)) == []
     phony = next(line for line in document("Makefile").splitlines() if line.startswith(".PHONY:"))
@@ -207,4 +208,4 @@ def test_python_in_the_documents_compiles() -> None:
         for number, block in enumerate(
             re.findall(r"^```python\n(.*?)^```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
         ):
-            compile(block, f"{path.name}#{number}", "exec")
+            compile(block, f"{path.name}#{number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

@@ -115,7 +115,7 @@ class Visit:
 
     def run(self, number: int) -> Locator:
         """Runs a cell; returns its outputs."""
-        self.cell(number).locator(".cm-content").click()
+        self.cell(number).locator(".cm-content").focus()  # a click could miss: cells above still grow
         self.page.keyboard.press("Shift+Enter")
         return self.cell(number).locator(".jp-OutputArea")
 
@@ -139,7 +139,8 @@ class Visit:
             """dark => {
                 const [r, g, b] = getComputedStyle(document.querySelector(".jp-Notebook, #main")).backgroundColor
                     .match(/\\d+/g).map(Number);
-                return document.body.dataset.jpThemeLight === String(!dark) && (r + g + b < 384) === dark;
+                const splash = document.querySelector("#jupyterlab-splash");
+                return !splash && document.body.dataset.jpThemeLight === String(!dark) && (r + g + b < 384) === dark;
             }""",
             arg=dark,
         )
