@@ -61,6 +61,6 @@ def test_it_has_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
     ours = {
         path.relative_to(ROOT).as_posix()
         for path in package.rglob("*")
-        if path.suffix in kinds or path.name == "py.typed"
+        if path.suffix in kinds or path.name == "py.typed" or path.parent.name == "LC_MESSAGES"
     }
     assert ours - set(wheel.namelist()) == set()

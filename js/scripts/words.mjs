@@ -1,13 +1,11 @@
-// Every sentence that can be translated, as it stands in the sources: JSON on stdout, for tests/test_words.py.
-// A sentence is the literal that `t("…")` or JupyterLab's `trans.__("…")` is called with; settings bring their titles.
+// Every sentence that can be translated, with its places: JSON on stdout, which tests/test_words.py reads. A sentence is
+// the literal that `t("…")` is called with, or JupyterLab's bundle of our words, `trans.__("…")`. A call without a
+// literal is `unclear`: nobody could find its words.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
 
 const ROOT = join(import.meta.dirname, "..");
-/** JupyterLab looks settings up with this before them (gettext's context). */
-const CONTEXTS = { schema: "schema\u0004", settings: "settings\u0004" };
-
 const found = { words: {}, unclear: [] };
 
 for (const name of readdirSync(join(ROOT, "src"), { recursive: true }).sort()) {
@@ -16,8 +14,7 @@ for (const name of readdirSync(join(ROOT, "src"), { recursive: true }).sort()) {
 process.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
 
 function readSource(name) {
-  const text = readFileSync(join(ROOT, name), "utf8");
-  const source = ts.createSourceFile(name, text, ts.ScriptTarget.ES2022, true);
+  const source = ts.createSourceFile(name, readFileSync(join(ROOT, name), "utf8"), ts.ScriptTarget.ES2022, true);
   const visit = (node) => {
     if (ts.isCallExpression(node) && translates(node.expression)) {
       const where = `${name}:${source.getLineAndCharacterOfPosition(node.getStart()).line + 1}`;
@@ -32,5 +29,5 @@ function readSource(name) {
 
 function translates(callee) {
   if (ts.isIdentifier(callee)) return callee.text === "t";
-  return ts.isPropertyAccessExpression(callee) && callee.name.text === "__";
+  return callee.getText() === "trans.__";
 }

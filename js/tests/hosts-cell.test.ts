@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { type CellModel, cellModel } from "../src/hosts/cell";
 import { Listeners } from "../src/hosts/own";
+import { shareWords } from "../src/hosts/page";
 import type { Question } from "../src/model";
 import { ask, FakeServer, json, newsOf } from "./host_kit";
 
@@ -120,6 +121,14 @@ test("traits are Python's too; the connection is the host's own", async () => {
   ]);
   widget.set("digest", "from Python");
   expect([cell.get("digest"), cell.get("catalogue"), told.mock.calls.length]).toEqual(["from Python", {}, 2]);
+});
+
+test("the words are the page's, where JupyterLab has told it any and Python sends none", () => {
+  shareWords({ Jobs: "Trabajos" });
+  expect(open(new FakeWidget({ catalogue: {} }), false).get("catalogue")).toEqual({ Jobs: "Trabajos" });
+  cell.dispose();
+  expect(open(new FakeWidget({ catalogue: { Jobs: "Travaux" } }), false).get("catalogue")).toEqual({ Jobs: "Travaux" });
+  shareWords({});
 });
 
 test("a kernel that is gone answers at once, and the page's server takes over when it is there", async () => {

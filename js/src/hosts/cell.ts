@@ -17,7 +17,7 @@ import {
 import { jupyterEvents } from "./jupyter_events";
 import { HEALTH, type Reply } from "./line";
 import { Listeners } from "./own";
-import type { PageServer } from "./page";
+import { type PageServer, pageWords } from "./page";
 import { Server } from "./server";
 
 /** anywidget's model: the state's traits, and `lab`, an opaque id of the lab that the kernel uses. */
@@ -70,7 +70,9 @@ class Cell implements CellModel {
 
   get<K extends Key>(key: K): State[K] {
     if (isOwn(key)) return this.#own[key] as State[K];
-    return (this.#widget.get(key) ?? EMPTY[key]) as State[K];
+    const value = (this.#widget.get(key) ?? EMPTY[key]) as State[K];
+    const wordless = key === "catalogue" && Object.keys(value as object).length === 0;
+    return wordless ? ((pageWords() ?? value) as State[K]) : value;
   }
 
   set<K extends Key>(key: K, value: State[K]): void {

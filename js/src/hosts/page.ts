@@ -1,4 +1,4 @@
-/** The notebook server that a page came from, with the login that the page has. */
+/** The notebook server that a page came from, with the login that the page has; and the language it speaks. */
 
 import type { Request } from "./line";
 
@@ -35,6 +35,20 @@ export function pageServer(page: Page = document): PageServer | null {
     },
     eventsUrl: `${base.href.replace(/^http/, "ws")}api/events/subscribe`,
   };
+}
+
+/** Shared by all scripts of a page, of which each cell's widget is one of its own. */
+const WORDS = Symbol.for("simpletuner-lab.words/1");
+const shared = globalThis as { [WORDS]?: Record<string, string> };
+
+/** The JupyterLab plugin tells the page its words; in JupyterLab and Notebook 7 it starts before any cell is drawn. */
+export function shareWords(catalogue: Record<string, string>): void {
+  shared[WORDS] = catalogue;
+}
+
+/** Words of the page's language for the English ones; null on a page without the plugin. */
+export function pageWords(): Record<string, string> | null {
+  return shared[WORDS] ?? null;
 }
 
 function configOf(page: Page): Record<string, unknown> | null {

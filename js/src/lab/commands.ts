@@ -59,17 +59,18 @@ export function addCommands(app: JupyterFrontEnd, panel: CloudPanel, trans: Tran
   ];
 }
 
-/** Where people find them. */
+/** Where people find them. A card of the launcher stands under a heading of JupyterLab's own, in its words. */
 export function offerCommands(
   palette: ICommandPalette | null,
   launcher: ILauncher | null,
   trans: TranslationBundle,
+  jupyterlab: TranslationBundle,
 ): Disposable[] {
   const category = trans.__("Cloud Training");
   const offered: Disposable[] = [];
   for (const command of [OPEN, SUBMIT]) {
     if (palette) offered.push(palette.addItem({ command, category }));
   }
-  if (launcher) offered.push(launcher.add({ command: SUBMIT, category: trans.__("Other"), rank: 20 }));
+  if (launcher) offered.push(launcher.add({ command: SUBMIT, category: jupyterlab.__("Other"), rank: 20 }));
   return offered;
 }

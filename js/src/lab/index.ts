@@ -6,6 +6,7 @@ import { ILauncher } from "@jupyterlab/launcher";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { IStateDB } from "@jupyterlab/statedb";
 import { ITranslator, nullTranslator, type TranslationBundle } from "@jupyterlab/translation";
+import { shareWords } from "../hosts/page";
 import { ServerModel } from "../hosts/server";
 import { addCommands, OPEN_JOB, offerCommands } from "./commands";
 import { type Kept, keep, recall } from "./kept";
@@ -34,10 +35,13 @@ function activate(
   translator: ITranslator | null,
   states: IStateDB | null,
 ): void {
-  const trans = (translator ?? nullTranslator).load("simpletuner_lab");
+  const words = translator ?? nullTranslator;
+  const trans = words.load("simpletuner_lab");
+  const catalogue = catalogueOf(trans);
+  shareWords(catalogue);
   const model: ServerModel = new ServerModel({
     ...labPlace(app.serviceManager),
-    state: { catalogue: catalogueOf(trans) },
+    state: { catalogue },
     save: (state) => keep(states, state),
     ended: (job_id) => notices.ended(job_id),
   });
@@ -46,7 +50,8 @@ function activate(
   app.shell.add(panel, "left", { rank: 900, type: "Cloud Training" });
   restorer?.add(panel, panel.id);
 
-  const added = [...addCommands(app, panel, trans), ...offerCommands(palette, launcher, trans), notices];
+  const offered = offerCommands(palette, launcher, trans, words.load("jupyterlab"));
+  const added = [...addCommands(app, panel, trans), ...offered, notices];
   panel.disposed.connect(() => {
     for (const each of added) each.dispose();
   });
@@ -83,12 +88,12 @@ async function follow(registry: ISettingRegistry | null, apply: (wishes: Wishes)
   return read();
 }
 
-/** The words of the language that JupyterLab speaks, looked up one by one. */
+/** The words of the language that JupyterLab speaks, looked up one by one and once each. */
 function catalogueOf(trans: TranslationBundle): Record<string, string> {
-  return new Proxy<Record<string, string>>(
-    {},
-    {
-      get: (_, english) => (typeof english === "string" ? trans.__(english) : undefined),
-    },
-  );
+  const find = (known: Record<string, string>, english: string | symbol) => {
+    if (typeof english !== "string") return undefined;
+    known[english] ??= trans.gettext(english);
+    return known[english];
+  };
+  return new Proxy<Record<string, string>>(Object.create(null), { get: find });
 }
