@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(error, as_json=args.json)
         return FAULT
     except KeyboardInterrupt:
-        print("\nstopped looking; the job goes on", file=sys.stderr)
+        print(f"\n{interrupted(args)}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,6 +69,14 @@ def _run(args: argparse.Namespace) -> int:
 
     with _screen(as_json=args.json) as screen:
         return VERBS[args.command](lab, args, screen)
+
+
+def interrupted(args: argparse.Namespace) -> str:
+    """What an interrupt has ended: never a job."""
+    if args.command == "submit":
+        return "interrupted; a job that was submitted goes on: stcloud jobs"
+    followed = args.command in {"logs", "job"}
+    return "stopped looking; the job goes on" if followed else "interrupted"
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.errors import InvalidRequest, LabError, Problem, ServerUnreachable
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
-from simpletuner_lab.services.codec import decode, encode
+from simpletuner_lab.services.codec import decode
+from simpletuner_lab.services.forms import form_of
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.views import (
     EventView,
@@ -127,13 +128,13 @@ class LabClient:
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
-        return self._read(PlanView, "POST", "/jobs/plan", json=submit_body(request))
+        return self._read(PlanView, "POST", "/jobs/plan", json=form_of(request))
 
     def submit(
         self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
     ) -> JobView:
         """Submits an approved plan. An answer that is lost is asked for again, under the same key: one job."""
-        body = submit_body(request) | {
+        body = form_of(request) | {
             "approve": approve,
             "idempotency_key": key or secrets.token_hex(16),
             "entry": entry,
@@ -231,19 +232,6 @@ class LabClient:
 def _segment(job_id: str) -> str:
     """An id as one segment of a path, whatever a user typed."""
     return quote(job_id, safe="") or "-"
-
-
-def submit_body(request: SubmitRequest) -> dict[str, Any]:
-    """A request in the fields of `POST /jobs/plan` and `POST /jobs/submit`."""
-    return {
-        "config": dict(request.config),
-        "dataloader_config": [dict(entry) for entry in request.dataloader],
-        "provider": request.provider,
-        "target": request.target,
-        "hardware_profile": request.hardware,
-        "config_name": request.name,
-        "destination": encode(request.destination),
-    }
 
 
 def error_from(status: int, body: Any) -> LabError:

@@ -123,6 +123,10 @@ class LabMagics(Magics):
 
     def _answered(self, args: argparse.Namespace, lab: Callable[[], Client]) -> Any:
         if args.json:
+            if args.command == "submit" and not (args.yes or args.approve):
+                raise InvalidRequest(
+                    "--json shows no button", hint="add --yes or --approve DIGEST, or leave --json out"
+                )
             data = _DataScreen()
             with _interruptible(args):
                 VERBS[args.command](lab, args, data)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from simpletuner_lab.client import connect
 from simpletuner_lab.commands.answers import Answer, jobs_answer
 from simpletuner_lab.commands.colour import ColourScreen
 from simpletuner_lab.commands.screen import JsonScreen, PipeScreen, Screen
@@ -73,6 +74,19 @@ def test_a_person_who_does_not_agree(tmp_path: Path) -> None:
     terminal.type("no\n")
     assert terminal.end() == 3
     assert "no jobs yet" in piped("jobs").stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "told"), [("\x04", 3, "needs your consent"), ("\x03", 130, "interrupted; a job that was submitted")]
+)
+def test_leaving_the_question_is_no_yes(tmp_path: Path, key: str, code: int, told: str) -> None:
+    terminal = Terminal("submit", str(written(tmp_path)))
+    terminal.until("Type yes to agree: ")
+    terminal.type(key)
+    assert terminal.end() == code
+    assert told in terminal.plain
+    assert "Traceback" not in terminal.plain
+    assert connect().jobs().total == 0
 
 
 def test_watching_ends_with_an_interrupt_and_the_job_goes_on(tmp_path: Path) -> None:

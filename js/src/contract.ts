@@ -251,7 +251,7 @@ export interface Verbs {
   log: { takes: { job_id: string; offset: number; limit?: number }; gives: LogChunk };
   metrics: { takes: { job_id: string; points?: number; after_step?: number }; gives: MetricsView };
   outputs: { takes: { job_id: string }; gives: OutputsView };
-  /** One delivered picture, as something an `<img>` shows: a URL of this server, or a data URL. */
+  /** One delivered file, as something an `<img>` shows or a link keeps: a URL of this server, or a data URL. */
   picture: { takes: { job_id: string; path: string }; gives: { src: string } };
   cancel: { takes: { job_id: string }; gives: JobView };
   delete: { takes: { job_id: string; outputs: boolean }; gives: Record<string, never> };

@@ -77,7 +77,12 @@ class ColourScreen:
 
     def agree(self) -> bool:
         """Asks at the terminal."""
-        return sys.stdin.isatty() and self._answer("Type yes to agree: ").strip().lower() in {"yes", "y"}
+        if not sys.stdin.isatty():
+            return False
+        try:
+            return self._answer("Type yes to agree: ").strip().lower() in {"yes", "y"}
+        except EOFError:  # Ctrl-D is no yes
+            return False
 
     def close(self) -> None:
         """Ends the moving line."""

@@ -56,6 +56,12 @@ class LabError(Exception):
         self.hint = hint
         self.problems = tuple(problems)
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a trace: an answer for a person, not a fault."""
+        told = [f"{type(self).__name__}: {self.message}"]
+        told += [f"  {one.path}: {one.message}" + (f" ({one.hint})" if one.hint else "") for one in self.problems]
+        return [*told, *([self.hint] if self.hint else [])]
+
 
 class InvalidRequest(LabError):
     """The request cannot be read or asks for something that does not exist in this form."""

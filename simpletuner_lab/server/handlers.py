@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
@@ -13,11 +12,11 @@ from jupyter_server.auth.decorator import authorized
 from tornado import iostream, web
 
 from simpletuner_lab.core.consent import ConsentMode
-from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
-from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
+from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
 
 _BLOCK: Final = 1 << 20
@@ -31,31 +30,12 @@ Rules: TypeAlias = list[tuple[str, type[web.RequestHandler]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitBody:
-    """Body of plan and submit, in the fields that users of the original know."""
+class SubmitBody(RequestForm):
+    """Body of plan and submit: the request, and what a submit takes beside it."""
 
-    config: Mapping[str, object]
-    dataloader_config: tuple[Mapping[str, object], ...]
-    provider: str = ""
-    target: str = ""
-    hardware_profile: str = ""
-    config_name: str = ""
-    destination: Destination = field(default_factory=Destination)
     approve: str | None = None
     idempotency_key: str | None = None
     entry: str = "rest"
-
-    def request(self, provider: str) -> SubmitRequest:
-        """The request in it; a provider in the query wins."""
-        return SubmitRequest(
-            config=self.config,
-            dataloader=self.dataloader_config,
-            provider=provider or self.provider or DEFAULT_PROVIDER,
-            target=self.target,
-            hardware=self.hardware_profile,
-            name=self.config_name,
-            destination=self.destination,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 from collections.abc import Sequence
 
@@ -82,8 +83,8 @@ class Front:
         job = self.lab.store.jobs.get(job_id)
         limit = min(limit, job.log_bytes - offset)
         text = self.lab.logs.read(job_id, offset, limit) if limit > 0 else b""
-        if offset + len(text) < job.log_bytes and (cut := text.rfind(b"\n")) >= 0:
-            text = text[: cut + 1]
+        if offset + len(text) < job.log_bytes:
+            text = text[: text.rfind(b"\n") + 1] or _whole_characters(text)
         end = offset + len(text)
         return LogChunk(
             job_id=job_id,
@@ -185,6 +186,14 @@ class InProcess(Front):
             job = self.lab.store.jobs.get(job_id)
             if job.settled_at is None:
                 self.lab.runner.advance(job)
+
+
+def _whole_characters(text: bytes) -> bytes:
+    """A piece of a line without the character that its end cuts in two; never nothing of something."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(text)
+    begun, _ = decoder.getstate()
+    return text[: len(text) - len(begun)] or text
 
 
 def _provider(provider: Provider) -> ProviderView:

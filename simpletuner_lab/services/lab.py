@@ -133,7 +133,7 @@ class Lab:
             ProviderUnavailable: the provider cannot be used now.
         """
         if key is not None and (first := self.store.jobs.by_key(self.owner, key, now=self._clock())) is not None:
-            if approve not in {None, first.digest}:
+            if (approve or self.plan(request).digest) != first.digest:
                 raise Conflict("this idempotency key stands for another plan", hint="use a new key for a new plan")
             return first
         plan = self.plan(request)

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from simpletuner_lab.client import Client
 from simpletuner_lab.core.consent import ConsentMode
-from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.errors import InvalidRequest, LabError
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
-from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
 from simpletuner_lab.services.codec import decode, encode
+from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.widgets.pictures import data_url
 
 SLOW: Final = frozenset({"plan", "submit", "picture"})
 """Verbs that read files, and may take long."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestForm:
-    """A request in the fields of REST, as `client.submit_body` writes it."""
-
-    config: Mapping[str, object]
-    dataloader_config: tuple[Mapping[str, object], ...]
-    provider: str = ""
-    target: str = ""
-    hardware_profile: str = ""
-    config_name: str = ""
-    destination: Destination = field(default_factory=Destination)
-
-    def read(self) -> SubmitRequest:
-        """The request in it."""
-        return SubmitRequest(
-            config=self.config,
-            dataloader=self.dataloader_config,
-            provider=self.provider or DEFAULT_PROVIDER,
-            target=self.target,
-            hardware=self.hardware_profile,
-            name=self.config_name,
-            destination=self.destination,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +108,7 @@ def error_view(error: LabError) -> dict[str, Any]:
 
 
 def _submit(client: Client, args: _Submit) -> Any:
-    return client.submit(args.request.read(), approve=args.approve, key=args.key, entry="widget")
+    return client.submit(args.request.request(), approve=args.approve, key=args.key, entry="widget")
 
 
 def _jobs(client: Client, args: _Jobs) -> Any:
@@ -153,7 +127,7 @@ def _set_consent(client: Client, args: _SetConsent) -> Any:
 
 
 _VERBS: Final[Mapping[str, tuple[type, Callable[[Client, Any], Any]]]] = {
-    "plan": (_Plan, lambda client, args: client.plan(args.request.read())),
+    "plan": (_Plan, lambda client, args: client.plan(args.request.request())),
     "submit": (_Submit, _submit),
     "jobs": (_Jobs, _jobs),
     "job": (_Job, lambda client, args: client.job(args.job_id)),

@@ -10,8 +10,8 @@ from simpletuner_lab.client import Client
 from simpletuner_lab.core.errors import InvalidRequest, JobActive
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.codec import decode
+from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import JobView, PlanView
-from simpletuner_lab.widgets.answers import RequestForm
 from simpletuner_lab.widgets.card import plan_card
 from simpletuner_lab.widgets.follower import Glance
 from simpletuner_lab.widgets.run import LOOK_S, RunWidget
@@ -99,7 +99,7 @@ class SubmitWidget(RunWidget):
         """The request as the form has it now."""
         if self.request is None:
             raise InvalidRequest("the form is empty", hint="submit(config, data) fills it")
-        return decode(RequestForm, self.request, what="request").read()
+        return decode(RequestForm, self.request, what="request").request()
 
     def _card(self) -> str:
         if self.job_id:

@@ -1,4 +1,4 @@
-"""Delivered pictures as data URLs: what a cell shows without a server, and what a saved notebook keeps."""
+"""Delivered files as data URLs: what a cell shows without a server, and what a saved notebook keeps."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SAMPLE: Final = re.compile(r"samples/step-(\d+)-\d+\.png")
 
 
 def data_url(delivered: OutputsView, path: str, *, largest: int = _LARGEST) -> str:
-    """A delivered PNG, JPEG or WebP, in whole.
+    """A delivered file, in whole: a PNG, JPEG or WebP as such, anything else as bytes to keep.
 
     Raises:
-        OutputNotFound: the job has no such file, or it is no picture.
+        OutputNotFound: the job has no such file.
         TooLarge: over `largest` bytes.
     """
     if path not in {output.path for output in delivered.outputs}:
@@ -35,7 +35,7 @@ def data_url(delivered: OutputsView, path: str, *, largest: int = _LARGEST) -> s
         raise OutputNotFound(f"{path} cannot be read: {error.strerror}") from error
     if len(data) > largest:
         raise TooLarge(f"{path} has more than {largest:,} bytes", hint="open it from the job's folder")
-    return f"data:{_media_type(path, data[:_HEAD])};base64,{base64.b64encode(data).decode('ascii')}"
+    return f"data:{_media_type(data[:_HEAD])};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def newest_samples(delivered: OutputsView, *, count: int, largest: int) -> Mapping[str, str]:
@@ -56,7 +56,7 @@ def _descriptor(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _media_type(path: str, head: bytes) -> str:
+def _media_type(head: bytes) -> str:
     """By content, whatever the name says: nothing that a browser would run."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
@@ -64,4 +64,4 @@ def _media_type(path: str, head: bytes) -> str:
         return "image/jpeg"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
-    raise OutputNotFound(f"{path} is no picture", hint="PNG, JPEG and WebP are shown")
+    return "application/octet-stream"

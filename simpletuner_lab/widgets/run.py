@@ -14,6 +14,7 @@ import traitlets as t
 from simpletuner_lab.client import Client
 from simpletuner_lab.core.errors import InvalidRequest, JobNotFound, ServerUnreachable
 from simpletuner_lab.results import finished
+from simpletuner_lab.services.codec import decode
 from simpletuner_lab.services.views import JobView, MetricsView
 from simpletuner_lab.terminal import one_line
 from simpletuner_lab.widgets.card import job_card, job_facts
@@ -168,9 +169,11 @@ class RunWidget(OutcomeWidget):
     def _card(self) -> str:
         job = self._last
         if job is None or not job.is_terminal:
-            return "" if job is None else job_card(job, self._curve, {})
+            return "" if job is None else job_card(_given_away(job), self._curve, {})
         delivered = self._line.ask(lambda client: client.outputs(job.job_id))
-        return job_card(job, self._curve, newest_samples(delivered, count=_PICTURES, largest=_PICTURE_BYTES))
+        return job_card(
+            _given_away(job), self._curve, newest_samples(delivered, count=_PICTURES, largest=_PICTURE_BYTES)
+        )
 
 
 class JobWidget(RunWidget):
@@ -193,8 +196,15 @@ def _learn_now(widget: RunWidget) -> None:
 def _result(ended: Future[JobView], timeout: float | None = None) -> JobView:
     try:
         return finished(ended.result(timeout))
+    except TimeoutError as error:
+        raise TimeoutError(f"the job goes on after {timeout} s of waiting; its widget shows it") from error
     except CancelledError as error:
         raise InvalidRequest("this widget was closed", hint="simpletuner_lab.job(ID) shows the job") from error
+
+
+def _given_away(job: JobView) -> JobView:
+    """A job as it may stand in a notebook: its failure may name folders."""
+    return decode(JobView, saved(job), what="job")
 
 
 def _traits_of(job: JobView) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from simpletuner_lab.client import submit_body
 from simpletuner_lab.core.errors import Problem, SecretInConfig
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.core.redact import find_secrets, mask
 from simpletuner_lab.services.codec import encode
+from simpletuner_lab.services.forms import form_of
 
 _FOLDER_KEY: Final = "instance_data_dir"
 
@@ -30,7 +30,7 @@ def saved_request(request: SubmitRequest) -> dict[str, Any]:
     Raises:
         SecretInConfig: it holds a secret, which would be saved with the notebook.
     """
-    body: dict[str, Any] = json.loads(json.dumps(submit_body(request)))
+    body: dict[str, Any] = json.loads(json.dumps(form_of(request)))
     problems: tuple[Problem, ...] = find_secrets(
         {"config": body["config"], "dataloader": body["dataloader_config"], "name": request.name}
     )

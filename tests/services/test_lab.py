@@ -16,7 +16,7 @@ from simpletuner_lab.core.diff import diff
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import JobState, RunRef
 from simpletuner_lab.core.provider import RunState, Snapshot
-from simpletuner_lab.services.front import InProcess
+from simpletuner_lab.services.front import InProcess, _whole_characters
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.testing import eventually
 from tests.lab_kit import quick_home, request, settled, submitted, trainers
@@ -206,3 +206,9 @@ def test_settings_of_a_provider_are_checked(tmp_path: Path) -> None:
     with Lab.open(home.root) as lab:
         broken = {entry.id: entry.reason for entry in lab.registry.broken}
     assert "local.json" in broken["local"]
+
+
+def test_a_piece_of_a_long_line_ends_with_a_whole_character() -> None:
+    text = "日本".encode()
+    assert [_whole_characters(text[:end]).decode() for end in (3, 4, 5, 6)] == ["日", "日", "日", "日本"]
+    assert _whole_characters(text[:2]) == text[:2], "never nothing: a reader would wait for ever"

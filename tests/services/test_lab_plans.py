@@ -77,9 +77,12 @@ def test_only_the_credentials_that_were_agreed_to_travel(tmp_path: Path, images:
 
 def test_a_key_stands_for_one_plan(lab: Lab, images: Path) -> None:
     asked = request(images)
-    lab.submit(asked, approve=lab.plan(asked).digest, key="once")
+    first = lab.submit(asked, approve=lab.plan(asked).digest, key="once")
     with pytest.raises(errors.Conflict):
         lab.submit(asked, approve="0" * 64, key="once")
+    with pytest.raises(errors.Conflict):  # nor for a plan that nobody named
+        lab.submit(request(images, seed=2), key="once")
+    assert lab.submit(asked, key="once").id == first.id
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2Jb", "two\nlines", "x" * 201, "hf_" + "aB3dE6gH9jK2" * 3])

@@ -77,12 +77,13 @@ def outputs(folder: Path, **files: bytes) -> OutputsView:
     )  # fmt: skip
 
 
-def test_only_pictures_become_data_urls(tmp_path: Path) -> None:
+def test_pictures_become_data_urls_and_all_else_is_bytes_to_keep(tmp_path: Path) -> None:
     found = outputs(tmp_path, a=png(), b=b"\xff\xd8\xff\xe0", c=b"RIFF1234WEBP", d=b"<svg onload='alert(1)'/>", e=b"")
-    assert [data_url(found, name).partition(";")[0] for name in "abc"] == [
-        "data:image/png", "data:image/jpeg", "data:image/webp",
+    kept = "data:application/octet-stream"
+    assert [data_url(found, name).partition(";")[0] for name in "abcde"] == [
+        "data:image/png", "data:image/jpeg", "data:image/webp", kept, kept,
     ]  # fmt: skip
-    for name in ("d", "e", "../a", "/etc/passwd", ""):
+    for name in ("f", "../a", "/etc/passwd", ""):
         with pytest.raises(OutputNotFound):
             data_url(found, name)
     with pytest.raises(TooLarge):

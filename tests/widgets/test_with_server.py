@@ -10,8 +10,8 @@ import pytest
 
 from simpletuner_lab.client import LabClient
 from simpletuner_lab.services.codec import decode
+from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.home import Home
-from simpletuner_lab.widgets.answers import RequestForm
 from simpletuner_lab.widgets.line import Line
 from tests.server.server_kit import TOKEN, Server
 from tests.widgets.widget_kit import Kernel, form, surroundings
@@ -36,7 +36,7 @@ def test_a_click_over_rest_is_heard_of_while_a_cell_waits(kernel: Kernel, images
     cell = kernel.start("print(clicked.wait().status)")
     kernel.until(lambda: [m for m in kernel.seen if m["msg_type"] == "stream" and m["parent_header"]["msg_id"] == cell])
     lab, state = server.client(), kernel.state(model)
-    asked = decode(RequestForm, state["request"], what="request").read()
+    asked = decode(RequestForm, state["request"], what="request").request()
     job = lab.submit(asked, approve=lab.plan(asked).digest, key=state["key"], entry="widget")
     said = kernel.ended(cell)
     assert said.count("Waiting for your agreement") == 1

@@ -20,7 +20,11 @@ NOT_OURS = ("Executing inline script violates", "Cannot read properties of undef
 are there without our extension too."""
 
 
-@pytest.fixture(scope="module", params=[(jupyterlab, "/"), (notebook7, "/user/ann/")], ids=["lab", "notebook"])
+PLACES = {"lab": (jupyterlab, "/"), "notebook": (notebook7, "/user/ann/"), "notebook-at-root": (notebook7, "/")}
+"""JupyterLab below a base is what the other modules look at."""
+
+
+@pytest.fixture(scope="module", params=PLACES.values(), ids=PLACES)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     make, base = request.param
     folder = tmp_path_factory.mktemp("cell")
