@@ -25,6 +25,13 @@ interface Waiting {
   timer: ReturnType<typeof setTimeout>;
 }
 
+const OF_THE_WAY = ["no_answer", "http_401", "http_403"];
+
+/** Whether an error may be of the way to the lab alone: a connection that is well again may have mended it. */
+export function isOfTheWay(error: LabError | null): boolean {
+  return error !== null && OF_THE_WAY.includes(error.code);
+}
+
 /** Asks over one model. One desk serves a whole tree of components; `close` it when the tree goes. */
 export class Desk {
   /** Its own among all desks of a page. */

@@ -2,7 +2,7 @@
 
 import { createContext } from "preact";
 import { useCallback, useContext, useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
-import { type Desk, LabError } from "./ask";
+import { type Desk, isOfTheWay, LabError } from "./ask";
 import type { Gives, Takes, Verb } from "./contract";
 import type { Key, Message, Model, News, State } from "./model";
 
@@ -125,7 +125,10 @@ export function useAnswer<V extends Verb>(
   return { value: state.value, error: state.error, loading: asked !== null && state.of !== asked, again };
 }
 
-/** Something a person does: one at a time, with its error until the next try. */
+/**
+ * Something a person does: one at a time, with its error until the next try. An error of the way is silent while the
+ * login is gone, which a banner says, and forgotten when the connection is well again.
+ */
 export function useAct<A extends unknown[]>(
   act: (...args: A) => Promise<void>,
 ): {
@@ -136,6 +139,7 @@ export function useAct<A extends unknown[]>(
 } {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<LabError | null>(null);
+  const [connection] = useKey("connection");
   const running = useRef(false);
   const alive = useRef(true);
   useEffect(() => {
@@ -144,6 +148,10 @@ export function useAct<A extends unknown[]>(
       alive.current = false;
     };
   }, []);
+  useEffect(() => {
+    if (connection === "live") setError((old) => (isOfTheWay(old) ? null : old));
+  }, [connection]);
+  const told = connection === "denied" && isOfTheWay(error);
   const start = (...args: A) => {
     if (running.current) return;
     running.current = true;
@@ -158,7 +166,7 @@ export function useAct<A extends unknown[]>(
         if (alive.current) setBusy(false);
       });
   };
-  return { act: start, busy, error, clear: () => setError(null) };
+  return { act: start, busy, error: told ? null : error, clear: () => setError(null) };
 }
 
 export function asLabError(error: unknown): LabError {

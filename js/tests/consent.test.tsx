@@ -2,6 +2,7 @@
 
 import { expect, test, vi } from "vitest";
 import { page, userEvent } from "vitest/browser";
+import { Connected } from "../src/components/Connected";
 import { Submit } from "../src/components/submit/Submit";
 import type { JobView, PlanView, SubmitRequest } from "../src/contract";
 import { type Answers, MemoryModel, Refusal } from "../src/hosts/memory";
@@ -215,6 +216,28 @@ test("an answer that is lost leaves key and plan, so that pressing again is the 
   await button("Train here").click();
   await expect.poll(() => model.get("job_id")).not.toBe("");
   expect(submits(model).map((one) => one.key)).toEqual(["k1", "k1"]);
+});
+
+test("while the login is gone only the banner says so, and once it is back nothing does", async () => {
+  const submit = () => {
+    throw new Refusal("http_403", "Forbidden");
+  };
+  const model = lab(() => samplePlan(), { submit });
+  const { element } = stage(
+    model,
+    <Connected>
+      <Submit />
+    </Connected>,
+  );
+  await button("Train here").click();
+  await expect.element(page.getByText("Forbidden")).toBeVisible();
+  model.set("connection", "denied");
+  await expect.element(page.getByText(/^Your login has expired/)).toBeVisible();
+  await expect.poll(() => element.textContent).not.toContain("Forbidden");
+  model.set("connection", "live");
+  await expect.poll(() => element.textContent).not.toContain("Your login has expired");
+  await soon();
+  expect(element.textContent).not.toContain("Forbidden");
 });
 
 test("an active job of the same plan is pointed at before the button", async () => {

@@ -42,6 +42,15 @@ test("a row says what the job is, where, how far and for how much", async () => 
   await expect.element(row.getByRole("progressbar")).toHaveAttribute("aria-valuenow", "50");
 });
 
+test("on a narrow card the steps are whole: the bar gives way", async () => {
+  const progress = { ...cats.progress, step: 4667, total_steps: 6000 };
+  const { element, find } = stage(lab([sampleJob({ progress })]), <JobList choose={() => {}} />, { width: 226 });
+  await expect.element(page.getByText("4,667 / 6,000")).toBeVisible();
+  const cell = find("td.stc-jobs-progress");
+  expect(cell.scrollWidth).toBeLessThanOrEqual(cell.clientWidth);
+  expect(element.scrollWidth).toBeLessThanOrEqual(226);
+});
+
 test("the first question, and one for each filter; typing asks once", async () => {
   const model = lab();
   stage(model, <JobList choose={() => {}} />);

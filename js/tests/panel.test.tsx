@@ -65,6 +65,26 @@ test("a submitted job opens; the next form is a new one", async () => {
   expect(model.get("key")).not.toBe(first);
 });
 
+test("what is typed in the form stays while another tab is chosen and a job is looked at", async () => {
+  const model = lab({ tab: "new" });
+  const { all } = stage(model, <Panel />);
+  const steps = page.getByLabelText("Steps", { exact: true });
+  await steps.fill("1e3");
+  await tab("Jobs").click();
+  await expect.element(steps).not.toBeVisible();
+  expect(all('[role="tabpanel"]').map(({ hidden }) => hidden)).toEqual([false, true]);
+  await page.getByText("cats").first().click();
+  await expect.poll(() => model.get("job_id")).not.toBe("");
+  await tab("New job").click();
+  await expect.element(steps).toBeVisible();
+  await expect.element(steps).toHaveValue("1e3");
+  const [shown, ...rest] = all('[role="tabpanel"]');
+  expect(rest).toEqual([]);
+  await expect.element(tab("New job")).toHaveAttribute("aria-controls", shown.id);
+  expect(shown.getAttribute("aria-labelledby")).toBe(tab("New job").element().id);
+  await expect.element(tab("Jobs")).not.toHaveAttribute("aria-controls");
+});
+
 test("a command from outside turns to the form", async () => {
   const model = lab({ job_id: sampleJob().job_id });
   stage(model, <Panel />);

@@ -65,6 +65,14 @@ test("by keyboard alone from an empty form to a job", async () => {
   expect(element.contains(document.activeElement)).toBe(true);
 });
 
+test("what must be filled in is marked, in sight and for screen readers", async () => {
+  const { all } = stage(lab(), <Submit />);
+  const marked = () => all(".stc-required").map((mark) => mark.previousElementSibling?.textContent);
+  await expect.poll(marked).toEqual(["Folder", "Base model", "Steps"]);
+  for (const label of ["Folder", "Base model", "Steps"]) await expect.element(field(label)).toBeRequired();
+  await expect.element(field("Batch size")).not.toBeRequired();
+});
+
 test("a request from Python is planned at once, without taking the focus, and the form is behind Change", async () => {
   const model = lab({}, { request: sampleRequest() });
   stage(model, <Submit />);
@@ -255,8 +263,8 @@ test("a request that Python sets later replaces the draft; our own does not ask 
   expect(planned(model)?.config_name).toBe("from Python");
 });
 
-test("no horizontal scrolling from 260 to 1200 pixels, in the form and in the plan", async () => {
-  for (const width of [260, 420, 600, 1200]) {
+test("no horizontal scrolling from 226 to 1200 pixels, in the form and in the plan", async () => {
+  for (const width of [226, 260, 420, 600, 1200]) {
     const { element } = stage(lab(), <Submit />, { width });
     await vi.waitFor(() => expect(element.textContent).toContain("Announced"));
     expect(element.scrollWidth).toBeLessThanOrEqual(width);

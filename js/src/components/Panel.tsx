@@ -1,23 +1,24 @@
 /** The side panel: jobs, a new job, settings. What it shows is in the model, so that a host can keep it over a reload. */
 
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useKey, useLab } from "../hooks";
 import type { PanelTab } from "../model";
 import { openTab, submitted } from "../panel";
 import { useWords } from "../words";
-import { Tabs } from "./atoms";
+import { type Tab, Tabs } from "./atoms";
 import { Jobs } from "./Jobs";
 import { Settings } from "./settings/Settings";
-import { Submit } from "./submit/Submit";
+import { Way } from "./submit/Submit";
 
 export function Panel() {
   const t = useWords();
   const { model } = useLab();
   const [tab] = useKey("tab");
-  const ground = useShownAfterSubmit();
-  const tabs = [
+  const [, setJob] = useKey("job_id");
+  const { ground, forms } = useShownAfterSubmit();
+  const tabs: Tab[] = [
     { id: "jobs", label: t("Jobs"), panel: () => <Jobs /> },
-    { id: "new", label: t("New job"), panel: () => <Submit /> },
+    { id: "new", label: t("New job"), panel: () => <Way key={forms} again={false} submitted={setJob} />, keep: true },
     { id: "settings", label: t("Settings"), panel: () => <Settings /> },
   ];
   return (
@@ -34,15 +35,17 @@ function useShownAfterSubmit() {
   const [tab] = useKey("tab");
   const ground = useRef<HTMLDivElement>(null);
   const moved = useRef(false);
+  const [forms, setForms] = useState(0);
   useLayoutEffect(() => {
     if (tab !== "new" || !job_id) return;
     moved.current = true;
     submitted(model);
+    setForms((old) => old + 1);
   }, [model, tab, job_id]);
   useEffect(() => {
     if (!moved.current || tab !== "jobs") return;
     moved.current = false;
     ground.current?.querySelector<HTMLElement>('[role="tab"][aria-selected="true"]')?.focus();
   }, [tab]);
-  return ground;
+  return { ground, forms };
 }

@@ -79,19 +79,40 @@ export function Note({ tone = "note", children }: { tone?: "note" | "warn"; chil
 
 interface FieldProps {
   label: string;
+  required?: boolean;
   hint?: ComponentChildren;
   wrong?: string;
   /** Draws the control; it gets the ids that tie it to its label, hint and error. */
-  children: (ids: { id: string; "aria-describedby"?: string; "aria-invalid"?: boolean }) => ComponentChildren;
+  children: (ids: ControlIds) => ComponentChildren;
 }
 
-export function Field({ label, hint, wrong, children }: FieldProps) {
+interface ControlIds {
+  id: string;
+  "aria-describedby"?: string;
+  "aria-invalid"?: boolean;
+  "aria-required"?: boolean;
+}
+
+export function Field({ label, required, hint, wrong, children }: FieldProps) {
+  const t = useWords();
   const id = useUniqueId();
   const described = [hint && `${id}-hint`, wrong && `${id}-wrong`].filter(Boolean).join(" ");
   return (
     <div class="stc-field">
-      <label for={id}>{label}</label>
-      {children({ id, "aria-describedby": described || undefined, "aria-invalid": wrong ? true : undefined })}
+      <div class="stc-label">
+        <label for={id}>{label}</label>
+        {required && (
+          <span class="stc-required" aria-hidden="true">
+            {t("required")}
+          </span>
+        )}
+      </div>
+      {children({
+        id,
+        "aria-describedby": described || undefined,
+        "aria-invalid": wrong ? true : undefined,
+        "aria-required": required,
+      })}
       {hint && (
         <div class="stc-hint" id={`${id}-hint`}>
           {hint}
@@ -128,16 +149,21 @@ export interface Tab {
   id: string;
   label: string;
   panel: () => ComponentChildren;
+  /** Once opened it stays, hidden while another is chosen: for what a person types. */
+  keep?: boolean;
 }
 
-/** Tabs by WAI-ARIA's pattern: arrows move, one tab stop. Only the chosen panel exists. */
+/** Tabs by WAI-ARIA's pattern: arrows move, one tab stop. Only the chosen panel exists, and those that are kept. */
 export function Tabs({ tabs, chosen, choose, label }: TabsProps) {
   const base = useUniqueId();
   const list = useRef<HTMLDivElement>(null);
+  const opened = useRef(new Set<string>());
   const at = Math.max(
     0,
     tabs.findIndex((tab) => tab.id === chosen),
   );
+  opened.current.add(tabs[at].id);
+  const there = (tab: Tab) => tab === tabs[at] || (tab.keep && opened.current.has(tab.id));
   const move = (event: KeyboardEvent) => {
     const to: Record<string, number> = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 };
     if (!(event.key in to)) return;
@@ -157,7 +183,7 @@ export function Tabs({ tabs, chosen, choose, label }: TabsProps) {
             key={tab.id}
             id={`${base}-${tab.id}`}
             aria-selected={index === at}
-            aria-controls={`${base}-panel`}
+            aria-controls={there(tab) ? `${base}-${tab.id}-panel` : undefined}
             tabIndex={index === at ? 0 : -1}
             onClick={() => choose(tab.id)}
           >
@@ -165,9 +191,17 @@ export function Tabs({ tabs, chosen, choose, label }: TabsProps) {
           </button>
         ))}
       </div>
-      <div role="tabpanel" id={`${base}-panel`} aria-labelledby={`${base}-${tabs[at].id}`}>
-        {tabs[at].panel()}
-      </div>
+      {tabs.filter(there).map((tab) => (
+        <div
+          role="tabpanel"
+          key={tab.id}
+          id={`${base}-${tab.id}-panel`}
+          aria-labelledby={`${base}-${tab.id}`}
+          hidden={tab !== tabs[at]}
+        >
+          {tab.panel()}
+        </div>
+      ))}
     </div>
   );
 }

@@ -1,7 +1,7 @@
 /** One job, live: never older than what was shown already. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { LabError } from "../../ask";
+import { isOfTheWay, type LabError } from "../../ask";
 import type { EventView, JobView } from "../../contract";
 import { useAnswer, useKey } from "../../hooks";
 
@@ -26,7 +26,7 @@ export function useJob(job_id: string): LiveJob {
     }
   }
   const missing = error?.code === "job_not_found";
-  const told = missing || (error?.code === "no_answer" && connection !== "live");
+  const told = missing || (isOfTheWay(error) && connection !== "live");
   return { job: newest.current, missing, error: told ? null : error, again };
 }
 

@@ -1,6 +1,7 @@
 /** All jobs of the lab, live: filtered, sorted, a page at a time (SPEC J1). */
 
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { isOfTheWay } from "../../ask";
 import { useAnswer, useKey } from "../../hooks";
 import { count, useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
@@ -71,7 +72,7 @@ function useJobs(query: Query, change: (part: Partial<Query>) => void, held: boo
     if (beyond) change({ page: last });
   }, [beyond, last, change]);
   const [connection] = useKey("connection");
-  const told = error?.code === "no_answer" && connection !== "live";
+  const told = isOfTheWay(error) && connection !== "live";
   return { list, again, error: told ? null : error };
 }
 

@@ -66,6 +66,7 @@ function DataSet({ index, entry, folder, set, remove }: DataSetProps) {
       <div class="stc-dataset-main">
         <Input
           label={t("Folder")}
+          required
           place={`data.${index}.folder`}
           value={option(entry, "instance_data_dir") ?? ""}
           change={(path) => folder(String(path))}

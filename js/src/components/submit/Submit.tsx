@@ -24,7 +24,8 @@ export function Submit() {
   const shown = useRef<HTMLElement>(null);
   const [sent, setSent] = useState("");
   useEffect(() => {
-    if (sent && sent === job_id) shown.current?.focus();
+    // the button that had the focus is gone; whoever went on to another cell meanwhile is left there
+    if (sent && sent === job_id && document.activeElement === document.body) shown.current?.focus();
   }, [sent, job_id]);
   const submitted = (job_id: string) => {
     setSent(job_id);
@@ -48,7 +49,8 @@ export function Submit() {
   );
 }
 
-function Way({ again, submitted }: { again: boolean; submitted: (job_id: string) => void }) {
+/** From a form to a job, once. `again`: the form begins as the last request. */
+export function Way({ again, submitted }: { again: boolean; submitted: (job_id: string) => void }) {
   const t = useWords();
   const providers = useAnswer("providers", {}, { about: "" });
   const way = useWay(again, providers.value ?? []);

@@ -27,10 +27,14 @@ export function Training({ draft, change }: TrainingProps) {
   });
   const kind = String(option(draft.config, "model_type") ?? "lora");
   return (
-    <Section title={t("Training")} note={t("Fields left empty take the value shown in them.")}>
+    <Section
+      title={t("Training")}
+      note={t("Fields left empty take the value shown in them. Required ones are marked.")}
+    >
       <Input
         {...bind("pretrained_model_name_or_path")}
         label={t("Base model")}
+        required
         list={bases}
         hint={t("A Hugging Face Hub id, a folder, or builtin:tiny, the small base that ships with the trainer.")}
       />
@@ -51,7 +55,7 @@ export function Training({ draft, change }: TrainingProps) {
         {kind !== "full" && (
           <Input {...bind("lora_rank")} kind="number" label={t("LoRA rank")} placeholder={DEFAULTS.lora_rank} />
         )}
-        <Input {...bind("max_train_steps")} kind="number" label={t("Steps")} />
+        <Input {...bind("max_train_steps")} kind="number" label={t("Steps")} required />
         <Input
           {...bind("learning_rate")}
           kind="number"

@@ -45,6 +45,7 @@ const KINDS = { text: TEXT, number: NUMBER, lines: LINES };
 
 interface InputProps {
   label: string;
+  required?: boolean;
   /** Where problems of it are shown, and where the summary's links lead. */
   place: string;
   value: unknown;
@@ -56,7 +57,7 @@ interface InputProps {
   list?: string;
 }
 
-export function Input({ label, place, value, change, kind = "text", hint, placeholder, list }: InputProps) {
+export function Input({ label, required, place, value, change, kind = "text", hint, placeholder, list }: InputProps) {
   const { read, write } = KINDS[kind];
   const { problems, mend } = useContext(Problems);
   const [typed, setTyped] = useState(() => write(value));
@@ -73,7 +74,7 @@ export function Input({ label, place, value, change, kind = "text", hint, placeh
     autocomplete: "off",
   };
   return (
-    <Field label={label} hint={hint} wrong={wrongAt(problems, place)}>
+    <Field label={label} required={required} hint={hint} wrong={wrongAt(problems, place)}>
       {(ids) =>
         kind === "lines" ? (
           <textarea {...ids} {...control} rows={2} onInput={(event) => edit(event.currentTarget.value)} />
