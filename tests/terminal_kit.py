@@ -48,6 +48,16 @@ class Terminal:
         """As from a keyboard."""
         os.write(self._ours, text.encode())
 
+    def interrupt(self) -> int:
+        """Ctrl-C, and again where Python was just about to read and saw the first only once a key came; the exit code."""
+        going = True
+        while going:
+            self.type("\x03")
+            end = time.monotonic() + 1
+            while going and time.monotonic() < end:
+                going = self._read(0.2)
+        return self.end()
+
     def end(self) -> int:
         """Reads to the end; the exit code."""
         while self._read(40):

@@ -76,12 +76,18 @@ def test_a_person_who_does_not_agree(tmp_path: Path) -> None:
     assert "no jobs yet" in piped("jobs").stdout
 
 
-def test_leaving_the_question_is_no_yes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "code", "told"), [("\x04", 3, "needs your consent"), ("\x03", 130, "interrupted; a job that was submitted")]
+)
+def test_leaving_the_question_is_no_yes(tmp_path: Path, key: str, code: int, told: str) -> None:
     terminal = Terminal("submit", str(written(tmp_path)))
     terminal.until("Type yes to agree: ")
-    terminal.type("\x04")
-    assert terminal.end() == 3
-    assert "needs your consent" in terminal.plain
+    if key == "\x03":
+        assert terminal.interrupt() == code
+    else:
+        terminal.type(key)
+        assert terminal.end() == code
+    assert told in terminal.plain
     assert "Traceback" not in terminal.plain
     assert connect().jobs().total == 0
 
