@@ -27,7 +27,7 @@ STEPS = 12
 
 def main(spec_path: str) -> int:
     """One attempt; the return value is the exit code."""
-    signal.alarm(90)  # whatever goes wrong in a test, nothing stays
+    signal.alarm(300)  # whatever goes wrong in a test, nothing stays
     spec = json.loads(Path(spec_path).read_bytes())
     work = Path(spec["work_dir"])
     lock = os.open(work / "trainer.lock", os.O_RDWR | os.O_CREAT, 0o600)
