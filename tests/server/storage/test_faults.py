@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from simpletuner_lab.core.secret import Secret
-from simpletuner_lab.server.storage.multipart import MIN_PART_BYTES
+from simpletuner_lab.server.storage.parts import MIN_PART_BYTES
 from simpletuner_lab.services.grants import Credentials
 from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.storage_server import storage_server
