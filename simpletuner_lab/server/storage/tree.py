@@ -35,9 +35,11 @@ def folder(root: Path, segments: Sequence[str], *, create: Sequence[str] = (), e
     current = os.open(root, _FOLDER)
     try:
         for position, name in enumerate((*segments, *create)):
+            if exact:
+                check_exact(current, name)
             if position >= len(segments):
                 _make(current, name)
-            if exact:
+            if exact and position >= len(segments):  # another may have made it, by another name, just now
                 check_exact(current, name)
             below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=current)
             os.close(current)

@@ -93,7 +93,7 @@ def raw(
     try:
         connection.putrequest(method, target, skip_accept_encoding=True)
         for name, value in (given | (extra or {})).items():
-            connection.putheader(name, value)
+            connection.putheader(name, value.encode())
         if "Content-Length" not in given and "Transfer-Encoding" not in given and (body or method in {"PUT", "POST"}):
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body or None)
