@@ -222,9 +222,9 @@ class StorageHandler(web.RequestHandler):
         headers = self.request.headers
         length = headers.get("Content-Length", "0")
         waits = headers.get("Expect", "").lower() == "100-continue"
-        if waits or not length.isdigit() or int(length) > DRAIN_BYTES:
-            self.set_header("Connection", "close")
-            self._send_error(error)
+        contradicts = "Content-Length" in headers and "Transfer-Encoding" in headers
+        if waits or contradicts or not length.isdigit() or int(length) > DRAIN_BYTES:
+            self._close_with(error)
         else:
             self._failure = error
 
