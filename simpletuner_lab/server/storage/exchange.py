@@ -7,9 +7,10 @@ Nothing of the body is accepted before signature, grant and room are checked. Al
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from simpletuner_lab.core.grant import Grant
@@ -19,10 +20,11 @@ from simpletuner_lab.server.storage.body import MAX_DOCUMENT_BYTES, Intake, Memo
 from simpletuner_lab.server.storage.calls import Call, authorise, read_call
 from simpletuner_lab.server.storage.chunked import STREAMING
 from simpletuner_lab.server.storage.errors import S3Error
-from simpletuner_lab.server.storage.objects import ObjectStore, Writer
+from simpletuner_lab.server.storage.objects import ObjectReader, ObjectStore, Writer
 from simpletuner_lab.server.storage.operations import body_headers, open_writer, perform
+from simpletuner_lab.server.storage.reading import Extent
 from simpletuner_lab.server.storage.sigv4 import Request, Seed, places, read_claim, verify
-from simpletuner_lab.server.storage.table import SLOW
+from simpletuner_lab.server.storage.table import SLOW, STORES_BODY
 
 BATCH_BYTES: Final = 1 << 20
 _SLACK_BYTES: Final = 1 << 16
@@ -78,7 +80,9 @@ class Exchange:
         self._memory = Memory()
         self._intake = Intake(promise, seed, writer or self._memory, writer.algorithm if writer else "")
         self._buffer = bytearray()
+        self._feeding: asyncio.Future[None] | None = None
         self._concluding = False
+        self._first = b""
 
     @property
     def is_slow(self) -> bool:
@@ -91,6 +95,11 @@ class Exchange:
         return self._grant.id
 
     @property
+    def expects_much(self) -> bool:
+        """Whether the body is long enough for what each piece of it costs to matter."""
+        return self._promise.size is not None and self._promise.size > BATCH_BYTES
+
+    @property
     def max_wire_bytes(self) -> int:
         """How long the body may be as it travels, framing included."""
         if self._writer is None or self._promise.size is None:
@@ -99,14 +108,23 @@ class Exchange:
         return self._promise.size + framing
 
     async def receive(self, chunk: bytes) -> None:
-        """Takes a piece of the body; returns when more may come. Raises S3Error."""
+        """Takes a piece of the body; returns when more may come. Raises S3Error.
+
+        One batch is hashed and written while the next one arrives: neither waits for the other, and no third is held.
+        """
         self._buffer += chunk
         if len(self._buffer) >= BATCH_BYTES:
             batch, self._buffer = self._buffer, bytearray()
-            await _on(self._context.disk, lambda: self._intake.feed(batch))
+            await self._fed()
+            self._feeding = _on(self._context.disk, lambda: self._intake.feed(batch))
 
     async def conclude(self) -> Answer:
         """Does what the request asks for, once its body is in. Raises S3Error, and then nothing has changed."""
+        try:
+            await self._fed()
+        except (S3Error, OSError):
+            self.abandon()
+            raise
         self._concluding = True
         answer = await _on(self._context.disk, self._perform)
         if answer.stored_bytes is not None and self._context.on_object_stored is not None:
@@ -115,23 +133,54 @@ class Exchange:
 
     def abandon(self) -> None:
         """The sender is gone or was refused: what came is removed, unless it is being concluded just now."""
-        if self._writer is not None and not self._concluding:
-            self._concluding = True
+        if self._writer is None or self._concluding:
+            return
+        self._concluding = True
+        if self._feeding is None:
             self._context.disk.submit(self._writer.discard)
+        else:  # not while a thread still writes into it
+            self._feeding.add_done_callback(self._discard_after)
 
-    async def read(self, answer: Answer, done: int) -> bytes:
-        """The next piece of an object that is sent, behind the `done` bytes that were."""
+    def _discard_after(self, feeding: asyncio.Future[None]) -> None:
+        assert self._writer is not None
+        if not feeding.cancelled():
+            feeding.exception()  # it was refused already
+        self._context.disk.submit(self._writer.discard)
+
+    async def _fed(self) -> None:
+        if self._feeding is not None:
+            await self._feeding
+
+    async def blocks(self, answer: Answer) -> AsyncGenerator[bytes, None]:
+        """The bytes of an object that is sent: a block is read while the one before it travels. Ends by closing it.
+
+        Raises:
+            S3Error: the file was cut short meanwhile.
+        """
         assert answer.reader is not None
         assert answer.extent is not None
-        reader, offset = answer.reader, answer.extent.offset + done
-        size = min(BATCH_BYTES, answer.extent.size - done)
-        return await _on(self._context.disk, lambda: reader.read(offset, size))
+        reader, at = answer.reader, answer.extent.offset
+        end, block = at + answer.extent.size, self._first
+        coming: asyncio.Future[bytes] | None = None
+        try:
+            while at < end:
+                if not block:
+                    raise S3Error("InternalError", "the file was cut short while it was read")
+                at += len(block)
+                if at < end:
+                    coming = _on(self._context.disk, partial(reader.read, at, min(BATCH_BYTES, end - at)))
+                yield block
+                block = await coming if coming is not None else b""
+        finally:
+            if coming is not None:
+                await asyncio.wait({coming})
+            reader.close()
 
     def _perform(self) -> Answer:
         try:
             self._intake.feed(self._buffer)
             received = self._intake.finish()
-            return perform(
+            answer = perform(
                 Work(
                     objects=self._context.objects,
                     grant=self._grant,
@@ -143,6 +192,9 @@ class Exchange:
                     now=self._context.clock(),
                 )
             )
+            if answer.reader is not None and answer.extent is not None:
+                self._first = _first_block(answer.reader, answer.extent)
+            return answer
         finally:
             if self._writer is not None:
                 self._writer.discard()
@@ -165,7 +217,8 @@ async def admit(context: StorageContext, request: Request, bucket: str, key: str
         call = read_call(request, bucket, key)
         authorise(call, grant, now)
         promise = read_promise(body_headers(call), claim.payload, context.max_object_bytes)
-        writer = await _on(context.disk, lambda: open_writer(context.objects, call, promise, quota_of(grant)))
+        opening = partial(open_writer, context.objects, call, promise, quota_of(grant))
+        writer = await _on(context.disk, opening) if call.operation in STORES_BODY else opening()
     except S3Error as error:
         error.access_key = grant.id
         raise
@@ -190,5 +243,13 @@ def _check_framing(request: Request, max_bytes: int) -> None:
         raise S3Error("EntityTooLarge", "the body is longer than this call may have, or than it says itself")
 
 
-async def _on(executor: Executor, work: Callable[[], _T]) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(executor, work)
+def _first_block(reader: ObjectReader, wanted: Extent) -> bytes:
+    try:
+        return reader.read(wanted.offset, min(BATCH_BYTES, wanted.size))
+    except OSError:
+        reader.close()
+        raise
+
+
+def _on(executor: Executor, work: Callable[[], _T]) -> asyncio.Future[_T]:
+    return asyncio.get_running_loop().run_in_executor(executor, work)

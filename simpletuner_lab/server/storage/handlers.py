@@ -12,8 +12,9 @@ import logging
 import re
 import secrets
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import Final
+from contextlib import aclosing, suppress
+from copy import copy
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -27,6 +28,9 @@ from simpletuner_lab.server.storage.sigv4 import Request
 
 DRAIN_BYTES: Final = 1 << 20
 """So much of a refused body is read and dropped, that a client which does not wait for leave sees the answer."""
+
+PIECE_BYTES: Final = 1 << 16
+LARGE_PIECE_BYTES: Final = 1 << 18
 
 DRAIN_ADMITTED_BYTES: Final = 64 << 20
 """The same for one that was let in and cannot be stored after all: a part is read to its end."""
@@ -54,6 +58,12 @@ def storage_routes(context: StorageContext, prefix: str = "/api/cloud/storage") 
         (rf"{start}/(?P<bucket>[^/]+)", StorageHandler, settings),
         (rf"{start}/(?P<bucket>[^/]+)/(?P<key>.*)", StorageHandler, settings),
     ]
+
+
+def _take_pieces(connection: Any, size: int) -> None:
+    """Has tornado hand over this request's body in pieces of up to so many bytes: each costs a turn of the loop."""
+    connection.params = copy(connection.params)
+    connection.params.chunk_size = connection.stream.read_chunk_size = size
 
 
 def _either_spelling(character: str) -> str:
@@ -108,6 +118,7 @@ class StorageHandler(web.RequestHandler):
         connection = self.request.connection
         assert connection is not None
         connection.set_max_body_size(self._exchange.max_wire_bytes)  # type: ignore[attr-defined]
+        _take_pieces(connection, LARGE_PIECE_BYTES if self._exchange.expects_much else PIECE_BYTES)
         self._watch_body(0)
 
     async def data_received(self, chunk: bytes) -> None:
@@ -198,21 +209,11 @@ class StorageHandler(web.RequestHandler):
     get = head = put = post = delete = _answer
 
     async def _send_object(self, exchange: Exchange, answer: Answer) -> None:
-        assert answer.reader is not None
-        assert answer.extent is not None
-        done = 0
-        try:
-            while done < answer.extent.size:
-                block = await exchange.read(answer, done)
-                if not block:
-                    raise S3Error("InternalError", "the file was cut short while it was read")
-                done += len(block)
-                self.write(block)
-                await self.flush()
-        except iostream.StreamClosedError:
-            return
-        finally:
-            answer.reader.close()
+        with suppress(iostream.StreamClosedError):
+            async with aclosing(exchange.blocks(answer)) as blocks:
+                async for block in blocks:
+                    self.write(block)
+                    await self.flush()
 
     def _refuse(self, error: S3Error) -> None:
         """Answers before the body when the client waits for leave or sends much; else lets what comes, come first.
