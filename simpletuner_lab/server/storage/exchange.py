@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from simpletuner_lab.core.grant import Grant
+from simpletuner_lab.core.grant import ENDPOINT_PATH, Grant
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.storage.body import MAX_DOCUMENT_BYTES, Intake, Memory, Promise, read_promise
 from simpletuner_lab.server.storage.calls import Call, authorise, read_call
@@ -21,7 +21,7 @@ from simpletuner_lab.server.storage.drafts import Quota
 from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.objects import ObjectStore, ObjectWriter
 from simpletuner_lab.server.storage.operations import Answer, Work, body_headers, open_writer, perform
-from simpletuner_lab.server.storage.sigv4 import Request, Seed, places, read_claim, verify
+from simpletuner_lab.server.storage.sigv4 import Place, Request, Seed, places, read_claim, verify
 
 BATCH_BYTES: Final = 1 << 20
 _SLACK_BYTES: Final = 1 << 16
@@ -136,7 +136,7 @@ async def admit(context: StorageContext, request: Request, bucket: str, key: str
     if found is None:
         raise S3Error("InvalidAccessKeyId", "there is no such access key here")
     grant, secret = found
-    seed = verify(request, claim, secret.reveal(), places(request, context.base_url, context.public_url))
+    seed = verify(request, claim, secret.reveal(), _places(context, request, grant))
     call = read_call(request, bucket, key)
     authorise(call, grant, now)
     promise = read_promise(body_headers(call), claim.payload)
@@ -147,6 +147,13 @@ async def admit(context: StorageContext, request: Request, bucket: str, key: str
         quota = Quota(bucket=grant.bucket, prefix=grant.prefix, limit_bytes=grant.quota_bytes)
     writer = await _on(context.disk, lambda: open_writer(context.objects, call, promise, quota))
     return Exchange(context, call, promise, seed, writer)
+
+
+def _places(context: StorageContext, request: Request, grant: Grant) -> tuple[Place, ...]:
+    """Where the request may have been sent: as received, to the public URL, to where the grant's holder was told."""
+    told = grant.endpoint_url.removesuffix(ENDPOINT_PATH) if grant.endpoint_url else None
+    seen = (places(request, context.base_url, url) for url in dict.fromkeys((context.public_url, told)))
+    return tuple(dict.fromkeys(place for found in seen for place in found))
 
 
 async def _on(executor: Executor, work: Callable[[], _T]) -> _T:

@@ -39,7 +39,7 @@ def storage_routes(context: StorageContext, prefix: str = "/api/cloud/storage") 
     A base URL such as `/user/ann%40example/` is met in both spellings: boto3 quotes the path of its endpoint when a
     bucket follows, and leaves it as it is when none does.
     """
-    start, settings = "".join(map(_either_spelling, unquote(prefix.rstrip("/")))), {"context": context}
+    start, settings = either_spelling(prefix.rstrip("/")), {"context": context}
     service = rf"{start}/?" if start else "/"
     return [
         (service, StorageHandler, settings),
@@ -48,9 +48,16 @@ def storage_routes(context: StorageContext, prefix: str = "/api/cloud/storage") 
     ]
 
 
-def _either_spelling(character: str) -> str:
+def either_spelling(path: str) -> str:
+    """A pattern for a path with its characters quoted, not quoted, or quoted twice, as boto3 does with `%23`."""
+    return "".join(map(_spellings, unquote(path)))
+
+
+def _spellings(character: str) -> str:
     quoted = quote(character, safe="")
-    return re.escape(character) if character in {"/", quoted} else f"(?:{re.escape(character)}|(?i:{quoted}))"
+    if character in {"/", quoted}:
+        return re.escape(character)
+    return f"(?:{re.escape(character)}|(?i:{quoted}|{quote(quoted)}))"
 
 
 class LowerCaseHeaders(httputil.HTTPHeaders):
@@ -118,6 +125,16 @@ class StorageHandler(web.RequestHandler):
         if self._exchange is not None:
             self._exchange.abandon()
         super().on_connection_close()
+
+    def _log(self) -> None:
+        """Without the query: a presigned URL in an access log would be a key in a log."""
+        self.request.uri = self.request.path
+        super()._log()
+
+    def log_exception(self, typ: type[BaseException] | None, value: BaseException | None, tb: object) -> None:
+        """The same for a fault."""
+        self.request.uri = self.request.path
+        super().log_exception(typ, value, tb)  # type: ignore[arg-type]
 
     def write_error(self, status_code: int, **_: object) -> None:
         """What tornado refuses or what failed unforeseen, in the words of S3."""
