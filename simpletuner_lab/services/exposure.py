@@ -10,7 +10,7 @@ from simpletuner_lab.core.destination import OUTPUTS_BUCKET
 from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.lab import Lab
-from simpletuner_lab.services.reach.probe import Tester, examine
+from simpletuner_lab.services.reach.probe import Asker, examine
 from simpletuner_lab.services.reach.report import LocalUpload, Reach
 
 
@@ -39,7 +39,7 @@ def reach(lab: Lab, url: str = "", *, listener: str = "") -> Reach:
         raise InvalidRequest("no public URL is set, and none is given to test", hint=PUBLIC_HINT)
     here = urlsplit(lab.desk.endpoint(remote=False) or "").netloc
     hosts = [host for known in (listener, here) if known for host in _spellings(known)]
-    return examine(url, Tester(keys=lab.grants.owner(), clock=time.time, hosts=tuple(hosts)))
+    return examine(url, Asker(keys=lab.grants.owner(), clock=time.time, hosts=tuple(hosts)))
 
 
 def _spellings(host: str) -> tuple[str, ...]:

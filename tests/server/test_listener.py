@@ -141,7 +141,7 @@ def test_s3_at_its_path_and_at_the_root(outside: Outside, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["", "/api/cloud/storage"])
 def test_no_bucket_is_called_api(outside: Outside, path: str) -> None:
-    with pytest.raises(ClientError, match="InvalidBucketName|Not Found|404"):
+    with pytest.raises(ClientError, match=r"InvalidBucketName|Not Found|404"):
         s3(outside.url + path, outside.owner).create_bucket(Bucket="api")
     assert not (outside.home.outputs / "api").exists()
 

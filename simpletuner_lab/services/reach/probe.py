@@ -27,7 +27,7 @@ WHOLE_BYTES: Final = 8 << 20
 """A part of a multipart upload, as trainers send them."""
 
 ANNOUNCED_BYTES: Final = 64 << 20
-BEGINNING_BYTES: Final = 64 << 10
+BEGINNING_BYTES: Final = 1024
 EARLY_S: Final = 4.0
 """A refusal that only the headers need comes long before; from behind a proxy that collects the body, never."""
 
@@ -40,7 +40,7 @@ _HOST_FIX: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tester:
+class Asker:
     """Who tests: the keys of the lab that should answer, the clock, and where its listeners are on their machine."""
 
     keys: Credentials
@@ -49,17 +49,17 @@ class Tester:
     """Hosts with ports under which a proxy may reach the server; one of them is tried where signatures fail."""
 
 
-def examine(url: str, tester: Tester) -> Reach:
+def examine(url: str, asker: Asker) -> Reach:
     """Tests the endpoint at `url`, step by step.
 
     Raises:
         InvalidRequest: `url` is no URL of a server.
     """
     site = site_of(url)
-    looks, wire = connect(site, tester.clock())
+    looks, wire = connect(site, asker.clock())
     if wire is not None:
         try:
-            looks += _Probe(site, wire, tester).looks()
+            looks += _Probe(site, wire, asker).looks()
         except (OSError, http.client.HTTPException) as error:
             told = str(error) or type(error).__name__
             fix = "is this a web server at all, and is the proxy or tunnel up?"
@@ -70,10 +70,10 @@ def examine(url: str, tester: Tester) -> Reach:
 
 
 class _Probe:
-    def __init__(self, site: Site, wire: Wire, tester: Tester) -> None:
+    def __init__(self, site: Site, wire: Wire, asker: Asker) -> None:
         self._site = site
         self._wire = wire
-        self._tester = tester
+        self._asker = asker
         self._object = f"/{OUTPUTS_BUCKET}/reachability-test-{secrets.token_hex(8)}"
 
     def looks(self) -> list[Look]:
@@ -168,7 +168,7 @@ class _Probe:
             return failed(Step.SIGNATURE, "the clocks differ by more than 15 minutes", "set both by NTP")
         if code != "SignatureDoesNotMatch":
             return failed(Step.SIGNATURE, f"a signed request is answered {answer.status} {code}", "see its log")
-        for host in dict.fromkeys((*self._tester.hosts, self._site.host)):
+        for host in dict.fromkeys((*self._asker.hosts, self._site.host)):
             told = self._signed("GET", self._object, host=host, path=arrived)
             if told is not None and self._is_other_object(told):
                 return self._kept(arrived)
@@ -206,7 +206,7 @@ class _Probe:
 
     def _clock(self, answer: Answer) -> Look:
         try:
-            skew = parsedate_to_datetime(answer.headers.get("date", "")).timestamp() - self._tester.clock()
+            skew = parsedate_to_datetime(answer.headers.get("date", "")).timestamp() - self._asker.clock()
         except ValueError:
             return warning(Step.CLOCK, "the answer has no date", "let the proxy hand on the Date header")
         told = f"the clock over there is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
@@ -222,7 +222,7 @@ class _Probe:
         """Sends a request to the site, signed for it, or for another host and path."""
         sent = self._site.path + below
         place = f"{self._site.scheme}://{host or self._site.netloc}{path or sent}"
-        headers = signed_headers(method, place, self._tester.keys, body, sha256)
+        headers = signed_headers(method, place, self._asker.keys, body, sha256)
         headers.pop("host", None)
         if body:
             headers["content-length"] = str(len(body))

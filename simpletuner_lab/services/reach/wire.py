@@ -21,6 +21,9 @@ SOON_S: Final = 14 * 24 * 3600.0
 """A certificate that ends within this time is worth a word."""
 
 _MAX_ANSWER: Final = 1 << 18
+_WITH_HEADERS: Final = 1024
+"""So much of a body goes with the headers: read with them, it cannot reset the connection that the answer is on."""
+
 _PORTS: Final = {"http": 80, "https": 443}
 _SELF_SIGNED: Final = frozenset({18, 19})
 _NO_CHAIN: Final = frozenset({2, 20, 21})
@@ -109,10 +112,10 @@ class Wire:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in ({"host": self._site.netloc} | dict(headers)).items():
                 connection.putheader(name, value)
-            connection.endheaders()
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # answered before the end
-                connection.send(body)
             try:
+                connection.endheaders(body[:_WITH_HEADERS])
+                with contextlib.suppress(ConnectionError, ssl.SSLError):  # answered before the end
+                    connection.send(body[_WITH_HEADERS:])
                 response = connection.getresponse()
                 text = response.read(_MAX_ANSWER).decode("utf-8", "replace")
             except TimeoutError:
