@@ -6,81 +6,21 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import httpx
 import pytest
-from botocore.client import Config
 from botocore.exceptions import ClientError
 
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.core.plan import SubmitRequest
-from simpletuner_lab.services.grants import Credentials, Grants, ServerKey
-from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.testing import eventually
-from simpletuner_lab.testing.storage_server import MemoryGrants
 from tests.lab_kit import config, dataloader, dataset, quick_home
 from tests.quick_trainer import installed_as_python
-from tests.server.outside_kit import installed_elsewhere
-from tests.server.server_kit import TOKEN, Server, free_port
-
-BASE = "/user/ann/"
-
-
-@dataclass(frozen=True)
-class Outside:
-    server: Server
-    port: int
-    home: Home
-    images: Path
-    folder: Path
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def owner(self) -> Credentials:
-        return Grants(MemoryGrants(), ServerKey.load_or_create(self.home.server_key), lambda: 0.0).owner()
-
-    def request(self, provider: str) -> SubmitRequest:
-        return SubmitRequest(config=config(), dataloader=tuple(dataloader(self.images)), provider=provider)
-
-
-@pytest.fixture(scope="module")
-def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
-    folder = tmp_path_factory.mktemp("outside")
-    home = quick_home(folder)
-    site, settings = installed_elsewhere(folder, str(installed_as_python(folder)))
-    (home.provider_settings / "elsewhere.json").write_text(settings)
-    port = free_port()
-    options = (
-        f"--SimpleTunerLabApp.public_port={port}",
-        f"--SimpleTunerLabApp.public_url=http://127.0.0.1:{port}",
-        "--SimpleTunerLabApp.max_job_bytes=5000000",
-        "--ServerApp.allow_origin=*",
-        "--debug",
-    )
-    server = Server(folder, home.root, BASE, *options)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", site)
-        patch.setenv("STARTED", str(folder / "started"))
-        patch.setenv("GO_ON", str(folder / "go-on"))
-        server.start()
-    yield Outside(server, port, home, dataset(folder / "images"), folder)
-    server.stop()
-
-
-def s3(url: str, keys: Credentials):
-    return boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id=keys.access_key,
-        aws_secret_access_key=keys.secret_key.reveal(), config=Config(signature_version="s3v4", retries={"max_attempts": 0}),
-    )  # fmt: skip
-
+from tests.server.outside_kit import BASE, Outside, installed_elsewhere, s3
+from tests.server.server_kit import TOKEN, Server
 
 # ------------------------------------------------------------ nothing of Jupyter
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from html import unescape
 from typing import Any, Final
+from urllib.parse import quote
 
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET
 from simpletuner_lab.core.grant import ENDPOINT_PATH
@@ -32,6 +33,9 @@ EARLY_S: Final = 4.0
 """A refusal that only the headers need comes long before; from behind a proxy that collects the body, never."""
 
 _PROXY_STATUS: Final = frozenset({502, 503, 504, 521, 522, 523, 530})
+_HARD: Final = "a b+é%"
+"""Part of the key that is asked for: a proxy that decodes paths, or encodes them its own way, changes it."""
+
 _LOGIN: Final = re.compile(r"jupyterhub|/hub/login|/login|sign in|log in", re.IGNORECASE)
 _HOST_FIX: Final = (
     "set SimpleTunerLabApp.public_url to {url} on the server, then any Host is right; or let the proxy hand on the "
@@ -74,7 +78,8 @@ class _Probe:
         self._site = site
         self._wire = wire
         self._asker = asker
-        self._object = f"/{OUTPUTS_BUCKET}/reachability-test-{secrets.token_hex(8)}"
+        self._key = f"reachability-test-{secrets.token_hex(8)}/{_HARD}"
+        self._object = f"/{OUTPUTS_BUCKET}/{quote(self._key)}"
 
     def looks(self) -> list[Look]:
         first = self._wire.ask("GET", self._site.path + self._object, {})
@@ -101,13 +106,14 @@ class _Probe:
         if not answer.is_ours:
             return self._stranger(answer)
         arrived = _resource(answer)
-        if arrived.endswith(ENDPOINT_PATH + self._object):
-            return None
+        return None if arrived.endswith(ENDPOINT_PATH + self._object) else self._changed(arrived)
+
+    def _changed(self, arrived: str) -> Look:
         return failed(
             Step.PATH,
             f"the proxy changes the path: {self._site.path}{self._object} arrives as {arrived}",
-            f"what comes after {self._prefix or '/'} must arrive as it is, from /api on; and percent-encoding untouched "
-            "(nginx: proxy_pass without a path, or with a bare / behind a location that ends in one)",
+            f"what comes after {self._prefix or '/'} must arrive as it is, from /api on and with its percent-encoding "
+            "(nginx: proxy_pass without a path, not even a slash; docs/exposing.md has how to take a prefix off)",
         )
 
     def _stranger(self, answer: Answer) -> Look:
@@ -127,12 +133,7 @@ class _Probe:
                 "a proxy must let this path through without a login, since requests are signed",
             )
         if '"nothing is served at ' in answer.text:
-            arrived = answer.text.partition("nothing is served at ")[2].partition('"')[0]
-            return failed(
-                Step.PATH,
-                f"the path is cut on the way: {self._site.path} arrives as {arrived}",
-                "a proxy takes off the path of public_url, and no more: /api/cloud/storage must arrive whole",
-            )
+            return self._changed(answer.text.partition("nothing is served at ")[2].partition('"')[0])
         kind = answer.headers.get("content-type", "").partition(";")[0] or "nothing"
         return failed(
             Step.PATH,
@@ -146,15 +147,14 @@ class _Probe:
         if told["Code"] == "NoSuchBucket":
             return told["BucketName"] != OUTPUTS_BUCKET
         if told["Code"] == "NoSuchKey":
-            return f"/{OUTPUTS_BUCKET}/{told['Key']}" != self._object
+            return told["Key"] != self._key
         return told["Code"] == "InvalidBucketName"
 
     def _kept(self, arrived: str) -> Look:
         return failed(
             Step.PATH,
             f"the proxy leaves the path of public_url on: the server is asked for {arrived}",
-            f"let it take off {self._prefix} (nginx: location {self._prefix}/ with proxy_pass http://127.0.0.1:PORT/; "
-            f"Caddy: handle_path; Traefik: StripPrefix)",
+            f"let it take off {self._prefix} (Caddy: handle_path; Traefik: StripPrefix; nginx: docs/exposing.md)",
         )
 
     def _signature(self, answer: Answer, arrived: str) -> Look:
