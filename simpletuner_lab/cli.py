@@ -67,8 +67,37 @@ def _run(args: argparse.Namespace) -> int:
     def lab() -> Client:
         return connect(args.url, os.environ.get("JUPYTER_TOKEN", ""))
 
+    if args.command == "storage" and args.action == "serve":
+        return _serve(args)
     with _screen(as_json=args.json) as screen:
         return VERBS[args.command](lab, args, screen)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    """The object endpoint alone, until a signal ends it. One line says that it is ready, and where."""
+    from simpletuner_lab.commands.storage import SECRET_VARIABLE, given_secret
+    from simpletuner_lab.core.errors import InvalidRequest
+    from simpletuner_lab.server.alone import Stand, serve
+
+    secret = given_secret(os.environ, args.secret_key)
+    if secret is None:
+        raise InvalidRequest("there is no secret key", hint=f"set {SECRET_VARIABLE}, or give --secret-key")
+    stand = Stand(
+        root=args.root.expanduser().resolve(),
+        host=args.host,
+        port=args.port,
+        base_path=args.base_path.rstrip("/"),
+        access_key=args.access_key,
+        secret_key=secret,
+        certfile=args.certfile,
+        keyfile=args.keyfile,
+    )
+
+    def tell(url: str) -> None:
+        print(json.dumps({"endpoint_url": url}) if args.json else f"serving {stand.root} at {url}", flush=True)
+
+    serve(stand, tell)
+    return OK
 
 
 def interrupted(args: argparse.Namespace) -> str:

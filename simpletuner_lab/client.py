@@ -27,6 +27,7 @@ from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.codec import decode
 from simpletuner_lab.services.forms import form_of
 from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.reach.report import LocalUpload, Reach
 from simpletuner_lab.services.views import (
     EventView,
     JobDetail,
@@ -205,6 +206,14 @@ class LabClient:
     def set_consent(self, mode: ConsentMode) -> None:
         """Changes it."""
         self._call("PUT", "/data-consent/setting", json={"consent": mode.value})
+
+    def local_upload(self) -> LocalUpload:
+        """Where results come home to."""
+        return self._read(LocalUpload, "GET", "/local-upload/config")
+
+    def reach(self, url: str = "") -> Reach:
+        """Tests whether the object endpoint is reached from outside."""
+        return self._read(Reach, "POST", "/local-upload/test", json={"url": url})
 
     def _read(self, cls: type[T], method: str, path: str, **how: Any) -> T:
         return decode(cls, self._call(method, path, **how), what="answer")

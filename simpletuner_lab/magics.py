@@ -117,6 +117,11 @@ class LabMagics(Magics):
         return SimpleMatcherResult(completions=shown, suppress=True, ordered=True)
 
     def _run(self, args: argparse.Namespace) -> Any:
+        if getattr(args, "terminal", False):
+            raise InvalidRequest(
+                f"storage {args.action} is not for a notebook: what a cell shows is saved with it",
+                hint=f"in a terminal: stcloud storage {args.action}",
+            )
         if args.url is None:
             return self._answered(args, self._lab)
         return self._answered(args, lambda: connect(args.url, os.environ.get("JUPYTER_TOKEN", "")))

@@ -61,6 +61,7 @@ def build_parser(
     command("consent", "show or set the consent mode").add_argument(
         "mode", nargs="?", choices=[mode.value for mode in ConsentMode]
     )
+    _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
     command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
     return parser
 
@@ -85,6 +86,44 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     command.add_argument("--target", default="", help="which of the provider's targets")
     command.add_argument("--hardware", default="", help="which of the provider's hardware")
     command.add_argument("--name", default="", help="name of the job in lists")
+
+
+def _add_storage(command: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, about: str) -> argparse.ArgumentParser:
+        return actions.add_parser(name, parents=[common], help=about, description=about)
+
+    action("credentials", "print your own keys, the secret too, with lines for S3 clients").set_defaults(terminal=True)
+    grant = action("grant", "make keys for one bucket and prefix, and print them this once")
+    grant.set_defaults(terminal=True)
+    grant.add_argument("--bucket", required=True, help="the one bucket that they open")
+    grant.add_argument("--prefix", default="", help="the beginning of every key that they open (default: all)")
+    grant.add_argument("--read-only", action="store_true", help="without PUT and DELETE")
+    grant.add_argument("--days", type=float, required=True, help="so long they last; a fraction will do")
+    grant.add_argument("--max-bytes", type=int, default=None, help="so much may be under the prefix in all")
+    grant.add_argument("--name", default="", help="what you call them")
+    grants = action("grants", "list the grants made by hand, without their secrets")
+    grants.add_argument("--all", action="store_true", help="those that have ended too")
+    action("revoke", "end a grant made by hand").add_argument("access_key", metavar="ID", help="as `grants` lists it")
+    test = action("test", "look what stands between the object endpoint and the world, step by step")
+    test.add_argument("to", nargs="?", default="", metavar="URL", help="default: the public URL that is set")
+    test.add_argument("--access-key", default="", help="keys of another endpoint; its secret is in the environment")
+    _add_serve(action("serve", "run the object endpoint alone, on a machine without a notebook server"))
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.set_defaults(terminal=True)
+    serve.add_argument("--root", type=Path, required=True, help="folder of the buckets")
+    serve.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine alone)")
+    serve.add_argument("--port", type=int, default=9000, help="0 for any (default: 9000)")
+    serve.add_argument("--base-path", default="", help="path under which the buckets are, such as /x/y")
+    serve.add_argument("--access-key", required=True, help="3 to 128 letters, digits and underscores")
+    serve.add_argument(
+        "--secret-key", default=None, help="better in SIMPLETUNER_S3_SECRET_KEY, where no list of processes shows it"
+    )
+    serve.add_argument("--certfile", type=Path, default=None, help="certificate chain, PEM; then it is https")
+    serve.add_argument("--keyfile", type=Path, default=None, help="its private key, if that is in another file")
 
 
 def _add_list(command: argparse.ArgumentParser) -> None:

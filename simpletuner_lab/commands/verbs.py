@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from simpletuner_lab.client import Client
 from simpletuner_lab.commands import answers
 from simpletuner_lab.commands.screen import Screen
+from simpletuner_lab.commands.storage import ACTIONS
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
 from simpletuner_lab.core.job import ALL_JOBS, JobFilter, JobState
 from simpletuner_lab.core.plan import SubmitRequest
@@ -142,10 +143,15 @@ def doctor(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:  # no
     return FAULT if any(finding.status is Status.PROBLEM for finding in found) else OK
 
 
+def storage(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Keys of the object endpoint, and whether it is reached."""
+    return ACTIONS[args.action](lab, args, screen)
+
+
 VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     {
         verb.__name__: verb
-        for verb in (plan, submit, jobs, job, logs, outputs, cancel, delete, providers, consent, doctor)
+        for verb in (plan, submit, jobs, job, logs, outputs, cancel, delete, providers, consent, storage, doctor)
     }
 )
 """By the words of `tree`."""

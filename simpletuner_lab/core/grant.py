@@ -10,6 +10,12 @@ import string
 from dataclasses import dataclass
 from typing import Final
 
+ENDPOINT_PATH: Final = "/api/cloud/storage"
+"""What the URL of an object endpoint has below the URL of its server."""
+
+MAX_JOB_BYTES: Final = 500 << 30
+"""What a job may store, unless a setting says otherwise: hundreds of checkpoints of a large LoRA."""
+
 ID_PREFIX: Final = "STLG"
 ID_LENGTH: Final = 20
 ANY_BUCKET: Final = "*"
@@ -30,6 +36,7 @@ class Verb(enum.StrEnum):
 
 
 ALL_VERBS: Final = frozenset(Verb)
+READING: Final = frozenset({Verb.GET, Verb.HEAD, Verb.LIST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +44,8 @@ class Grant:
     """Leave to use part of the store. Its id is the access key id; the secret is derived and never stored.
 
     Times are seconds since the epoch; `revoked_at` may lie ahead (a last upload may be under way when a job ends).
-    None for `expires_at` means it lasts, for `quota_bytes` no limit of its own.
+    None for `expires_at` means it lasts, for `quota_bytes` no limit of its own. `endpoint_url` is where its holder was
+    told to go, so a signature for that place is right; `name` is what the owner called a grant made by hand.
     """
 
     id: str
@@ -48,6 +56,9 @@ class Grant:
     expires_at: float | None
     revoked_at: float | None = None
     quota_bytes: int | None = None
+    endpoint_url: str = ""
+    name: str = ""
+    created_at: float = 0.0
 
     @property
     def is_owner(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any, Final
 import httpx
 
 from simpletuner_lab._version import __version__
-from simpletuner_lab.client import FoundServer, find_servers
+from simpletuner_lab.client import FoundServer, LabClient, find_servers
+from simpletuner_lab.core.errors import LabError
 from simpletuner_lab.doctor.finding import Finding, ok, problem, warning
 from simpletuner_lab.doctor.parts import ENABLE
 from simpletuner_lab.services.home import VARIABLE, Home
+from simpletuner_lab.services.reach.report import Outcome
 
 _PATIENCE_S: Final = 3.0
 _OPEN: Final = frozenset({"", "*", "0.0.0.0", "::"})  # noqa: S104 - what is looked for
@@ -44,6 +47,7 @@ def _server(server: FoundServer, home: Home, addresses: Mapping[str, str]) -> It
             if alive.status_code == 200:
                 yield from _open_store(server.url, http.get(f"{base}/health"))
                 yield _endpoint(server.url, httpx.get(f"{base}/storage/", timeout=_PATIENCE_S, trust_env=False))
+                yield from _exposure(server)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError):
         return
     yield _binding(server.url, addresses.get(server.url), token=bool(server.token))
@@ -68,7 +72,7 @@ def _extension(url: str, alive: httpx.Response, home: Home) -> Iterator[Finding]
 def _open_store(url: str, health: httpx.Response) -> Iterator[Finding]:
     for part in _object(health).get("components") or ():
         if part.get("status") == "unhealthy":
-            yield problem("server", f"{url}: {part.get('message')}", "mend that, and restart the server")
+            yield problem(str(part.get("name")), f"{url}: {part.get('message')}", "mend that, and restart the server")
 
 
 def _endpoint(url: str, answer: httpx.Response) -> Finding:
@@ -77,6 +81,28 @@ def _endpoint(url: str, answer: httpx.Response) -> Finding:
         return ok("object endpoint", f"{url}api/cloud/storage answers")
     fix = "look into the server's log; without it a model comes home as plain files"
     return warning("object endpoint", f"{url}api/cloud/storage answers {answer.status_code}", fix)
+
+
+def _exposure(server: FoundServer) -> Iterator[Finding]:
+    """Whether a run elsewhere would reach the object endpoint; each step that is not right is a finding."""
+    with contextlib.closing(LabClient(server.url, server.token)) as client:
+        try:
+            told = client.local_upload()
+            found = client.reach() if told.enabled else None
+        except LabError as error:
+            yield warning("public endpoint", error.message, error.hint)
+            return
+    if found is None:
+        message = "no public URL is set: results of runs elsewhere cannot come home to this machine"
+        yield ok("public endpoint", message)
+        return
+    for look in found.looks:
+        if look.outcome is Outcome.FAILED:
+            yield problem("public endpoint", f"{look.step}: {look.message}", look.fix)
+        elif look.outcome is Outcome.WARNING:
+            yield warning("public endpoint", f"{look.step}: {look.message}", look.fix)
+    if found.reached:
+        yield ok("public endpoint", f"{found.url} is reached")
 
 
 def _binding(url: str, address: str | None, *, token: bool) -> Finding:

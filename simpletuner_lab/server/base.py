@@ -82,32 +82,58 @@ class LabHandler(APIHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Every error as `{detail, code, hint, problems}` with its own status."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        if isinstance(error, LabError):
-            self.set_status(error.status)
-            problems = [{"path": p.path, "message": p.message, "hint": p.hint} for p in error.problems]
-            body: dict[str, Any] = {
-                "detail": error.message,
-                "code": error.code,
-                "hint": error.hint,
-                "problems": problems,
-            }
-        elif isinstance(error, web.HTTPError):
-            reason = error.log_message or error.reason or self._reason
-            body = {"detail": str(reason), "code": f"http_{status_code}", "hint": "", "problems": []}
-        else:
-            body = {
-                "detail": "an internal error; the server's log has it",
-                "code": "internal",
-                "hint": "",
-                "problems": [],
-            }
-        body["message"] = body["detail"]
-        self.finish(json.dumps(body))
+        _answer_error(self, status_code, kwargs.get("exc_info", (None, None, None))[1])
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """A `LabError` is an answer, not a fault: one line, no trace."""
         if isinstance(value, LabError):
-            _log.info("%s %s: %s %s", self.request.method, self.request.path, value.code, value.message)
+            _log_refusal(self, value)
         else:
             super().log_exception(typ, value, tb)
+
+
+class OutsideHandler(web.RequestHandler):
+    """Base of routes for callers without a login: plain tornado, so no cookie, no origin and no page of Jupyter."""
+
+    def set_default_headers(self) -> None:
+        """JSON, and no word on what runs here."""
+        self.set_header("Server", "simpletuner-lab")
+        self.set_header("Content-Type", "application/json")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def check_xsrf_cookie(self) -> None:
+        """These callers are no browsers."""
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """As for people."""
+        _answer_error(self, status_code, kwargs.get("exc_info", (None, None, None))[1])
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """As for people."""
+        if isinstance(value, LabError):
+            _log_refusal(self, value)
+        else:
+            super().log_exception(typ, value, tb)
+
+
+def _log_refusal(handler: web.RequestHandler, error: LabError) -> None:
+    _log.info("%s %s: %s %s", handler.request.method, handler.request.path, error.code, error.message)
+
+
+def _answer_error(handler: web.RequestHandler, status: int, error: BaseException | None) -> None:
+    if isinstance(error, LabError):
+        handler.set_status(error.status)
+        problems = [{"path": p.path, "message": p.message, "hint": p.hint} for p in error.problems]
+        body: dict[str, Any] = {
+            "detail": error.message,
+            "code": error.code,
+            "hint": error.hint,
+            "problems": problems,
+        }
+    elif isinstance(error, web.HTTPError):
+        reason = error.log_message or error.reason or handler._reason  # noqa: SLF001 - tornado has no other way
+        body = {"detail": str(reason), "code": f"http_{status}", "hint": "", "problems": []}
+    else:
+        body = {"detail": "an internal error; the server's log has it", "code": "internal", "hint": "", "problems": []}
+    body["message"] = body["detail"]
+    handler.finish(json.dumps(body))

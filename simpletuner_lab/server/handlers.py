@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import mimetypes
 import os
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
 
@@ -328,9 +330,11 @@ class HealthHandler(LabHandler):
             return
         problem = self.rooms.problem
         state = "unhealthy" if problem else "healthy" if self.rooms.ready else "starting"
-        component = {"name": "store", "status": state, "message": problem}
+        parts = [{"name": "store", "status": state, "message": problem}, dataclasses.asdict(self.rooms.listener)]
+        if state == "healthy" and self.rooms.listener.status == "unhealthy":
+            state = "degraded"
         status = 503 if which == "ready" and not self.rooms.ready else 200
-        self.answer({"status": state, "version": self.rooms.version, "components": [component]}, status=status)
+        self.answer({"status": state, "version": self.rooms.version, "components": parts}, status=status)
 
 
 class MissingHandler(LabHandler):
@@ -365,6 +369,8 @@ def api_rules(base: str) -> Rules:
         (r"/data-consent/setting", ConsentHandler),
         (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),
+        (r"/local-upload/config", LocalUploadHandler),
+        (r"/local-upload/test", LocalUploadTestHandler),
         (r"/health(?:/(live|ready))?", HealthHandler),
         (r"/(?!storage(?:/|$)).*", MissingHandler),
     ]

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from jupyter_server.utils import url_path_join
 
@@ -17,7 +17,9 @@ from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.lab import Lab, Surroundings
 
 
-def open_lab(home: Home, serverapp: Any) -> Front:
+def open_lab(
+    home: Home, serverapp: Any, *, public_endpoint: Callable[[], str | None], max_job_bytes: int | None
+) -> Front:
     """The lab of this server, and the folder of its object endpoint cleared of what was left half done.
 
     Raises:
@@ -25,7 +27,12 @@ def open_lab(home: Home, serverapp: Any) -> Front:
     """
     home.prepare()
     ObjectStore(home.outputs).sweep(time.time())
-    around = Surroundings(environment=dict(os.environ), endpoint=endpoint_of(serverapp))
+    around = Surroundings(
+        environment=dict(os.environ),
+        endpoint=endpoint_of(serverapp),
+        public_endpoint=public_endpoint,
+        max_job_bytes=max_job_bytes,
+    )
     return Front(Lab.open(home.root, around))
 
 
@@ -41,6 +48,11 @@ def endpoint_of(serverapp: Any) -> Callable[[], str | None]:
             return None
         host = serverapp.ip if serverapp.ip not in {"", "*", "0.0.0.0", "::", "localhost"} else "127.0.0.1"  # noqa: S104
         host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{serverapp.port}{unquote(url_path_join(serverapp.base_url, STORAGE))}"
+        return f"http://{host}:{serverapp.port}{_plain(url_path_join(serverapp.base_url, STORAGE))}"
 
     return url
+
+
+def _plain(path: str) -> str:
+    """A path as clients want it: most quote it themselves; what would end it or make it unreadable stays quoted."""
+    return "".join(quote(char, safe="") if char in "%#?" or not char.isprintable() else char for char in unquote(path))

@@ -29,11 +29,21 @@ class Executors:
     db: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "simpletuner-db"))
     disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, "simpletuner-disk"))
     net: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "simpletuner-net"))
+    hooks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "simpletuner-hooks"))
 
     def close(self) -> None:
         """Lets running work end, drops the rest."""
-        for executor in (self.db, self.disk, self.net):
+        for executor in (self.db, self.disk, self.net, self.hooks):
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """How one part of the server is, as `/health` tells it: `healthy`, `off` or `unhealthy`."""
+
+    name: str
+    status: str
+    message: str = ""
 
 
 class Rooms:
@@ -44,6 +54,9 @@ class Rooms:
         self.home = home
         self.announcer = announcer
         self.executors = Executors()
+        self.listener = Part(name="public listener", status="off")
+        self.listener_host = ""
+        """Where a program on this machine reaches the second listener."""
         self._front: Future[Front] = Future()
 
     def opened(self, front: Front) -> None:

@@ -1,4 +1,4 @@
-"""All routes of the extension, for people and for programs, under the server's base URL."""
+"""All routes of the extension, for people and for programs: under the server's base URL, and on the second listener."""
 
 from __future__ import annotations
 
@@ -10,30 +10,61 @@ from jupyter_server.utils import url_path_join
 from simpletuner_lab.core.grant import Grant
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.handlers import api_rules
+from simpletuner_lab.server.hooks import Hooks, WebhookHandler
+from simpletuner_lab.server.listener import NowhereHandler
 from simpletuner_lab.server.rooms import Rooms
 from simpletuner_lab.server.storage.exchange import StorageContext
-from simpletuner_lab.server.storage.handlers import storage_routes
+from simpletuner_lab.server.storage.handlers import either_spelling, storage_routes
 from simpletuner_lab.server.storage.objects import ObjectStore
 
 API: Final = "api/cloud"
 STORAGE: Final = "api/cloud/storage"
+WEBHOOKS: Final = "api/webhooks"
 
 
-def mount(web_app: Any, rooms: Rooms, *, max_object_bytes: int) -> None:
-    """Adds the routes to Jupyter's application, which looks whether each method authenticates."""
+class Routes:
+    """The two sets of routes, over one object store."""
 
-    def resolve(access_key: str) -> tuple[Grant, Secret] | None:
-        return rooms.wait().lab.grants.resolve(access_key)
+    def __init__(self, rooms: Rooms, *, public_url: str | None, max_object_bytes: int) -> None:
+        self._rooms = rooms
+        self._public_url = public_url
+        self._max_object_bytes = max_object_bytes
+        self._objects = ObjectStore(rooms.home.outputs)
+        self._hooks = Hooks(rooms)
 
-    base_url = web_app.settings["base_url"]
-    context = StorageContext(
-        objects=ObjectStore(rooms.home.outputs),
-        resolve=resolve,
-        disk=rooms.executors.disk,
-        db=rooms.executors.db,
-        clock=time.time,
-        base_url=base_url,
-        max_object_bytes=max_object_bytes,
-    )
-    storage = storage_routes(context, url_path_join(base_url, STORAGE))
-    web_app.add_handlers(".*$", [*api_rules(url_path_join(base_url, API)), *storage])
+    def mount(self, web_app: Any) -> None:
+        """Adds those for Jupyter's application, which looks whether each method authenticates."""
+        base_url = web_app.settings["base_url"]
+        storage = storage_routes(self._context(base_url), url_path_join(base_url, STORAGE))
+        api = api_rules(url_path_join(base_url, API))
+        web_app.add_handlers(".*$", [*api, *storage, self._webhooks(base_url)])
+
+    def public(self) -> list[Any]:
+        """Those of the second listener: webhooks, the object endpoint, and the same at the root."""
+        context = self._context("/")
+        return [
+            self._webhooks("/"),
+            *storage_routes(context, f"/{STORAGE}"),
+            (r"/api(?:/.*)?", NowhereHandler),
+            *storage_routes(context, ""),
+        ]
+
+    def _webhooks(self, base_url: str) -> Any:
+        start = either_spelling(url_path_join(base_url, WEBHOOKS))
+        return (start + r"/([A-Za-z0-9_-]{1,64})", WebhookHandler, {"hooks": self._hooks})
+
+    def _context(self, base_url: str) -> StorageContext:
+        executors = self._rooms.executors
+        return StorageContext(
+            objects=self._objects,
+            resolve=self._resolve,
+            disk=executors.disk,
+            db=executors.db,
+            clock=time.time,
+            base_url=base_url,
+            public_url=self._public_url,
+            max_object_bytes=self._max_object_bytes,
+        )
+
+    def _resolve(self, access_key: str) -> tuple[Grant, Secret] | None:
+        return self._rooms.wait().lab.grants.resolve(access_key)

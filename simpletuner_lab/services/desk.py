@@ -18,6 +18,14 @@ SECRET_KEY: Final = "SIMPLETUNER_S3_SECRET_KEY"  # noqa: S105 - the name of a va
 GRANT_S: Final = 7 * 24 * 3600.0
 """Life of a grant of a job without a deadline; a requeue issues a new one."""
 GRACE_AFTER_DEADLINE_S: Final = 24 * 3600.0
+Whereabouts = Callable[[], str | None]
+"""URL of the object endpoint while one is up; asked each time."""
+
+
+PUBLIC_HINT: Final = (
+    "start the notebook server with SimpleTunerLabApp.public_url set to where it is reached from outside "
+    "(docs/exposing.md), or send the results elsewhere"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +37,29 @@ class Address:
 
 
 class Desk:
-    """Issues an address per attempt: our object endpoint where one is up, a plain folder where none is."""
+    """Issues an address per attempt: our object endpoint where one is up, a plain folder where none is.
 
-    def __init__(self, outputs: Outputs, grants: Grants, endpoint: Callable[[], str | None]) -> None:
+    A run on this machine is told the loopback address, one elsewhere the public one.
+    """
+
+    def __init__(
+        self,
+        outputs: Outputs,
+        grants: Grants,
+        *,
+        endpoint: Whereabouts,
+        public_endpoint: Whereabouts,
+        max_job_bytes: int | None,
+    ) -> None:
         self._outputs = outputs
         self._grants = grants
         self._endpoint = endpoint
+        self._public_endpoint = public_endpoint
+        self._max_job_bytes = max_job_bytes
 
-    @property
-    def by_endpoint(self) -> bool:
-        """Whether results come through the object endpoint, with a grant."""
-        return self._endpoint() is not None
+    def endpoint(self, *, remote: bool) -> str | None:
+        """Where a run here, or one elsewhere, reaches the object endpoint; None where it cannot."""
+        return self._public_endpoint() if remote else self._endpoint()
 
     def address(self, job: Job, *, granted: bool, deadline_s: float | None, now: float) -> Address:
         """A fresh address for this attempt; the grant of the attempt before is revoked first.
@@ -52,14 +72,16 @@ class Desk:
         if not granted:
             self._outputs.folder(job.id).mkdir(parents=True, exist_ok=True, mode=0o700)
             return Address(delivery=FolderDelivery(path=str(self._outputs.folder(job.id))), secrets={})
-        url = self._endpoint()
+        url = self.endpoint(remote=job.remote)
         if url is None:
             raise ProviderUnavailable(
-                "its results come home through the notebook server, and that is not up",
-                hint="start the notebook server",
+                "its results come home through the notebook server, and that cannot be reached now",
+                hint=PUBLIC_HINT if job.remote else "start the notebook server",
             )
         life = GRANT_S if deadline_s is None else deadline_s + GRACE_AFTER_DEADLINE_S
-        _, key = self._grants.issue_for_job(job.id, job.attempt, expires_at=now + life)
+        _, key = self._grants.issue_for_job(
+            job.id, job.attempt, expires_at=now + life, quota_bytes=self._max_job_bytes, endpoint_url=url
+        )
         return Address(
             delivery=S3Delivery(endpoint_url=url, bucket=OUTPUTS_BUCKET, prefix=job_prefix(job.id)),
             secrets={ACCESS_KEY: Secret(key.access_key), SECRET_KEY: key.secret_key},

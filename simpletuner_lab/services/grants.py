@@ -1,23 +1,35 @@
-"""Credentials of the object endpoint: made for one attempt of one job, revoked when it ends (SPEC O2)."""
+"""Credentials of the object endpoint: made for one attempt of one job, or by hand; and the owner's own (SPEC O2, D1)."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET, job_prefix
-from simpletuner_lab.core.errors import ServerKeyUnusable
-from simpletuner_lab.core.grant import ALL_VERBS, ANY_BUCKET, Grant, derive_secret, grant_id, is_grant_id
+from simpletuner_lab.core.errors import InvalidRequest, NotFound, ServerKeyUnusable
+from simpletuner_lab.core.grant import (
+    ALL_VERBS,
+    ANY_BUCKET,
+    READING,
+    Grant,
+    derive_secret,
+    grant_id,
+    is_grant_id,
+)
 from simpletuner_lab.core.secret import Secret
 
 KEY_BYTES: Final = 32
+
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_NAME_LENGTH: Final = 100
 
 
 class GrantRows(Protocol):
@@ -32,6 +44,12 @@ class GrantRows(Protocol):
     def revoke_grants(self, job_id: str, at: float) -> None:
         """Sets `revoked_at` on each grant of the job that has none, or a later one."""
 
+    def by_hand(self) -> Sequence[Grant]:
+        """The grants that belong to no job, the newest first."""
+
+    def revoke_by_hand(self, grant_id: str, at: float) -> None:
+        """Sets `revoked_at` on a grant that belongs to no job."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
@@ -39,6 +57,18 @@ class Credentials:
 
     access_key: str
     secret_key: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a grant made by hand is to allow. Times are seconds since the epoch; None for no end, or no quota."""
+
+    name: str
+    bucket: str
+    prefix: str = ""
+    read_only: bool = False
+    expires_at: float | None = None
+    quota_bytes: int | None = None
 
 
 class ServerKey:
@@ -95,9 +125,17 @@ class Grants:
         )
 
     def issue_for_job(
-        self, job_id: str, attempt: int, expires_at: float, quota_bytes: int | None = None
+        self,
+        job_id: str,
+        attempt: int,
+        expires_at: float,
+        quota_bytes: int | None = None,
+        *,
+        endpoint_url: str = "",
     ) -> tuple[Grant, Credentials]:
         """Credentials for one attempt: the job's own prefix, nothing else. Those of earlier attempts end first.
+
+        `endpoint_url` is where the run is told to deliver: its signatures are right for that place as well.
 
         Raises:
             ValueError: the job id is not one path segment, or attempts are not counted from one.
@@ -113,6 +151,8 @@ class Grants:
             verbs=ALL_VERBS,
             expires_at=expires_at,
             quota_bytes=quota_bytes,
+            endpoint_url=endpoint_url,
+            created_at=self._clock(),
         )
         self._rows.insert_grant(grant)
         return grant, self._credentials(grant.id)
@@ -120,6 +160,43 @@ class Grants:
     def revoke_job(self, job_id: str, *, at: float | None = None) -> None:
         """Ends every grant of the job, now or at a later time; one that ends earlier stays so."""
         self._rows.revoke_grants(job_id, self._clock() if at is None else at)
+
+    def issue_by_hand(self, terms: Terms) -> tuple[Grant, Credentials]:
+        """Credentials that the owner hands out: they hold until their end, or until they are revoked.
+
+        Raises:
+            InvalidRequest: a name, bucket or prefix that cannot be.
+        """
+        _require_possible(terms)
+        grant = Grant(
+            id=grant_id(self._random(10)),
+            job_id=None,
+            bucket=terms.bucket,
+            prefix=terms.prefix,
+            verbs=READING if terms.read_only else ALL_VERBS,
+            expires_at=terms.expires_at,
+            quota_bytes=terms.quota_bytes,
+            name=terms.name,
+            created_at=self._clock(),
+        )
+        self._rows.insert_grant(grant)
+        return grant, self._credentials(grant.id)
+
+    def by_hand(self) -> Sequence[Grant]:
+        """The grants made by hand, the newest first, with those that have ended."""
+        return self._rows.by_hand()
+
+    def revoke(self, access_key: str) -> Grant:
+        """Ends a grant made by hand, at once; one that has ended stays so.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        found = self._rows.grant(access_key) if is_grant_id(access_key) else None
+        if found is None or found.job_id is not None:
+            raise NotFound(f"no grant made by hand has the id {access_key}", hint="stcloud storage grants lists them")
+        self._rows.revoke_by_hand(access_key, self._clock())
+        return self._rows.grant(access_key) or found
 
     def owner(self) -> Credentials:
         """Credentials of the person whose lab this is: every bucket. They last as long as the server key."""
@@ -134,6 +211,21 @@ class Grants:
 
     def _credentials(self, access_key: str) -> Credentials:
         return Credentials(access_key=access_key, secret_key=self._key.secret_for(access_key))
+
+
+def _require_possible(terms: Terms) -> None:
+    """A grant for what cannot exist would look like a gift and be none."""
+    if not terms.name or len(terms.name) > _NAME_LENGTH or not terms.name.isprintable():
+        raise InvalidRequest(f"a grant's name has 1 to {_NAME_LENGTH} characters, all of them printable")
+    if not _BUCKET.fullmatch(terms.bucket):
+        raise InvalidRequest(f"{terms.bucket!r} is no bucket", hint="3 to 63 of a-z, 0-9, dot and hyphen")
+    segments = terms.prefix.split("/")
+    if not terms.prefix.isprintable() or "" in segments[:-1] or {".", ".."} & set(segments) or "\\" in terms.prefix:
+        raise InvalidRequest(
+            f"{terms.prefix!r} is the beginning of no key", hint="such as models/ann/, with no slash in front"
+        )
+    if terms.quota_bytes is not None and terms.quota_bytes < 1:
+        raise InvalidRequest("a quota is at least one byte", hint="leave it out for none")
 
 
 def _read_key(path: Path) -> bytes | None:

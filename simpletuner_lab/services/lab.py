@@ -17,6 +17,7 @@ from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, require_consent
 from simpletuner_lab.core.errors import Conflict, IllegalTransition, JobActive, ProviderUnavailable, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind
+from simpletuner_lab.core.grant import MAX_JOB_BYTES
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.plan import Plan, SubmitRequest
@@ -35,6 +36,7 @@ from simpletuner_lab.services.runner import Rooms, Runner
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.watcher import Watcher
+from simpletuner_lab.services.webhooks import Webhooks
 
 _CONSENT: Final = "consent"
 _TRIES: Final = 20
@@ -48,7 +50,11 @@ class Surroundings:
     environment: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(os.environ))
     clock: Callable[[], float] = time.time
     endpoint: Callable[[], str | None] = lambda: None
-    """URL of the object endpoint while one is up."""
+    """URL of the object endpoint for runs on this machine, while one is up."""
+    public_endpoint: Callable[[], str | None] = lambda: None
+    """The same for runs elsewhere."""
+    max_job_bytes: int | None = MAX_JOB_BYTES
+    """What one attempt of a job may store at the object endpoint; None for no limit."""
 
 
 class Lab:
@@ -64,7 +70,13 @@ class Lab:
         self.grants = Grants(store.grants, ServerKey.load_or_create(home.server_key), around.clock)
         self.recorder = Recorder(store, self.logs)
         self._clock = around.clock
-        self._desk = Desk(self.outputs, self.grants, around.endpoint)
+        self.desk = Desk(
+            self.outputs,
+            self.grants,
+            endpoint=around.endpoint,
+            public_endpoint=around.public_endpoint,
+            max_job_bytes=around.max_job_bytes,
+        )
         self._spool = Spool(home.spool)
         self._spool.sweep(around.clock())
         self._planner = Planner(store, registry)
@@ -74,10 +86,11 @@ class Lab:
             recorder=self.recorder,
             spool=self._spool,
             outputs=self.outputs,
-            desk=self._desk,
+            desk=self.desk,
         )
         self.runner = Runner(rooms, around.clock)
         self.watcher = Watcher(store, registry, self.runner, holder=secrets.token_hex(8), clock=around.clock)
+        self.webhooks = Webhooks(store, registry, self.watcher.nudge)
 
     @classmethod
     def open(cls, root: Path | None = None, around: Surroundings | None = None) -> Lab:
@@ -209,7 +222,7 @@ class Lab:
             self.outputs.delete(job_id)
 
     def _setting(self) -> Setting:
-        return Setting(owner=self.owner, consent=self.consent_mode(), endpoint_credential=self._desk.by_endpoint)
+        return Setting(owner=self.owner, consent=self.consent_mode(), endpoint=self.desk.endpoint)
 
 
 def _require_ready(provider: Provider) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, Protocol
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, consent_state
@@ -25,6 +25,7 @@ from simpletuner_lab.core.plan import Credential, Identity, Plan, SubmitRequest,
 from simpletuner_lab.core.provider import Options, Provider, Target
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.services.archive import STORED_SUFFIXES
+from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.scan import scan
 from simpletuner_lab.services.store import Store
@@ -39,14 +40,21 @@ _ANY_CONFIG: Final = {"pretrained_model_name_or_path": spec.BUILTIN_TINY, "max_t
 """Stands in where only the data sets are asked about."""
 
 
+class Endpoint(Protocol):
+    """`services.desk.Desk.endpoint`."""
+
+    def __call__(self, *, remote: bool) -> str | None:
+        """The URL, if there is one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """The state of the lab that a plan depends on."""
 
     owner: str
     consent: ConsentMode
-    endpoint_credential: bool
-    """Results come home through the object endpoint, so a grant travels with the job."""
+    endpoint: Endpoint
+    """Where the object endpoint is reached by a run here or elsewhere; where it is, a grant travels with the job."""
 
 
 class Planner:
@@ -81,7 +89,7 @@ class Planner:
             config=dict(request.config),
             dataloader=tuple(_sent(entry) for entry in request.dataloader),
             manifest=manifest,
-            credentials=_credentials(setting),
+            credentials=_credentials(setting, provider),
         )
         digest = digest_of(identity)
         steps = total_steps(train, manifest)
@@ -250,8 +258,13 @@ def require_size(provider: Provider, size: int) -> None:
         )
 
 
-def _credentials(setting: Setting) -> tuple[Credential, ...]:
-    if not setting.endpoint_credential:
+def _credentials(setting: Setting, provider: Provider) -> tuple[Credential, ...]:
+    remote = provider.capabilities.remote
+    if setting.endpoint(remote=remote) is None:
+        if remote:
+            raise InvalidRequest(
+                f"results of a run at {provider.label} cannot come home: no public URL is set", hint=PUBLIC_HINT
+            )
         return ()
     return (Credential(name="storage grant", purpose="delivers the model to this lab: this job's folder alone"),)
 

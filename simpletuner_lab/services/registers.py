@@ -80,6 +80,20 @@ class GrantTable:
         with self._database.write() as connection:
             connection.execute(update(schema.grants).where(live).values(revoked_at=at))
 
+    def by_hand(self) -> tuple[Grant, ...]:
+        """The grants that belong to no job, the newest first, revoked ones too."""
+        grants = schema.grants.c
+        query = select(schema.grants).where(grants.job_id.is_(None)).order_by(grants.created_at.desc(), grants.id)
+        with self._database.read() as connection:
+            return tuple(rows.grant_from(row) for row in connection.execute(query).mappings())
+
+    def revoke_by_hand(self, grant_id: str, at: float) -> None:
+        """Ends one grant that belongs to no job, if it has not ended before."""
+        grants = schema.grants.c
+        live = and_(grants.id == grant_id, grants.job_id.is_(None), grants.revoked_at.is_(None))
+        with self._database.write() as connection:
+            connection.execute(update(schema.grants).where(live).values(revoked_at=at))
+
 
 class Consents:
     """Who agreed to which plan, when and through which entry. Nothing is ever taken out."""

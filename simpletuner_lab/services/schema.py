@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 """Every schema version there was, oldest first. A database with another one was written by a newer release."""
 
 metadata: Final = MetaData(
@@ -174,6 +174,9 @@ grants: Final = Table(
     Column("expires_at", Float(53)),
     Column("revoked_at", Float(53)),
     Column("quota_bytes", BigInteger),
+    Column("endpoint_url", Text, nullable=False, server_default=""),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("created_at", Float(53), nullable=False, server_default="0"),
     Index("grants_of_job", "job_id"),
 )
 

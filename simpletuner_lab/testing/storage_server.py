@@ -51,6 +51,17 @@ class MemoryGrants:
             if row.job_id == job_id and (row.revoked_at is None or row.revoked_at > at):
                 self._rows[row.id] = replace(row, revoked_at=at)
 
+    def by_hand(self) -> tuple[Grant, ...]:
+        """The grants that belong to no job, the newest first."""
+        found = (row for row in self._rows.values() if row.job_id is None)
+        return tuple(sorted(found, key=lambda row: (-row.created_at, row.id)))
+
+    def revoke_by_hand(self, grant_id: str, at: float) -> None:
+        """Ends one of them."""
+        row = self._rows.get(grant_id)
+        if row is not None and row.job_id is None and row.revoked_at is None:
+            self._rows[grant_id] = replace(row, revoked_at=at)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageServer:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from traitlets import TraitError
 
 from simpletuner_lab.doctor.finding import Finding, Status
 from simpletuner_lab.doctor.servers import server_findings
+from simpletuner_lab.server.app import SimpleTunerLabApp
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.testing import eventually
 from tests.lab_kit import quick_home
-from tests.server.server_kit import TOKEN, Server
+from tests.server.server_kit import TOKEN, Server, free_port
 
 
 class BareServer(Server):
@@ -57,7 +60,59 @@ def with_file(server: Server, folder: Path, **changed: str) -> Path:
 def test_a_server_of_ours(server: Server) -> None:
     found = told(server, server.home)
     assert {finding.status for finding in found.values()} == {Status.OK}
-    assert list(found) == ["server", "object endpoint", "port"]
+    assert list(found) == ["server", "object endpoint", "public endpoint", "port"]
+    assert "no public URL is set" in found["public endpoint"].message
+
+
+def test_a_public_endpoint_is_tested(tmp_path: Path) -> None:
+    """One that is reached, and one whose port is taken: the listener and the way to it are told apart."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for port, status in ((free_port(), Status.OK), (taken.getsockname()[1], Status.PROBLEM)):
+            folder = tmp_path / status
+            home = quick_home(folder)
+            url = f"http://127.0.0.1:{port}"
+            options = (f"--SimpleTunerLabApp.public_port={port}", f"--SimpleTunerLabApp.public_url={url}")
+            server = Server(folder, home.root, "/", *options).start()
+            try:
+                found = told(server, home.root)
+            finally:
+                server.stop()
+            if status is Status.OK:
+                assert found["public endpoint"].message == f"{url}/api/cloud/storage is reached"
+                assert found["public endpoint"].status is Status.OK
+            else:
+                assert found["public listener"].status is Status.PROBLEM
+                assert f"port {port}" in found["public listener"].message
+
+
+def test_a_public_url_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
+    home = quick_home(tmp_path)
+    url = f"http://127.0.0.1:{free_port()}"
+    server = Server(tmp_path, home.root, "/", f"--SimpleTunerLabApp.public_url={url}").start()
+    try:
+        found = told(server, home.root)["public endpoint"]
+    finally:
+        server.stop()
+    assert (found.status, found.message.partition(":")[0]) == (Status.PROBLEM, "tcp")
+    assert found.fix
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["public.example", "ftp://x", "https://me:pw@x", "https://x/?q=1", "https://x/api/cloud/storage", "http://x:port"],
+)
+def test_a_public_url_that_is_none_is_told(url: str) -> None:
+    with pytest.raises(TraitError, match="public_url is"):
+        SimpleTunerLabApp(public_url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"), [("", ""), ("https://x/", "https://x"), ("http://x:81/user/ann/", "http://x:81/user/ann")]
+)
+def test_a_public_url_is_kept(url: str, kept: str) -> None:
+    assert SimpleTunerLabApp(public_url=url).public_url == kept
     assert "is bound to 127.0.0.1" in found["port"].message
     assert not any(TOKEN in finding.message + finding.fix for finding in found.values())
 

@@ -94,7 +94,7 @@ class Server:
             with self.http() as http:
                 if not self.ours:
                     return http.get(f"{self.url}api/status", timeout=5).is_success
-                return http.get("/health", timeout=5).json()["status"] in {"healthy", "unhealthy"}
+                return http.get("/health", timeout=5).json()["status"] in {"healthy", "degraded", "unhealthy"}
         except httpx.HTTPError:
             return False
 

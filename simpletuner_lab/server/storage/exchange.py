@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
-from simpletuner_lab.core.grant import Grant
+from simpletuner_lab.core.grant import ENDPOINT_PATH, Grant
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.storage.answers import Answer, Work, quota_of
 from simpletuner_lab.server.storage.body import MAX_DOCUMENT_BYTES, Intake, Memory, Promise, read_promise
@@ -23,7 +23,7 @@ from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.objects import ObjectReader, ObjectStore, Writer
 from simpletuner_lab.server.storage.operations import body_headers, open_writer, perform
 from simpletuner_lab.server.storage.reading import Extent
-from simpletuner_lab.server.storage.sigv4 import Request, Seed, places, read_claim, verify
+from simpletuner_lab.server.storage.sigv4 import Place, Request, Seed, places, read_claim, verify
 from simpletuner_lab.server.storage.table import SLOW, STORES_BODY
 
 BATCH_BYTES: Final = 1 << 20
@@ -213,7 +213,7 @@ async def admit(context: StorageContext, request: Request, bucket: str, key: str
         raise S3Error("InvalidAccessKeyId", "there is no such access key here")
     grant, secret = found
     try:
-        seed = verify(request, claim, secret.reveal(), places(request, context.base_url, context.public_url))
+        seed = verify(request, claim, secret.reveal(), _places(context, request, grant))
         call = read_call(request, bucket, key)
         authorise(call, grant, now)
         promise = read_promise(body_headers(call), claim.payload, context.max_object_bytes)
@@ -230,6 +230,13 @@ async def admit(context: StorageContext, request: Request, bucket: str, key: str
         exchange.abandon()
         raise
     return exchange
+
+
+def _places(context: StorageContext, request: Request, grant: Grant) -> tuple[Place, ...]:
+    """Where the request may have been sent: as received, to the public URL, to where the grant's holder was told."""
+    told = grant.endpoint_url.removesuffix(ENDPOINT_PATH) if grant.endpoint_url else None
+    seen = (places(request, context.base_url, url) for url in dict.fromkeys((context.public_url, told)))
+    return tuple(dict.fromkeys(place for found in seen for place in found))
 
 
 def _check_framing(request: Request, max_bytes: int) -> None:

@@ -51,7 +51,7 @@ def storage_routes(context: StorageContext, prefix: str = "/api/cloud/storage") 
     A base URL such as `/user/ann%40example/` is met in both spellings: boto3 quotes the path of its endpoint when a
     bucket follows, and leaves it as it is when none does.
     """
-    start, settings = "".join(map(_either_spelling, unquote(prefix.rstrip("/")))), {"context": context}
+    start, settings = either_spelling(prefix.rstrip("/")), {"context": context}
     service = rf"{start}/?" if start else "/"
     return [
         (service, StorageHandler, settings),
@@ -66,9 +66,16 @@ def _take_pieces(connection: Any, size: int) -> None:
     connection.params.chunk_size = connection.stream.read_chunk_size = size
 
 
-def _either_spelling(character: str) -> str:
+def either_spelling(path: str) -> str:
+    """A pattern for a path with its characters quoted, not quoted, or quoted twice, as boto3 does with `%23`."""
+    return "".join(map(_spellings, unquote(path)))
+
+
+def _spellings(character: str) -> str:
     quoted = quote(character, safe="")
-    return re.escape(character) if character in {"/", quoted} else f"(?:{re.escape(character)}|(?i:{quoted}))"
+    if character in {"/", quoted}:
+        return re.escape(character)
+    return f"(?:{re.escape(character)}|(?i:{quoted}|{quote(quoted)}))"
 
 
 class LowerCaseHeaders(httputil.HTTPHeaders):
@@ -161,6 +168,11 @@ class StorageHandler(web.RequestHandler):
         if self._watch is not None:
             self._watch.cancel()
 
+    def log_exception(self, typ: type[BaseException] | None, value: BaseException | None, tb: object) -> None:
+        """The same for a fault."""
+        self.request.uri = self.request.path
+        super().log_exception(typ, value, tb)  # type: ignore[arg-type]
+
     def write_error(self, status_code: int, **_: object) -> None:
         """What tornado refuses or what failed unforeseen, in the words of S3."""
         code = _CODES.get(status_code, "InternalError")
@@ -252,7 +264,9 @@ class StorageHandler(web.RequestHandler):
         self.finish()
 
     def _log(self) -> None:
-        """Refusals, and nothing of what would let them be repeated: no signature, no query, no token."""
+        """Refusals, and nothing of what would let a request be repeated: no signature, no query, no token."""
+        self.request.uri = self.request.path  # a presigned URL in an access log would be a key in a log
+        super()._log()
         error = self._refusal
         if error is None:
             return

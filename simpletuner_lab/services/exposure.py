@@ -1,0 +1,48 @@
+"""How the object endpoint is seen from outside this lab, and whether it is reached (contract: local upload)."""
+
+from __future__ import annotations
+
+import json
+import time
+from urllib.parse import urlsplit
+
+from simpletuner_lab.core.destination import OUTPUTS_BUCKET
+from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.services.desk import PUBLIC_HINT
+from simpletuner_lab.services.lab import Lab
+from simpletuner_lab.services.reach.probe import Asker, examine
+from simpletuner_lab.services.reach.report import LocalUpload, Reach
+
+
+def local_upload(lab: Lab) -> LocalUpload:
+    """As it is now: the public endpoint, else the one for this machine alone, else none."""
+    public = lab.desk.endpoint(remote=True)
+    url = public or lab.desk.endpoint(remote=False) or ""
+    config = [{"provider": "s3", "bucket": OUTPUTS_BUCKET, "endpoint_url": url, "region": "us-east-1"}] if url else []
+    return LocalUpload(
+        enabled=public is not None,
+        endpoint_url=url,
+        bucket=OUTPUTS_BUCKET,
+        config_json=json.dumps(config),
+        outputs_dir=str(lab.home.outputs),
+    )
+
+
+def reach(lab: Lab, url: str = "", *, listener: str = "") -> Reach:
+    """Tests the endpoint at `url`, else at the public URL that is set; `listener` is where the second one listens.
+
+    Raises:
+        InvalidRequest: no URL is given and none is set, or it is none.
+    """
+    url = url or lab.desk.endpoint(remote=True) or ""
+    if not url:
+        raise InvalidRequest("no public URL is set, and none is given to test", hint=PUBLIC_HINT)
+    here = urlsplit(lab.desk.endpoint(remote=False) or "").netloc
+    hosts = [host for known in (listener, here) if known for host in _spellings(known)]
+    return examine(url, Asker(keys=lab.grants.owner(), clock=time.time, hosts=tuple(hosts)))
+
+
+def _spellings(host: str) -> tuple[str, ...]:
+    """As a proxy on the same machine may write it."""
+    name, _, port = host.rpartition(":")
+    return (host, f"localhost:{port}", name) if name == "127.0.0.1" else (host, name)
