@@ -38,7 +38,7 @@ class HubStore:
 
     def require(self) -> None:
         """Whether the token can write, and the repository, which is made now."""
-        with _answers("ask who the token is of"):
+        with answers("ask who the token is of"):
             token = self._api.whoami().get("auth", {}).get("accessToken", {})
         if token.get("role") == "read":
             raise Refused("the Hub's token can only read", _hint(403))
@@ -49,7 +49,7 @@ class HubStore:
         from huggingface_hub import RepoFile
         from huggingface_hub.errors import RepositoryNotFoundError
 
-        with _answers(f"list {self._repo}"):
+        with answers(f"list {self._repo}"):
             try:
                 tree = list(self._api.list_repo_tree(self._repo, recursive=True))
             except RepositoryNotFoundError as error:
@@ -74,14 +74,14 @@ class HubStore:
 
     def get(self, key: str, path: Path) -> None:
         """By way of a folder beside it: what is half there has another name."""
-        with _answers(f"fetch {key}"), tempfile.TemporaryDirectory(dir=path.parent, prefix=".hub-") as beside:
+        with answers(f"fetch {key}"), tempfile.TemporaryDirectory(dir=path.parent, prefix=".hub-") as beside:
             shutil.move(self._api.hf_hub_download(self._repo, key, local_dir=beside), path)
 
     def _require_repository(self) -> None:
         """Makes the repository where there is none. One that anybody can read is not written to if ours is private."""
         if self._made:
             return
-        with _answers(f"create {self._repo}"):
+        with answers(f"create {self._repo}"):
             self._api.create_repo(self._repo, private=self._destination.private, exist_ok=True)
             found = self._api.repo_info(self._repo)
         if self._destination.private and not found.private:
@@ -95,7 +95,7 @@ class HubStore:
         """Those files of which the repository has not this very content."""
         from huggingface_hub import RepoFile
 
-        with _answers(f"look at {self._repo}"):
+        with answers(f"look at {self._repo}"):
             found = self._api.get_paths_info(self._repo, list(files))
         there = {entry.path: entry for entry in found if isinstance(entry, RepoFile)}
         return {key: path for key, path in files.items() if not _is_there(there.get(key), path)}
@@ -104,11 +104,11 @@ class HubStore:
         from huggingface_hub import CommitOperationAdd
 
         operations = [CommitOperationAdd(path_in_repo=key, path_or_fileobj=path) for key, path in files.items()]
-        with _answers(f"commit to {self._repo}"):
+        with answers(f"commit to {self._repo}"):
             self._api.create_commit(self._repo, operations, commit_message=title)
 
     def _receipt(self) -> Receipt:
-        with _answers(f"look at {self._repo}"):
+        with answers(f"look at {self._repo}"):
             revision = self._api.repo_info(self._repo).sha or ""
         return Receipt(url=f"{self._api.endpoint}/{self._repo}", revision=revision)
 
@@ -132,11 +132,11 @@ def _git_digest(path: Path, size: int) -> str:
 
 
 @contextlib.contextmanager
-def _answers(what: str) -> Iterator[None]:
+def answers(what: str) -> Iterator[None]:
     """Sort the client's errors by whether trying again can help. The token is in none of the messages."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    network = HfHubHTTPError.__bases__  # of whichever HTTP library this release is built on
+    network: Any = HfHubHTTPError.__bases__  # of whichever HTTP library this release is built on
 
     try:
         yield
