@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -213,8 +214,6 @@ def test_a_token_that_is_revoked_midway_is_refused(hub: HubEmulator, shipment: S
         held.reached.wait(30)
         hub.revoke(TOKEN)
         held.release()
-
-    import threading
 
     thread = threading.Thread(target=revoke)
     thread.start()
