@@ -92,6 +92,7 @@ def storage_server(
     body_timeout_s: float = 60.0,
     patience_s: float = 10.0,
     tls: ssl.SSLContext | None = None,
+    port: int = 0,
 ) -> Iterator[StorageServer]:
     """Serves `<root>/objects` at `{base_url}api/cloud/storage` until the block ends; the server key is beside it."""
     objects = ObjectStore(root / "objects")
@@ -113,10 +114,10 @@ def storage_server(
             on_object_stored=lambda bucket, key, size: stored.append((bucket, key, size)),
         )
         prefix = base_url.rstrip("/") + "/api/cloud/storage"
-        with _listening(Application(storage_routes(context, prefix)), tls) as port:
+        with _listening(Application(storage_routes(context, prefix)), tls, port) as bound:
             scheme = "http" if tls is None else "https"
             yield StorageServer(
-                endpoint_url=f"{scheme}://{_HOST}:{port}{prefix}",
+                endpoint_url=f"{scheme}://{_HOST}:{bound}{prefix}",
                 owner=grants.owner(),
                 objects=objects,
                 grants=grants,
@@ -126,12 +127,12 @@ def storage_server(
 
 
 @contextmanager
-def _listening(application: Application, tls: ssl.SSLContext | None) -> Iterator[int]:
+def _listening(application: Application, tls: ssl.SSLContext | None, port: int) -> Iterator[int]:
     ready: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
         server = HTTPServer(application, ssl_options=tls)
-        sockets = bind_sockets(0, _HOST)
+        sockets = bind_sockets(port, _HOST)
         server.add_sockets(sockets)
         stop = asyncio.Event()
         ready.set_result((sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
@@ -141,9 +142,9 @@ def _listening(application: Application, tls: ssl.SSLContext | None) -> Iterator
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="storage-server", daemon=True)
     thread.start()
-    port, loop, stop = ready.result(_PATIENCE_S)
+    bound, loop, stop = ready.result(_PATIENCE_S)
     try:
-        yield port
+        yield bound
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(_PATIENCE_S)
