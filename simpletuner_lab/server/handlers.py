@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import mimetypes
-import os
 from dataclasses import dataclass
 from typing import Final, TypeAlias
-from urllib.parse import quote
 
 from jupyter_server.auth.decorator import authorized
 from tornado import iostream, web
@@ -16,10 +13,10 @@ from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
 
-_BLOCK: Final = 1 << 20
 _MAX_LOG_CHUNK: Final = 4 << 20
 _NEWS_S: Final = 0.5
 """A log stream looks again after this long even without news: another process may watch."""
@@ -245,33 +242,6 @@ class OutputsHandler(LabHandler):
         self.answer(await self.ask(lambda front: front.outputs(job_id), disk=True))
 
 
-class OutputHandler(LabHandler):
-    """`GET /jobs/{id}/outputs/{path}`: one file, as an attachment that no browser runs."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, job_id: str, path: str) -> None:
-        """Streams the file."""
-        disk = self.rooms.executors.disk
-        front = await self.rooms.front()
-        stream = await self.rooms.run(disk, front.lab.outputs.open, job_id, path)
-        try:
-            name = path.rsplit("/", 1)[-1]
-            self.set_header("Content-Type", mimetypes.guess_type(name)[0] or "application/octet-stream")
-            self.set_header("Content-Length", str(os.fstat(stream.fileno()).st_size))
-            self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name, safe='')}")
-            self.set_header("X-Content-Type-Options", "nosniff")
-            self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
-            while block := await self.rooms.run(disk, stream.read, _BLOCK):
-                self.write(block)
-                await self.flush()
-            await web.RequestHandler.finish(self)
-        except iostream.StreamClosedError:
-            return
-        finally:
-            stream.close()
-
-
 class ConsentHandler(LabHandler):
     """`GET` and `PUT /data-consent/setting`."""
 
@@ -360,6 +330,7 @@ def api_rules(base: str) -> Rules:
         (job + r"/events", EventsHandler),
         (job + r"/metrics", MetricsHandler),
         (job + r"/outputs", OutputsHandler),
+        (job + r"/outputs\.zip", ArchiveHandler),
         (job + r"/outputs/(.+)", OutputHandler),
         (r"/events", EventsHandler),
         (r"/data-consent/setting", ConsentHandler),
