@@ -5,6 +5,7 @@ import type {
   JobState,
   JobView,
   MetricsView,
+  OutputView,
   PlanView,
   Progress,
   ProviderView,
@@ -126,7 +127,7 @@ export function samplePlan(over: Partial<PlanView> = {}): PlanView {
     remote: false,
     target: provider.targets[0],
     rate: provider.hardware[0],
-    destination: "home",
+    destination: { kind: "home" },
     steps: 400,
     estimate: { seconds_low: 90, seconds_high: 150, usd_low: 0, usd_high: 0, basis: "your last 3 runs here" },
     datasets: [
@@ -171,6 +172,11 @@ export function sampleCurve(count: number, over: Partial<MetricsView> = {}): Met
   };
 }
 
+/** A delivered file; those of the result were verified. */
+export function sampleOutput(path: string, over: Partial<OutputView> = {}): OutputView {
+  return { path, bytes: 1000, modified_at: "2025-03-01T10:00:30.000Z", sha256: "", ...over };
+}
+
 /** A request for one data set, as Python's `submit(config, data)` makes it. */
 export function sampleRequest(over: Partial<SubmitRequest> = {}): SubmitRequest {
   return {
@@ -182,7 +188,7 @@ export function sampleRequest(over: Partial<SubmitRequest> = {}): SubmitRequest 
     target: "",
     hardware_profile: "",
     config_name: "cats",
-    destination: { kind: "home", bucket: "outputs" },
+    destination: { kind: "home" },
     ...over,
   };
 }

@@ -59,7 +59,7 @@ test("by keyboard alone from an empty form to a job", async () => {
     target: "",
     hardware_profile: "",
     config_name: "",
-    destination: { kind: "home", bucket: "outputs" },
+    destination: { kind: "home" },
   });
   await vi.waitFor(() => expect(document.activeElement?.getAttribute("aria-label")).toBe("Submitted job"));
   expect(element.contains(document.activeElement)).toBe(true);

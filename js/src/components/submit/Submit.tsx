@@ -53,7 +53,8 @@ export function Submit() {
 export function Way({ again, submitted }: { again: boolean; submitted: (job_id: string) => void }) {
   const t = useWords();
   const providers = useAnswer("providers", {}, { about: "" });
-  const way = useWay(again, providers.value ?? []);
+  const fallback = useAnswer("destination", {}, { about: "" });
+  const way = useWay(again, providers.value ?? [], fallback.value);
   const { plan, request, before, error, reading, asked } = way.planning;
   const seconds = useSeconds(reading);
   const twins = { states: ACTIVE, provider: request?.provider, limit: TWINS };
@@ -73,7 +74,10 @@ export function Way({ again, submitted }: { again: boolean; submitted: (job_id: 
           before={before}
           active={active.value}
           heading={way.heading}
-          submitted={(job) => submitted(job.job_id)}
+          submitted={(job) => {
+            way.forget();
+            submitted(job.job_id);
+          }}
           open={submitted}
           again={way.reread}
           edit={way.edit}
