@@ -197,7 +197,9 @@ class LabClient:
         try:
             with self._http.stream("GET", where, headers=headers) as answer:
                 if answer.status_code == 412 or (offset and answer.status_code == 200):
-                    raise OutputChanged(f"{path} is not the file that was asked for any more", hint="list the outputs anew")
+                    raise OutputChanged(
+                        f"{path} is not the file that was asked for any more", hint="list the outputs anew"
+                    )
                 if answer.status_code == 416:
                     return
                 if answer.is_error:

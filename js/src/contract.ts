@@ -7,6 +7,8 @@
 
 export type JobState = "pending" | "uploading" | "queued" | "running" | "completed" | "failed" | "cancelled";
 
+export type DeliveryState = "waiting" | "sending" | "delivered" | "failed";
+
 export interface Progress {
   stage: string;
   stage_label: string;
@@ -160,6 +162,7 @@ export interface PlanView {
   target: Target;
   rate: Rate;
   destination: Destination;
+  destination_label: string;
   steps: number;
   estimate: Estimate;
   datasets: DatasetManifest[];
@@ -180,21 +183,28 @@ export interface EventView {
   data: Record<string, string | number | boolean | null>;
 }
 
-/** How far the model has come on its way from home to somewhere else. */
+/** A model on its way to a bucket or the Hub, and whether it has arrived. */
 export interface DeliveryView {
-  state: "waiting" | "sending" | "delivered" | "failed";
   destination: Destination;
-  /** A page that a person can open; empty: none is known. */
+  label: string;
+  state: DeliveryState;
+  /** Empty until something has arrived. */
   url: string;
+  revision: string;
+  verified: boolean;
   problem: string;
   hint: string;
+  tries: number;
+  retry_at: string | null;
+  asked_at: string;
+  delivered_at: string | null;
 }
 
 export interface JobDetail {
   job: JobView;
   plan: PlanView;
   events: EventView[];
-  delivery: DeliveryView | null;
+  deliveries: DeliveryView[];
 }
 
 export interface LogChunk {
@@ -228,6 +238,8 @@ export interface OutputsView {
   folder: string;
   verified: boolean;
   outputs: OutputView[];
+  /** Where else they are, or will be; the one asked for last at the end. */
+  deliveries: DeliveryView[];
 }
 
 export interface ProviderView {
@@ -249,14 +261,14 @@ export interface ProviderView {
 /** With what the lab can send models elsewhere. */
 export interface PublishingView {
   hf_configured: boolean;
-  hf_token_valid: boolean | null;
-  hf_username: string | null;
-  hub_model_id: string | null;
+  hf_token_valid: boolean;
+  hf_username: string;
+  hub_model_id: string;
   push_to_hub: boolean;
   s3_configured: boolean;
   local_upload_available: boolean;
-  local_upload_dir: string | null;
-  message: string | null;
+  local_upload_dir: string;
+  message: string;
 }
 
 /** How models come home: the endpoint that trainers elsewhere upload to. */
@@ -282,7 +294,8 @@ export interface SubmitRequest {
   target: string;
   hardware_profile: string;
   config_name: string;
-  destination: Destination;
+  /** Null: what the config asks for, else the default. */
+  destination: Destination | null;
 }
 
 export interface Problem {
@@ -326,7 +339,7 @@ export interface Verbs {
   /** All delivered files as one zip: its address. */
   archive: { takes: { job_id: string }; gives: { src: string } };
   /** Sends a finished job's model somewhere else too. */
-  push: { takes: { job_id: string; destination: Destination }; gives: unknown };
+  push: { takes: { job_id: string; destination: Destination }; gives: DeliveryView };
   /** Where models go unless a request says otherwise. */
   destination: { takes: Record<string, never>; gives: Destination };
   set_destination: { takes: { destination: Destination }; gives: Destination };

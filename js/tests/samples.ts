@@ -9,6 +9,7 @@ import type {
   PlanView,
   Progress,
   ProviderView,
+  PublishingView,
   SubmitRequest,
 } from "../src/contract";
 
@@ -128,6 +129,7 @@ export function samplePlan(over: Partial<PlanView> = {}): PlanView {
     target: provider.targets[0],
     rate: provider.hardware[0],
     destination: { kind: "home" },
+    destination_label: "home, the results folder of this lab",
     steps: 400,
     estimate: { seconds_low: 90, seconds_high: 150, usd_low: 0, usd_high: 0, basis: "your last 3 runs here" },
     datasets: [
@@ -172,7 +174,23 @@ export function sampleCurve(count: number, over: Partial<MetricsView> = {}): Met
   };
 }
 
-/** A delivered file; those of the result were verified. */
+/** A lab that could send models everywhere. */
+export function samplePublishing(over: Partial<PublishingView> = {}): PublishingView {
+  return {
+    hf_configured: true,
+    hf_token_valid: true,
+    hf_username: "ann",
+    hub_model_id: "",
+    push_to_hub: false,
+    s3_configured: true,
+    local_upload_available: true,
+    local_upload_dir: "/home/ann/out",
+    message: "",
+    ...over,
+  };
+}
+
+/** A delivered file. */
 export function sampleOutput(path: string, over: Partial<OutputView> = {}): OutputView {
   return { path, bytes: 1000, modified_at: "2025-03-01T10:00:30.000Z", sha256: "", ...over };
 }

@@ -87,7 +87,7 @@ def extent(header: str, size: int) -> Extent | None:
 
 def disposition(name: str, *, inline: bool = False) -> str:
     """`Content-Disposition` for a name of any characters: a plain one for old clients, and the true one."""
-    shown = "".join("_" if character in '/\\' or _unseen(character) else character for character in name) or "file"
+    shown = "".join("_" if character in "/\\" or _unseen(character) else character for character in name) or "file"
     plain = unicodedata.normalize("NFKD", shown).encode("ascii", "ignore").decode()
     plain = re.sub(r'["%\\]', "_", plain)
     if not PurePosixPath(plain).stem.strip(" ."):
@@ -239,9 +239,7 @@ def _open(front: Front, job_id: str, path: str) -> Opened:
         raise
     etag = sha256 or "-".join(f"{number:x}" for number in identity(status))
     name = path.rsplit("/", 1)[-1]
-    return Opened(
-        stream=stream, name=name, bytes=status.st_size, modified_at=status.st_mtime, etag=f'"{etag}"'
-    )
+    return Opened(stream=stream, name=name, bytes=status.st_size, modified_at=status.st_mtime, etag=f'"{etag}"')
 
 
 def _entries(front: Front, job_id: str) -> tuple[str, list[zipped.Entry]]:

@@ -98,7 +98,7 @@ class Outputs:
         """
         parts = PurePosixPath(path).parts
         missing = OutputNotFound(f"job {job_id} has no output {path!r}", hint="list the outputs for their paths")
-        if not parts or path.startswith("/") or any(part in {".", ".."} for part in path.split("/")) or "\0" in path:
+        if not parts or "/".join(parts) != path or ".." in parts or "\0" in path:
             raise missing
         try:
             return _open_below(self.folder(job_id), parts)

@@ -31,7 +31,12 @@ export function Remember({ value, disabled, said }: RememberProps) {
   });
   return (
     <div class="stc-row">
-      <Button kind={said ? "plain" : "quiet"} class={said ? undefined : "stc-button stc-flush"} disabled={busy || disabled} onClick={act}>
+      <Button
+        kind={said ? "plain" : "quiet"}
+        class={said ? undefined : "stc-button stc-flush"}
+        disabled={busy || disabled}
+        onClick={act}
+      >
         {t("Remember as default")}
       </Button>
       <span class="stc-faint" role="status">

@@ -2,8 +2,8 @@
 
 import { useState } from "preact/hooks";
 import type { LabError } from "../../ask";
-import type { DeliveryView, Destination, JobView } from "../../contract";
-import { asLabError, useAnswer, useLab } from "../../hooks";
+import type { DeliveryState, DeliveryView, Destination, JobView } from "../../contract";
+import { asLabError, useLab } from "../../hooks";
 import { type Translate, useWords } from "../../words";
 import { Note } from "../atoms";
 import { Confirm } from "../Confirm";
@@ -13,19 +13,21 @@ import { Problems } from "../submit/fields";
 import { placed } from "../submit/problems";
 
 const AWAY: typeof KINDS = ["hub", "s3"];
-/** The whole detail is asked for, which may list 10,000 files: seldom, and while the job runs only once. */
-const GAP_MS = 2_000;
 
-export function Delivery({ job }: { job: JobView }) {
-  const about = job.is_terminal ? job.job_id : "";
-  const { value, again } = useAnswer("detail", { job_id: job.job_id }, { about, gap_ms: GAP_MS });
-  const delivery = value?.delivery;
+interface DeliveriesProps {
+  job: JobView;
+  deliveries: DeliveryView[];
+  /** Asks again for what there is. */
+  again: () => void;
+}
+
+export function Deliveries({ job, deliveries, again }: DeliveriesProps) {
   return (
     <>
-      {delivery && <Standing delivery={delivery} />}
-      {job.status === "completed" && value && (
-        <Push job={job} before={delivery?.destination} done={again} />
-      )}
+      {deliveries.map((delivery) => (
+        <Standing key={delivery.label} delivery={delivery} />
+      ))}
+      {job.status === "completed" && <Push job={job} before={deliveries.at(-1)?.destination} done={again} />}
     </>
   );
 }
@@ -51,8 +53,8 @@ function Standing({ delivery }: { delivery: DeliveryView }) {
   );
 }
 
-function stateWord(t: Translate, state: DeliveryView["state"]): string {
-  const words: Record<DeliveryView["state"], string> = {
+function stateWord(t: Translate, state: DeliveryState): string {
+  const words: Record<DeliveryState, string> = {
     waiting: t("Waits to be sent:"),
     sending: t("Being sent:"),
     delivered: t("Delivered:"),

@@ -6,7 +6,7 @@ import { useAct, useAnswer, useLab, useUniqueId } from "../../hooks";
 import { bytes, count, moment, type Translate, useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
 import { Copy } from "../Copy";
-import { Delivery } from "./Delivery";
+import { Deliveries } from "./Delivery";
 import { type Group, grouped } from "./groups";
 
 /** Files come seldom, and asking looks at a folder. */
@@ -20,21 +20,27 @@ export function Files({ job }: { job: JobView }) {
   const { value, error, again } = useAnswer("outputs", asked, { about: job.job_id, gap_ms: GAP_MS });
   if (error && !value) return <ErrorBanner error={error} again={again} />;
   if (!value) return <p class="stc-job-wait stc-faint">{t("Looking for files…")}</p>;
-  if (value.outputs.length === 0) {
+  if (value.outputs.length === 0 && value.deliveries.length === 0) {
     return <p class="stc-job-wait stc-faint">{nothing(t, job)}</p>;
   }
-  return <Delivered job={job} files={value} />;
+  return (
+    <div class="stc-stack stc-files">
+      {value.outputs.length > 0 && <Home files={value} />}
+      <Deliveries job={job} deliveries={value.deliveries} again={again} />
+      {value.outputs.length > 0 && <Lists files={value} />}
+    </div>
+  );
 }
 
 function nothing(t: Translate, job: JobView): string {
   return job.is_active ? t("No file has arrived yet.") : t("No file arrived.");
 }
 
-function Delivered({ job, files }: { job: JobView; files: OutputsView }) {
+function Home({ files }: { files: OutputsView }) {
   const t = useWords();
   const size = bytes(t, total(files.outputs));
   return (
-    <div class="stc-stack stc-files">
+    <>
       <p class="stc-job-verified" data-verified={files.verified}>
         {files.verified
           ? t("Verified: every file was compared with its checksum.")
@@ -45,7 +51,14 @@ function Delivered({ job, files }: { job: JobView; files: OutputsView }) {
           {t("Download all ({size})", { size })}
         </Take>
       </div>
-      <Delivery job={job} />
+    </>
+  );
+}
+
+function Lists({ files }: { files: OutputsView }) {
+  const t = useWords();
+  return (
+    <>
       {grouped(files.outputs).map((group) => (
         <FileGroup key={group.folder} files={files} group={group} />
       ))}
@@ -57,7 +70,7 @@ function Delivered({ job, files }: { job: JobView; files: OutputsView }) {
           label={t("Copy the S3 address, for the lab's own endpoint")}
         />
       </dl>
-    </div>
+    </>
   );
 }
 

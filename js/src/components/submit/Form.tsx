@@ -3,7 +3,7 @@
 import type { RefObject } from "preact";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { LabError } from "../../ask";
-import type { ProviderView, SubmitRequest } from "../../contract";
+import type { Destination, ProviderView, SubmitRequest } from "../../contract";
 import { useWords } from "../../words";
 import { Button } from "../atoms";
 import { Remember } from "../destination/Default";
@@ -19,6 +19,8 @@ interface FormProps {
   draft: SubmitRequest;
   providers: ProviderView[] | null;
   chosen: ProviderView | undefined;
+  /** Where models go unless the request says otherwise. */
+  fallback: Destination;
   error: LabError | null;
   /** Seconds that the plan has been asked for; null: it is not. */
   reading: number | null;
@@ -28,7 +30,7 @@ interface FormProps {
   review: () => void;
 }
 
-export function Form({ draft, providers, chosen, error, reading, asked, change, review }: FormProps) {
+export function Form({ draft, providers, chosen, fallback, error, reading, asked, change, review }: FormProps) {
   const t = useWords();
   const form = useRef<HTMLFormElement>(null);
   const { all, done, mend } = useProblems(error, draft.dataloader_config);
@@ -56,13 +58,13 @@ export function Form({ draft, providers, chosen, error, reading, asked, change, 
         </fieldset>
         <Section title={t("Where the model goes")}>
           <DestinationFields
-            value={draft.destination}
+            value={draft.destination ?? fallback}
             change={(destination) => {
               mend("destination.");
               change({ destination });
             }}
           />
-          <Remember value={draft.destination} />
+          <Remember value={draft.destination ?? fallback} />
         </Section>
         <AllOptions draft={draft} change={change} broken={tell} />
         <div class="stc-review">

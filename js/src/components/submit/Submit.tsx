@@ -5,6 +5,7 @@ import type { JobState } from "../../contract";
 import { useAnswer, useKey } from "../../hooks";
 import { useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
+import { HOME } from "../destination/places";
 import { JobPanel } from "../job/JobPanel";
 import { Consent } from "./Consent";
 import { newKey } from "./draft";
@@ -54,7 +55,7 @@ export function Way({ again, submitted }: { again: boolean; submitted: (job_id: 
   const t = useWords();
   const providers = useAnswer("providers", {}, { about: "" });
   const fallback = useAnswer("destination", {}, { about: "" });
-  const way = useWay(again, providers.value ?? [], fallback.value);
+  const way = useWay(again, providers.value ?? []);
   const { plan, request, before, error, reading, asked } = way.planning;
   const seconds = useSeconds(reading);
   const twins = { states: ACTIVE, provider: request?.provider, limit: TWINS };
@@ -89,6 +90,7 @@ export function Way({ again, submitted }: { again: boolean; submitted: (job_id: 
           draft={way.draft}
           providers={providers.value}
           chosen={way.chosen}
+          fallback={fallback.value ?? HOME}
           error={error}
           reading={seconds}
           asked={asked}

@@ -17,7 +17,7 @@ export function keepDraft(form: string, draft: SubmitRequest | null): void {
 export function keptDraft(form: string): SubmitRequest | null {
   try {
     const draft = JSON.parse(sessionStorage.getItem(PREFIX + form) ?? "null");
-    const whole = draft && Array.isArray(draft.dataloader_config) && draft.config && draft.destination?.kind;
+    const whole = draft && Array.isArray(draft.dataloader_config) && draft.config;
     return whole ? draft : null;
   } catch {
     return null;

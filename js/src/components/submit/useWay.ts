@@ -2,7 +2,7 @@
 
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Destination, PlanView, ProviderView, SubmitRequest } from "../../contract";
+import type { PlanView, ProviderView, SubmitRequest } from "../../contract";
 import { useKey, useLab } from "../../hooks";
 import { chosenProvider, EMPTY_REQUEST, isImages, newEntry } from "./draft";
 import { keepDraft, keptDraft } from "./kept";
@@ -28,12 +28,12 @@ export interface Way {
 }
 
 /**
- * `again`: the draft begins as the last request, and no plan is asked for until someone wants it. `fallback` is where
- * models go unless a request says otherwise. What is typed survives a reload of the page.
+ * `again`: the draft begins as the last request, and no plan is asked for until someone wants it. What is typed survives
+ * a reload of the page.
  */
-export function useWay(again: boolean, providers: ProviderView[], fallback: Destination | null): Way {
+export function useWay(again: boolean, providers: ProviderView[]): Way {
   const [request, setRequest] = useKey("request");
-  const { draft, setDraft, change, kept, forget } = useDraft(request, fallback);
+  const { draft, setDraft, change, kept, forget } = useDraft(request);
   const [open, setOpen] = useState(again || request === null || kept);
   const { planning, ask, drop } = usePlan();
   const seen = useRef(again || kept ? JSON.stringify(request) : "null");
@@ -75,6 +75,7 @@ export function useWay(again: boolean, providers: ProviderView[], fallback: Dest
       if (planning.request) ask(planning.request, { asked: true, before });
     },
     edit: () => {
+      if (planning.plan && !draft.destination) change({ destination: planning.plan.destination });
       drop();
       setOpen(true);
     },
@@ -83,7 +84,7 @@ export function useWay(again: boolean, providers: ProviderView[], fallback: Dest
 }
 
 /** The draft, as it was left before a reload, else as the request has it. */
-function useDraft(request: SubmitRequest | null, fallback: Destination | null) {
+function useDraft(request: SubmitRequest | null) {
   const { model } = useLab();
   const [form] = useState(() => model.get("key"));
   const [begun] = useState(() => {
@@ -91,12 +92,7 @@ function useDraft(request: SubmitRequest | null, fallback: Destination | null) {
     return kept && JSON.stringify(kept) !== JSON.stringify(request) ? kept : null;
   });
   const [draft, setDraft] = useState(() => begun ?? draftOf(request));
-  const placed = useRef(begun !== null || request !== null);
-  useEffect(() => {
-    if (fallback && !placed.current) setDraft((old) => ({ ...old, destination: fallback }));
-  }, [fallback]);
   const change = (part: Partial<SubmitRequest>) => {
-    placed.current ||= "destination" in part;
     setDraft((old) => {
       const next = { ...old, ...part };
       keepDraft(form, next);
