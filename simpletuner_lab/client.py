@@ -21,13 +21,15 @@ import httpx
 
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.errors import InvalidRequest, LabError, OutputChanged, Problem, ServerUnreachable
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
-from simpletuner_lab.services.codec import decode
+from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import form_of
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.views import (
+    DeliveryView,
     EventView,
     JobDetail,
     JobPage,
@@ -37,6 +39,7 @@ from simpletuner_lab.services.views import (
     OutputsView,
     PlanView,
     ProviderView,
+    PublishingView,
 )
 
 _TIMEOUT: Final = httpx.Timeout(30.0, read=300.0)
@@ -88,6 +91,18 @@ class Client(Protocol):
 
     def read_output(self, job_id: str, path: str, *, offset: int = 0, sha256: str = "") -> Iterator[bytes]:
         """The bytes of one file."""
+
+    def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
+        """Sends a completed job's outputs on."""
+
+    def destination(self) -> Destination:
+        """The default destination."""
+
+    def set_destination(self, destination: Destination) -> None:
+        """Changes it."""
+
+    def publishing(self) -> PublishingView:
+        """Which destinations could be used now."""
 
     def cancel(self, job_id: str) -> JobView:
         """Asks for the end."""
@@ -208,6 +223,25 @@ class LabClient:
                 yield from answer.iter_bytes()
         except httpx.HTTPError as error:
             raise ServerUnreachable(f"the download of {path} broke off: {error}", hint="start it again") from error
+
+    def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
+        """Sends a completed job's outputs on; how it goes is among the job's deliveries."""
+        body = {"destination": encode(destination), "entry": entry}
+        return self._read(DeliveryView, "POST", f"/jobs/{_segment(job_id)}/push", json=body)
+
+    def destination(self) -> Destination:
+        """The default destination."""
+        kind: Any = Destination
+        found: Destination = decode(kind, self._call("GET", "/destination"), what="answer")
+        return found
+
+    def set_destination(self, destination: Destination) -> None:
+        """Changes it."""
+        self._call("PUT", "/destination", json=encode(destination))
+
+    def publishing(self) -> PublishingView:
+        """Which destinations could be used now."""
+        return self._read(PublishingView, "GET", "/publishing/status")
 
     def cancel(self, job_id: str) -> JobView:
         """Asks for the end."""

@@ -96,11 +96,12 @@ def _receive(
                     stream.write(block)
                     done += len(block)
                     told(file, done)
-                return
             except ServerUnreachable:
                 fruitless = 0 if done > before else fruitless + 1
                 if fruitless == _FRUITLESS or not file.sha256:
                     raise
+            else:
+                return
 
 
 def _sha256(path: Path) -> str:

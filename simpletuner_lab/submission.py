@@ -10,14 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from simpletuner_lab.core.destination import HOME, Destination, HubDestination, S3Destination, Sender
 from simpletuner_lab.core.errors import InvalidDataset, InvalidRequest
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
+from simpletuner_lab.services.codec import decode
 
 Config: TypeAlias = Mapping[str, Any] | str | os.PathLike[str] | None
 """A config itself, or the path of a config.json. None has no keys: a plan says which are needed."""
 
 Data: TypeAlias = "Entry | Sequence[Entry] | None"
 """One data set or several. None: those that the config names."""
+
+Where: TypeAlias = Mapping[str, Any] | str | None
+"""A destination in short (`hub:ann/neon`), or as a mapping with a `kind`. None: nothing is said."""
 
 Entry: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 """A data set, a folder of images, or the path of a dataloader JSON."""
@@ -42,7 +47,14 @@ class _Made:
 
 
 def request_of(
-    config: Config, data: Data = None, *, provider: str = "", target: str = "", hardware: str = "", name: str = ""
+    config: Config,
+    data: Data = None,
+    *,
+    provider: str = "",
+    target: str = "",
+    hardware: str = "",
+    name: str = "",
+    destination: Destination | None = None,
 ) -> SubmitRequest:
     """A request whose data set folders are absolute, ready for a plan.
 
@@ -72,7 +84,66 @@ def request_of(
         target=target,
         hardware=hardware,
         name=name or stem,
+        destination=destination,
     )
+
+
+def where(told: Where) -> Destination | None:
+    """The destination that a person wrote down; its values are checked by a plan.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if told is None:
+        return None
+    if isinstance(told, str):
+        return destination_of(told)
+    kind: Any = Destination
+    found: Destination = decode(kind, _as_json(told, "the destination"), what="destination")
+    return found
+
+
+def destination_of(
+    text: str,
+    *,
+    endpoint_url: str = "",
+    region: str = "",
+    public: bool = False,
+    checkpoints: bool = False,
+    by_trainer: bool = False,
+) -> Destination:
+    """`home`, `hub:OWNER/NAME` or `s3://BUCKET/PREFIX`, with what is told beside it. Its values are checked by a plan.
+
+    Raises:
+        InvalidRequest: it is none of these, or something told beside it has no meaning there.
+    """
+    sender = Sender.TRAINER if by_trainer else Sender.LAB
+    s3_alone = [name for name, given in (("--endpoint-url", endpoint_url), ("--region", region)) if given]
+    beside = [("--checkpoints", checkpoints), ("--by-trainer", by_trainer), ("--public", public)]
+    if text == "home":
+        _require_none(text, [*s3_alone, *(name for name, given in beside if given)])
+        return HOME
+    if text.startswith("hub:"):
+        _require_none(text, s3_alone)
+        repo_id = text.removeprefix("hub:")
+        return HubDestination(repo_id=repo_id, private=not public, checkpoints=checkpoints, sender=sender)
+    if text.startswith("s3://"):
+        _require_none(text, ["--public"] if public else [])
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        return S3Destination(
+            bucket=bucket,
+            prefix=f"{prefix}/" if prefix and not prefix.endswith("/") else prefix,
+            endpoint_url=endpoint_url,
+            region=region or "us-east-1",
+            checkpoints=checkpoints,
+            sender=sender,
+        )
+    raise InvalidRequest(f"{text!r} is no destination", hint="home, hub:OWNER/NAME or s3://BUCKET/PREFIX")
+
+
+def _require_none(text: str, names: Sequence[str]) -> None:
+    if names:
+        raise InvalidRequest(f"{' and '.join(names)} has no meaning for {text}", hint="leave it out")
 
 
 def _read_config(config: Config) -> tuple[dict[str, Any], Path, str]:

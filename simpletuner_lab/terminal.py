@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from simpletuner_lab.core.cost import Estimate
+from simpletuner_lab.core.destination import label
 from simpletuner_lab.core.manifest import DatasetManifest
-from simpletuner_lab.services.views import JobDetail, JobView, PlanView, ProviderView
+from simpletuner_lab.services.views import DeliveryView, JobDetail, JobView, PlanView, ProviderView
 
 _LISTED: Final = 6
 """Files and reasons of one kind shown before the rest is counted."""
@@ -45,7 +46,7 @@ def _plan_lines(plan: PlanView) -> Iterator[str]:
     for dataset in plan.datasets:
         yield from _dataset_lines(dataset)
     yield f"  runs on       {plan.rate.label or plan.rate.hardware} ({plan.target.label} {plan.target.version}), {plan.steps} steps"
-    yield f"  comes back to {plan.destination}"
+    yield f"  comes back to {label(plan.destination)}"
     for credential in plan.credentials:
         yield f"  travels along {credential.name}: {credential.purpose}"
     for rest in plan.stays:
@@ -89,9 +90,25 @@ def job_line(job: JobView) -> str:
     return "  ".join(parts)
 
 
+def delivery_text(sent: DeliveryView) -> str:
+    """A model on its way, on one line: where to, how far, what is wrong."""
+    parts = [
+        f"{sent.state}: {one_line(label(sent.destination))}",
+        one_line(sent.url),
+        one_line(sent.problem),
+        one_line(sent.hint),
+    ]
+    return "  ".join(filter(None, parts))
+
+
 def timeline_text(detail: JobDetail) -> str:
-    """The events of a job, a line each."""
-    return "\n".join(
+    """The events of a job, a line each, and what became of its model."""
+    sent = [] if detail.delivery is None else [f"  {delivery_text(detail.delivery)}"]
+    return "\n".join((*_timeline(detail), *sent))
+
+
+def _timeline(detail: JobDetail) -> Iterator[str]:
+    return (
         f"  {event.at}  {event.kind:<10} "
         + one_line(", ".join(f"{name} {value}" for name, value in event.data.items()))
         for event in detail.events

@@ -162,7 +162,6 @@ export interface PlanView {
   target: Target;
   rate: Rate;
   destination: Destination;
-  destination_label: string;
   steps: number;
   estimate: Estimate;
   datasets: DatasetManifest[];
@@ -183,28 +182,21 @@ export interface EventView {
   data: Record<string, string | number | boolean | null>;
 }
 
-/** A model on its way to a bucket or the Hub, and whether it has arrived. */
+/** A model on its way to a bucket or the Hub, or there. `url` is empty until something has arrived. */
 export interface DeliveryView {
-  destination: Destination;
-  label: string;
   state: DeliveryState;
-  /** Empty until something has arrived. */
+  destination: Destination;
   url: string;
-  revision: string;
-  verified: boolean;
   problem: string;
   hint: string;
-  tries: number;
-  retry_at: string | null;
-  asked_at: string;
-  delivered_at: string | null;
 }
 
 export interface JobDetail {
   job: JobView;
   plan: PlanView;
   events: EventView[];
-  deliveries: DeliveryView[];
+  /** Null where it stays at home; of several, the one asked for last. */
+  delivery: DeliveryView | null;
 }
 
 export interface LogChunk {
@@ -238,8 +230,6 @@ export interface OutputsView {
   folder: string;
   verified: boolean;
   outputs: OutputView[];
-  /** Where else they are, or will be; the one asked for last at the end. */
-  deliveries: DeliveryView[];
 }
 
 export interface ProviderView {
@@ -261,14 +251,15 @@ export interface ProviderView {
 /** With what the lab can send models elsewhere. */
 export interface PublishingView {
   hf_configured: boolean;
-  hf_token_valid: boolean;
-  hf_username: string;
-  hub_model_id: string;
+  /** Null: there is no token, or the Hub does not answer. */
+  hf_token_valid: boolean | null;
+  hf_username: string | null;
+  hub_model_id: string | null;
   push_to_hub: boolean;
   s3_configured: boolean;
   local_upload_available: boolean;
-  local_upload_dir: string;
-  message: string;
+  local_upload_dir: string | null;
+  message: string | null;
 }
 
 /** How models come home: the endpoint that trainers elsewhere upload to. */

@@ -170,18 +170,13 @@ test("receiving: the address, and a test that tells each step", async () => {
 
 const DELIVERY: DeliveryView = {
   destination: HUB,
-  label: "Hub",
   state: "delivered",
   url: "https://huggingface.co/ann/neon",
-  revision: "r1",
-  verified: true,
   problem: "",
   hint: "",
-  tries: 0,
-  retry_at: null,
-  asked_at: "2025-03-01T10:02:00.000Z",
-  delivered_at: "2025-03-01T10:03:00.000Z",
 };
+
+const detail = (delivery: DeliveryView | null) => ({ job: sampleJob(), plan: samplePlan(), events: [], delivery });
 
 function outputs(over: Partial<OutputsView> = {}): OutputsView {
   return {
@@ -194,7 +189,6 @@ function outputs(over: Partial<OutputsView> = {}): OutputsView {
       sampleOutput("checkpoints/step-00000100/lora.safetensors", { sha256: "bb" }),
       sampleOutput("samples/step-00000100-0.png"),
     ],
-    deliveries: [],
     ...over,
   };
 }
@@ -240,36 +234,31 @@ test("where a cell has no server, it is said where the files lie", async () => {
   await expect.element(page.getByRole("alert")).toHaveTextContent(/they lie in \/home\/ann\/out/);
 });
 
-test("a delivery is told with its page, its trouble and its state; an address that runs something is no link", async () => {
-  const deliveries = [
-    DELIVERY,
-    {
-      ...DELIVERY,
-      label: "b",
-      state: "failed" as const,
-      url: "javascript:alert(1)",
-      problem: "the Hub refuses",
-      hint: "renew",
-    },
-  ];
-  const { all } = stage(lab({ outputs: () => outputs({ deliveries }) }), <Files job={sampleJob()} />);
-  await expect.element(page.getByText("Not delivered:")).toBeVisible();
-  await expect.element(page.getByText("the Hub refuses")).toBeVisible();
+test.each([
+  [DELIVERY, "Delivered:", [DELIVERY.url]],
+  [{ ...DELIVERY, state: "sending" as const, url: "" }, "Being sent:", []],
+  [{ ...DELIVERY, state: "waiting" as const, url: "", problem: "no answer" }, "no answer", []],
+  [{ ...DELIVERY, state: "failed" as const, url: "javascript:alert(1)", hint: "renew it" }, "renew it", []],
+])("a delivery is told with its state and its page, if that is one: %o", async (delivery, words, pages) => {
+  const { all } = stage(lab({ outputs: () => outputs(), detail: () => detail(delivery) }), <Files job={sampleJob()} />);
+  await expect.element(page.getByText(words)).toBeVisible();
   const links = all("a") as HTMLAnchorElement[];
-  expect(links.map((link) => [link.href, link.rel])).toEqual([[DELIVERY.url, "noopener noreferrer"]]);
+  expect(links.map((link) => link.href)).toEqual(pages);
+  for (const link of links) expect(link.rel).toBe("noopener noreferrer");
 });
 
 test("a finished job is pushed on after one more question, and never by itself", async () => {
-  let deliveries: DeliveryView[] = [];
+  let delivery: DeliveryView | null = null;
   const model = lab({
-    outputs: () => outputs({ deliveries }),
+    outputs: () => outputs(),
+    detail: () => detail(delivery),
     push: ({ destination }) => {
       if (destination.kind === "hub" && !destination.repo_id) {
         const problems = [{ path: "destination.repo_id", message: "is empty", hint: "" }];
         throw new Refusal("invalid_request", "the repository is missing", "", problems);
       }
-      deliveries = [{ ...DELIVERY, destination, state: "sending", url: "" }];
-      return deliveries[0];
+      delivery = { ...DELIVERY, destination, state: "sending", url: "" };
+      return delivery;
     },
   });
   stage(model, <Files job={sampleJob({ status: "completed" })} />);
@@ -285,7 +274,8 @@ test("a finished job is pushed on after one more question, and never by itself",
 });
 
 test("a job that runs, or failed, is not pushed", async () => {
-  const { show } = stage(lab({ outputs: () => outputs() }), <Files job={sampleJob()} />);
+  const model = lab({ outputs: () => outputs(), detail: () => detail(null) });
+  const { show } = stage(model, <Files job={sampleJob()} />);
   await expect.element(button("Download all (4.0 kB)")).toBeVisible();
   expect(button("Push to…").elements()).toHaveLength(0);
   show(<Files job={sampleJob({ status: "failed" })} />);

@@ -129,7 +129,7 @@ test("a stage is told once an attempt, the images of a step as one", async () =>
 });
 
 test("files: none yet, then each with its size, verified, and more on request", async () => {
-  const files = { job_id: ID, folder: "/home/ann/out", verified: false, outputs: [] as OutputView[], deliveries: [] };
+  const files = { job_id: ID, folder: "/home/ann/out", verified: false, outputs: [] as OutputView[] };
   const model = new MemoryModel({}, { outputs: () => files });
   const { show } = stage(model, <Files job={sampleJob()} />);
   await expect.element(page.getByText("No file has arrived yet.")).toBeVisible();
@@ -163,7 +163,6 @@ test("a download goes to the address that the lab names, unless that would run s
         folder: "/out",
         verified: false,
         outputs: Object.keys(src).map((path) => sampleOutput(path)),
-        deliveries: [],
       }),
       picture: ({ path }) => {
         if (!src[path]) throw new Refusal("output_not_found", "it is gone");
@@ -183,7 +182,7 @@ test("the plan is asked for once, and shown as it was agreed to", async () => {
   const model = new MemoryModel(
     {},
     {
-      detail: () => ({ job: sampleJob(), plan: samplePlan(), events: [], deliveries: [] }),
+      detail: () => ({ job: sampleJob(), plan: samplePlan(), events: [], delivery: null }),
       providers: () => [sampleProvider()],
     },
   );

@@ -20,8 +20,8 @@ function lab(job: JobView, answers: Answers = {}, state: Partial<State> = {}) {
     metrics: () => ({ job_id: ID, total: 2, step: [1, 2], loss: [0.5, 0.4], lr: [1e-4, 1e-4], grad_norm: [1, 1] }),
     events: () => [],
     log: ({ offset }) => ({ job_id: ID, logs: "", offset, next_offset: offset, ended: false }),
-    outputs: () => ({ job_id: ID, folder: "/out", verified: false, outputs: [], deliveries: [] }),
-    detail: () => ({ job: held.job, plan: samplePlan(), events: [], deliveries: [] }),
+    outputs: () => ({ job_id: ID, folder: "/out", verified: false, outputs: [] }),
+    detail: () => ({ job: held.job, plan: samplePlan(), events: [], delivery: null }),
     ...answers,
   });
   return { model, held };

@@ -15,10 +15,10 @@ function lab(state: Partial<State> = {}, answers: Answers = {}): MemoryModel {
   return new MemoryModel(state, {
     jobs: () => ({ jobs: [job], total: 1 }),
     job: () => job,
-    detail: () => ({ job, plan: samplePlan(), events: [], deliveries: [] }),
+    detail: () => ({ job, plan: samplePlan(), events: [], delivery: null }),
     metrics: () => sampleCurve(10),
     events: () => [],
-    outputs: () => ({ job_id: job.job_id, folder: "/outputs", verified: true, outputs: [], deliveries: [] }),
+    outputs: () => ({ job_id: job.job_id, folder: "/outputs", verified: true, outputs: [] }),
     log: () => ({ job_id: job.job_id, logs: "", offset: 0, next_offset: 0, ended: true }),
     providers: () => sampleProviders(),
     consent: () => ({ consent: "ask" }),

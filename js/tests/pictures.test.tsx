@@ -160,7 +160,6 @@ test("without pictures there is a word, and delivered files do where nothing was
         folder: "/tmp",
         verified: true,
         outputs: [{ path: "samples/step-00000600-0.png", bytes: 10, modified_at: "", sha256: "" }],
-        deliveries: [],
       }),
     },
   );

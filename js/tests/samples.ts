@@ -129,7 +129,6 @@ export function samplePlan(over: Partial<PlanView> = {}): PlanView {
     target: provider.targets[0],
     rate: provider.hardware[0],
     destination: { kind: "home" },
-    destination_label: "home, the results folder of this lab",
     steps: 400,
     estimate: { seconds_low: 90, seconds_high: 150, usd_low: 0, usd_high: 0, basis: "your last 3 runs here" },
     datasets: [

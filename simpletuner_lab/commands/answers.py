@@ -16,12 +16,30 @@ from simpletuner_lab.commands.tables import (
     providers_table,
 )
 from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.destination import Destination, label
 from simpletuner_lab.core.errors import ConsentRequired, LabError
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.doctor.finding import Finding, Status
+from simpletuner_lab.downloading import Downloaded
 from simpletuner_lab.services.codec import dumps, encode
-from simpletuner_lab.services.views import JobDetail, JobPage, JobView, OutputsView, PlanView, ProviderView
-from simpletuner_lab.terminal import job_line, one_line, plan_text, printable, providers_text, timeline_text
+from simpletuner_lab.services.views import (
+    DeliveryView,
+    JobDetail,
+    JobPage,
+    JobView,
+    OutputsView,
+    PlanView,
+    ProviderView,
+)
+from simpletuner_lab.terminal import (
+    delivery_text,
+    job_line,
+    one_line,
+    plan_text,
+    printable,
+    providers_text,
+    timeline_text,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -79,11 +97,30 @@ def ended_answer(job: JobView) -> Answer:
     return Answer(value=job, text=job_line(job))
 
 
-def outputs_answer(found: OutputsView) -> Answer:
-    """What arrived, and where it lies."""
-    note = f"in {found.folder}" + (", every checksum verified on arrival" if found.verified else "")
+def outputs_answer(found: OutputsView, sent: DeliveryView | None) -> Answer:
+    """What arrived, where it lies, and where else it is."""
+    here = f"in {found.folder}" + (", every checksum verified on arrival" if found.verified else "")
+    note = here if sent is None else f"{here}\n{delivery_text(sent)}"
     lines = (*(f"{file.bytes:>12,}  {one_line(file.path)}" for file in found.outputs), note)
     return Answer(value=found, text="\n".join(lines), table=outputs_table(found, note))
+
+
+def delivery_answer(sent: DeliveryView) -> Answer:
+    """A model on its way."""
+    return Answer(value=sent, text=delivery_text(sent))
+
+
+def destination_answer(destination: Destination) -> Answer:
+    """The default destination."""
+    return Answer(value=destination, text=label(destination))
+
+
+def downloaded_answer(file: Downloaded) -> Answer:
+    """One file that is here now."""
+    how = "verified" if file.verified else "no checksum is known of it"
+    value = {"path": str(file.path), "bytes": file.bytes, "sha256": file.sha256, "verified": file.verified}
+    kept = ", was here already" if file.kept else ""
+    return Answer(value=value, text=f"{file.bytes:>12,}  {one_line(str(file.path))}  ({how}{kept})")
 
 
 def cancelled_answer(job: JobView) -> Answer:

@@ -11,6 +11,8 @@ from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 
+_WHERE: Final = "home, hub:OWNER/NAME or s3://BUCKET/PREFIX"
+
 LISTED: Final = 20
 """Jobs that `jobs` shows unless another number is given."""
 
@@ -53,6 +55,14 @@ def build_parser(
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
     logs.add_argument("--raw", action="store_true", help="with the trainer's report lines")
     _add_one_job(command("outputs", "list what a job delivered"))
+    fetch = _add_one_job(command("download", "copy what a job delivered to a folder, and compare the checksums"))
+    fetch.add_argument("paths", nargs="*", metavar="PATH", help="a file or folder of its outputs; none: all")
+    fetch.add_argument(
+        "--to", type=Path, default=None, metavar="DIR", help="where to (default: a folder named by the job)"
+    )
+    push = _add_one_job(command("push", "send a completed job's model on, now or again"))
+    push.add_argument("--to", required=True, metavar="WHERE", help="hub:OWNER/NAME or s3://BUCKET/PREFIX")
+    _add_destination(push, by_trainer=False)
     _add_one_job(command("cancel", "end a job"))
     _add_one_job(command("delete", "remove a finished job")).add_argument(
         "--outputs", action="store_true", help="its received files too"
@@ -61,6 +71,9 @@ def build_parser(
     command("consent", "show or set the consent mode").add_argument(
         "mode", nargs="?", choices=[mode.value for mode in ConsentMode]
     )
+    destination = command("destination", "show or set where models go when a submit does not say")
+    destination.add_argument("to", nargs="?", metavar="WHERE", help=_WHERE)
+    _add_destination(destination)
     command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
     return parser
 
@@ -85,6 +98,19 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     command.add_argument("--target", default="", help="which of the provider's targets")
     command.add_argument("--hardware", default="", help="which of the provider's hardware")
     command.add_argument("--name", default="", help="name of the job in lists")
+    command.add_argument("--to", default=None, metavar="WHERE", help=f"where the model goes: {_WHERE}")
+    _add_destination(command)
+
+
+def _add_destination(command: argparse.ArgumentParser, *, by_trainer: bool = True) -> None:
+    command.add_argument("--endpoint-url", default="", metavar="URL", help="of an S3 other than Amazon's own")
+    command.add_argument("--region", default="", help="of the bucket (default: us-east-1)")
+    command.add_argument("--public", action="store_true", help="make the repository on the Hub public")
+    command.add_argument("--checkpoints", action="store_true", help="send checkpoints too")
+    if by_trainer:
+        command.add_argument(
+            "--by-trainer", action="store_true", help="the training machine sends, so the token or keys travel to it"
+        )
 
 
 def _add_list(command: argparse.ArgumentParser) -> None:

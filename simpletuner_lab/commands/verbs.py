@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -15,12 +16,14 @@ from simpletuner_lab.client import Client
 from simpletuner_lab.commands import answers
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
+from simpletuner_lab.core.destination import DeliveryState, Destination
 from simpletuner_lab.core.job import ALL_JOBS, JobFilter, JobState
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.doctor.examination import examine
 from simpletuner_lab.doctor.finding import Status
+from simpletuner_lab.downloading import download as fetch
 from simpletuner_lab.services.views import JobView
-from simpletuner_lab.submission import request_of
+from simpletuner_lab.submission import destination_of, request_of
 
 OK: Final = 0
 FAULT: Final = 1
@@ -103,7 +106,32 @@ def logs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
 
 def outputs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Lists what a job delivered."""
-    screen.show(answers.outputs_answer(lab().outputs(args.job_id)))
+    client = lab()
+    screen.show(answers.outputs_answer(client.outputs(args.job_id), client.detail(args.job_id).delivery))
+    return OK
+
+
+def push(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Sends a completed job's model on."""
+    sent = lab().push(args.job_id, aimed(args, args.to), entry=args.entry)
+    screen.show(answers.delivery_answer(sent))
+    return FAULT if sent.state is DeliveryState.FAILED else OK
+
+
+def destination(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Shows where models go when a submit does not say, after setting it."""
+    client = lab()
+    if args.to:
+        client.set_destination(aimed(args, args.to))
+    screen.show(answers.destination_answer(client.destination()))
+    return OK
+
+
+def download(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Copies what a job delivered. A file that broke off is gone on with."""
+    to = Path(args.job_id) if args.to is None else args.to
+    for file in fetch(lab(), args.job_id, to, paths=args.paths):
+        screen.show(answers.downloaded_answer(file))
     return OK
 
 
@@ -145,7 +173,22 @@ def doctor(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:  # no
 VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     {
         verb.__name__: verb
-        for verb in (plan, submit, jobs, job, logs, outputs, cancel, delete, providers, consent, doctor)
+        for verb in (
+            plan,
+            submit,
+            jobs,
+            job,
+            logs,
+            outputs,
+            download,
+            push,
+            cancel,
+            delete,
+            providers,
+            consent,
+            destination,
+            doctor,
+        )
     }
 )
 """By the words of `tree`."""
@@ -163,6 +206,19 @@ def asked(args: argparse.Namespace) -> SubmitRequest:
         target=args.target,
         hardware=args.hardware,
         name=args.name,
+        destination=None if args.to is None else aimed(args, args.to),
+    )
+
+
+def aimed(args: argparse.Namespace, where: str) -> Destination:
+    """The destination that the words of a command name."""
+    return destination_of(
+        where,
+        endpoint_url=args.endpoint_url,
+        region=args.region,
+        public=args.public,
+        checkpoints=args.checkpoints,
+        by_trainer=getattr(args, "by_trainer", False),
     )
 
 

@@ -38,6 +38,8 @@ class Delivered:
     files: int = 0
     bytes: int = 0
     problem: str = ""
+    elsewhere: bool = False
+    """By the trainer, at a destination of the user: its own word for it, which nobody has compared yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +49,14 @@ class Change:
     job: Job
     events: tuple[EventDraft, ...]
     points: PointsChange
+    reported: Delivered | None = None
+    """What the trainer says it delivered, where a line of this snapshot says so."""
 
 
 def diff(job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable: bool, now: float) -> Change:
     """The job after this snapshot. `delivered` is needed once the run succeeded; without it the job does not complete.
 
+    Where `delivered.elsewhere` is set, the trainer's own report of its result counts, from this snapshot or before it.
     A terminal job is returned as it is: late, double and reordered snapshots change nothing.
     """
     if job.terminal:
@@ -69,8 +74,10 @@ def diff(job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable
         cost_usd=job.cost_usd if snapshot.cost_usd is None else snapshot.cost_usd,
         waiting=snapshot.waiting if snapshot.state is RunState.QUEUED else "",
     )
+    if delivered is not None and delivered.elsewhere and fold.reported is not None:
+        delivered = fold.reported
     after, ends = _settle(after, snapshot, delivered=delivered, resumable=resumable, now=now)
-    return Change(job=after, events=(*fold.events, *ends), points=fold.points())
+    return Change(job=after, events=(*fold.events, *ends), points=fold.points(), reported=fold.reported)
 
 
 class _Fold:
@@ -79,6 +86,7 @@ class _Fold:
     def __init__(self, job: Job, now: float) -> None:
         self.job = job
         self.events: list[EventDraft] = []
+        self.reported: Delivered | None = None
         self._now = now
         self._keep_through: int | None = None
         self._points: list[tuple[int, float, float, float]] = []
@@ -110,8 +118,10 @@ class _Fold:
             case rp.Failure():
                 failure = Failure(code=found.code, message=found.message, hint=found.hint)
                 self.job = dataclasses.replace(self.job, failure=failure)
-            case rp.Result() | rp.End():
-                pass  # the provider's word and the verified files decide, not these lines
+            case rp.Result():  # decides only where the files do not come home to be verified
+                self.reported = Delivered(sha256=found.sha256, files=found.files, bytes=found.bytes, elsewhere=True)
+            case rp.End():
+                pass  # the provider's word decides
 
     def points(self) -> PointsChange:
         columns = zip(*self._points, strict=True) if self._points else iter(((), (), (), ()))
@@ -197,7 +207,10 @@ def _succeeded(job: Job, delivered: Delivered | None, *, now: float) -> tuple[Jo
     )
     progress = dataclasses.replace(job.progress, eta_s=0.0)
     ended = dataclasses.replace(
-        job.moved(JobState.COMPLETED, now=now), failure=None, result_sha256=delivered.sha256, progress=progress
+        job.moved(JobState.COMPLETED, now=now),
+        failure=None,
+        progress=progress,
+        result_sha256="" if delivered.elsewhere else delivered.sha256,
     )
     return ended, (artifact, *_moves(job, ended, now=now))
 

@@ -17,6 +17,7 @@
     │   ├── IllegalTransition     409  illegal_transition
     │   ├── JobActive             409  job_active            delete asks for a finished job
     │   ├── StaleRecord           409  stale_record          another process wrote this job in between
+    │   ├── CredentialUnusable    409  credential_unusable   what a destination needs is not there, or is refused
     │   └── OutputChanged         409  output_changed        a delivered file changed while it was read, or differs
     ├── TooLarge                  413  too_large             over the provider's limit
     ├── ProviderFailure           502  provider_failure      the provider answered, and badly
@@ -156,6 +157,12 @@ class JobActive(Conflict):
     """The job has not ended."""
 
     code = "job_active"
+
+
+class CredentialUnusable(Conflict):
+    """A token or key that the destination needs is not there, is not valid, or may not write."""
+
+    code = "credential_unusable"
 
 
 class StaleRecord(Conflict):

@@ -28,6 +28,8 @@ class EventKind(enum.StrEnum):
     IMAGE = "image"
     ARTIFACT = "artifact"
     """A verified result or checkpoint has arrived."""
+    PUSHED = "pushed"
+    """A checkpoint or the result has arrived at an S3 bucket or on the Hub: where, and as which commit."""
     CANCEL_REQUESTED = "cancel_requested"
     PROBLEM = "problem"
     DELETED = "deleted"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from simpletuner_lab.core.canonical import JsonObject, canonical_json, sha256_hex
@@ -14,6 +15,9 @@ from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.provider import Target
 
 PLAN_FORMAT: Final = "lab-plan/1"
+
+STORAGE_GRANT: Final = "storage grant"
+"""Name of the credential with which results come home through the object endpoint."""
 
 DEFAULT_PROVIDER: Final = "local"
 """Where a job runs when nobody says: here, with no account and no upload."""
@@ -29,7 +33,8 @@ class SubmitRequest:
     target: str = ""
     hardware: str = ""
     name: str = ""
-    destination: Destination = field(default_factory=Destination)
+    destination: Destination | None = None
+    """None: what the config asks for in SimpleTuner's own keys, else the default of the lab."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +99,7 @@ def canonical_form(identity: Identity) -> JsonObject:
         "target": identity.target,
         "version": identity.version,
         "hardware": identity.hardware,
-        "destination": {"kind": identity.destination.kind.value, "bucket": identity.destination.bucket},
+        "destination": dataclasses.asdict(identity.destination),
         "config": identity.config,
         "dataloader": list(identity.dataloader),
         "files": [{"name": f.name, "bytes": f.bytes, "sha256": f.sha256} for f in identity.manifest.files],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from simpletuner_lab.core.canonical import Json, JsonObject
-from simpletuner_lab.core.destination import Delivery, FolderDelivery, S3Delivery
+from simpletuner_lab.core.destination import Delivery, FolderDelivery, HubDelivery, S3Delivery
 from simpletuner_lab.core.provider import StartOrder
 from simpletuner_lab.core.secret import Secret
 from simpletuner_trainer.spec import SPEC_FORMAT
@@ -52,12 +52,22 @@ def _destination(delivery: Delivery) -> Mapping[str, Json]:
         case S3Delivery():
             return {
                 "kind": "s3",
-                "endpoint_url": delivery.endpoint_url,
+                "endpoint_url": delivery.endpoint_url or None,
                 "region": delivery.region,
                 "bucket": delivery.bucket,
                 "prefix": delivery.prefix,
-                "access_key_env": "SIMPLETUNER_S3_ACCESS_KEY",
-                "secret_key_env": "SIMPLETUNER_S3_SECRET_KEY",
+                "access_key_env": delivery.access_key_env,
+                "secret_key_env": delivery.secret_key_env,
+                "session_token_env": delivery.session_token_env or None,
+                "checkpoints": delivery.checkpoints,
+            }
+        case HubDelivery():
+            return {
+                "kind": "hub",
+                "repo_id": delivery.repo_id,
+                "private": delivery.private,
+                "checkpoints": delivery.checkpoints,
+                "token_env": delivery.token_env,
             }
 
 

@@ -106,7 +106,9 @@ class DownloadHandler(LabHandler):
 
     def head_for(self, name: str, size: int, *, inline: bool = False) -> None:
         """Name, type and size of what follows."""
-        self._transforms = []  # a packed answer has no length that was told before, and no ranges
+        self._transforms: list[
+            type[web.OutputTransform]
+        ] = []  # a packed answer has no length that was told before, and no ranges
         self.set_header("Content-Type", media_type(name))
         self.set_header("Content-Length", str(size))
         self.set_header("Content-Disposition", disposition(name, inline=inline))
@@ -179,16 +181,19 @@ class OutputHandler(DownloadHandler):
         self.set_header("Last-Modified", _http_date(opened.modified_at))
         self.set_header("Accept-Ranges", "bytes")
         if not _is_the_one(headers.get("If-Match"), opened):
-            return self.done(412)
+            self.done(412)
+            return None
         if _is_known(headers.get("If-None-Match"), headers.get("If-Modified-Since"), opened):
-            return self.done(304)
+            self.done(304)
+            return None
         asked = headers.get("Range", "") if self.request.method == "GET" else ""
         if not _same_version(headers.get("If-Range"), opened):
             asked = ""
         part = extent(asked, opened.bytes)
         if part is None:
             self.set_header("Content-Range", f"bytes */{opened.bytes}")
-            return self.done(416)
+            self.done(416)
+            return None
         if part.partial:
             self.set_status(206)
             self.set_header("Content-Range", f"bytes {part.offset}-{part.offset + part.size - 1}/{opened.bytes}")

@@ -13,6 +13,7 @@ from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
@@ -332,7 +333,10 @@ def api_rules(base: str) -> Rules:
         (job + r"/outputs", OutputsHandler),
         (job + r"/outputs\.zip", ArchiveHandler),
         (job + r"/outputs/(.+)", OutputHandler),
+        (job + r"/push", PushHandler),
         (r"/events", EventsHandler),
+        (r"/destination", DestinationHandler),
+        (r"/publishing/status", PublishingHandler),
         (r"/data-consent/setting", ConsentHandler),
         (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),

@@ -10,7 +10,9 @@ from typing import Any, TypeVar, get_origin
 import cattrs
 from cattrs import transform_error
 from cattrs.preconf.json import make_converter
+from cattrs.v import format_exception
 
+from simpletuner_lab.core.destination import KINDS, AwayDestination, Destination
 from simpletuner_lab.core.errors import InvalidRequest, Problem
 from simpletuner_lab.core.secret import Secret
 
@@ -24,7 +26,25 @@ def _converter() -> cattrs.Converter:
     for cls in (str, int, float, bool):
         converter.register_structure_hook(cls, _exactly)
     converter.register_unstructure_hook(Secret, _refuse_secret)
+    converter.register_structure_hook_func(
+        lambda cls: cls in (Destination, AwayDestination),
+        lambda value, _: converter.structure(value, _kind_of(value)),
+    )
     return converter
+
+
+class _Unreadable(ValueError):
+    """Says in its own words what is wrong with a value."""
+
+
+def _kind_of(value: Any) -> type[Any]:
+    """The class of a destination, by its member `kind`."""
+    if not isinstance(value, Mapping):
+        raise _Unreadable(f"must be an object with a kind ({', '.join(KINDS)})")
+    try:
+        return KINDS[value["kind"]]
+    except (KeyError, TypeError):
+        raise _Unreadable(f"kind must be one of {', '.join(KINDS)}") from None
 
 
 def _is_frozenset(cls: Any) -> bool:
@@ -70,7 +90,7 @@ def decode(cls: type[T], value: Any, *, what: str) -> T:
     try:
         return _CONVERTER.structure(value, cls)
     except (cattrs.BaseValidationError, cattrs.ForbiddenExtraKeysError) as error:
-        problems = [_problem(line, what) for line in transform_error(error)]
+        problems = [_problem(line, what) for line in transform_error(error, format_exception=_words)]
         raise InvalidRequest(f"{what} cannot be read", problems=problems, hint="see the problems listed") from error
 
 
@@ -80,6 +100,10 @@ def loads(cls: type[T], text: str, *, what: str) -> T:
         return decode(cls, json.loads(text), what=what)
     except ValueError as error:
         raise InvalidRequest(f"{what} is not JSON: {error}") from error
+
+
+def _words(error: BaseException, cls: type[Any] | None) -> str:
+    return str(error) if isinstance(error, _Unreadable) else format_exception(error, cls)
 
 
 def _problem(line: str, what: str) -> Problem:

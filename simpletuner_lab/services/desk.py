@@ -6,15 +6,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from simpletuner_lab.core.destination import OUTPUTS_BUCKET, Delivery, FolderDelivery, S3Delivery, job_prefix
-from simpletuner_lab.core.errors import ProviderUnavailable
+from simpletuner_lab.core.destination import (
+    ACCESS_KEY,
+    OUTPUTS_BUCKET,
+    S3_ACCESS_KEY,
+    S3_SECRET_KEY,
+    S3_SESSION_TOKEN,
+    SECRET_KEY,
+    Delivery,
+    Destination,
+    FolderDelivery,
+    HubDelivery,
+    HubDestination,
+    S3Delivery,
+    S3Destination,
+    job_prefix,
+    sent_by_trainer,
+)
+from simpletuner_lab.core.errors import CredentialUnusable, ProviderUnavailable
 from simpletuner_lab.core.job import Job
+from simpletuner_lab.core.plan import STORAGE_GRANT
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.grants import Grants
 from simpletuner_lab.services.outputs import Outputs
+from simpletuner_lab.services.tokens import Tokens
 
-ACCESS_KEY: Final = "SIMPLETUNER_S3_ACCESS_KEY"
-SECRET_KEY: Final = "SIMPLETUNER_S3_SECRET_KEY"  # noqa: S105 - the name of a variable
 GRANT_S: Final = 7 * 24 * 3600.0
 """Life of a grant of a job without a deadline; a requeue issues a new one."""
 GRACE_AFTER_DEADLINE_S: Final = 24 * 3600.0
@@ -29,11 +45,12 @@ class Address:
 
 
 class Desk:
-    """Issues an address per attempt: our object endpoint where one is up, a plain folder where none is."""
+    """Issues an address per attempt. Home is our object endpoint where one is up, a plain folder where none is."""
 
-    def __init__(self, outputs: Outputs, grants: Grants, endpoint: Callable[[], str | None]) -> None:
+    def __init__(self, outputs: Outputs, grants: Grants, tokens: Tokens, endpoint: Callable[[], str | None]) -> None:
         self._outputs = outputs
         self._grants = grants
+        self._tokens = tokens
         self._endpoint = endpoint
 
     @property
@@ -41,15 +58,21 @@ class Desk:
         """Whether results come through the object endpoint, with a grant."""
         return self._endpoint() is not None
 
-    def address(self, job: Job, *, granted: bool, deadline_s: float | None, now: float) -> Address:
+    def address(
+        self, job: Job, destination: Destination, *, agreed: frozenset[str], deadline_s: float | None, now: float
+    ) -> Address:
         """A fresh address for this attempt; the grant of the attempt before is revoked first.
 
-        `granted`: the plan says that a storage grant travels. Without that nothing but a folder is used.
+        `agreed`: names of the credentials that the plan says travel. Nothing else does; without a storage grant among
+        them results come home to a folder.
 
         Raises:
             ProviderUnavailable: a grant was agreed to, and no server with the endpoint is up.
+            CredentialUnusable: the trainer sends by itself, and the user's credentials are not there any more.
         """
-        if not granted:
+        if sent_by_trainer(destination):
+            return self._own_address(job, destination, agreed)
+        if STORAGE_GRANT not in agreed:
             self._outputs.folder(job.id).mkdir(parents=True, exist_ok=True, mode=0o700)
             return Address(delivery=FolderDelivery(path=str(self._outputs.folder(job.id))), secrets={})
         url = self._endpoint()
@@ -64,6 +87,32 @@ class Desk:
             delivery=S3Delivery(endpoint_url=url, bucket=OUTPUTS_BUCKET, prefix=job_prefix(job.id)),
             secrets={ACCESS_KEY: Secret(key.access_key), SECRET_KEY: key.secret_key},
         )
+
+    def _own_address(self, job: Job, destination: Destination, agreed: frozenset[str]) -> Address:
+        """Straight to the user's bucket or repository, with the user's credentials: what the plan named."""
+        found = self._tokens.of(destination)
+        secrets = {name: secret for name, secret in found.items() if name in agreed}
+        if missing := sorted(agreed - set(secrets)):
+            raise CredentialUnusable(f"{missing[0]} is not there any more", hint="set it again, and submit again")
+        match destination:
+            case S3Destination():
+                delivery: Delivery = S3Delivery(
+                    endpoint_url=destination.endpoint_url,
+                    bucket=destination.bucket,
+                    prefix=destination.prefix + job_prefix(job.id),
+                    region=destination.region,
+                    checkpoints=destination.checkpoints,
+                    access_key_env=S3_ACCESS_KEY,
+                    secret_key_env=S3_SECRET_KEY,
+                    session_token_env=S3_SESSION_TOKEN if S3_SESSION_TOKEN in secrets else "",
+                )
+            case HubDestination():
+                delivery = HubDelivery(
+                    repo_id=destination.repo_id, private=destination.private, checkpoints=destination.checkpoints
+                )
+            case _:
+                raise AssertionError("home is no address of the user's own")
+        return Address(delivery=delivery, secrets=secrets)
 
     def close(self, job: Job, *, at: float) -> None:
         """Revokes the job's grants from this time on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from simpletuner_lab.core.destination import Destination
@@ -21,7 +21,8 @@ class RequestForm:
     target: str = ""
     hardware_profile: str = ""
     config_name: str = ""
-    destination: Destination = field(default_factory=Destination)
+    destination: Destination | None = None
+    """None: what the config asks for, else the default."""
 
     def request(self, provider: str = "") -> SubmitRequest:
         """The request in it; a provider that is named here wins."""
@@ -45,5 +46,5 @@ def form_of(request: SubmitRequest) -> dict[str, Any]:
         "target": request.target,
         "hardware_profile": request.hardware,
         "config_name": request.name,
-        "destination": encode(request.destination),
+        "destination": None if request.destination is None else encode(request.destination),
     }

@@ -10,7 +10,14 @@ from collections.abc import Iterator, Sequence
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.cost import Rate
-from simpletuner_lab.core.errors import LabError, OutputChanged, StaleRecord
+from simpletuner_lab.core.destination import Destination, HubDestination
+from simpletuner_lab.core.errors import (
+    CredentialUnusable,
+    LabError,
+    OutputChanged,
+    ProviderUnavailable,
+    StaleRecord,
+)
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, Job, JobFilter, JobOrder
 from simpletuner_lab.core.plan import SubmitRequest
@@ -20,6 +27,7 @@ from simpletuner_lab.services.metrics import downsample
 from simpletuner_lab.services.outputs import Arrival
 from simpletuner_lab.services.steady import read_steadily
 from simpletuner_lab.services.views import (
+    DeliveryView,
     EventView,
     JobDetail,
     JobPage,
@@ -31,6 +39,7 @@ from simpletuner_lab.services.views import (
     PlanView,
     PreviewView,
     ProviderView,
+    PublishingView,
 )
 
 
@@ -75,7 +84,12 @@ class Front:
         """A job with its plan and timeline."""
         job = self.lab.store.jobs.get(job_id)
         plan = self.lab.store.jobs.plan(job_id)
-        return JobDetail(job=JobView.of(job), plan=PlanView.of(plan), events=tuple(self.events(0, job_id=job_id)))
+        return JobDetail(
+            job=JobView.of(job),
+            plan=PlanView.of(plan),
+            events=tuple(self.events(0, job_id=job_id)),
+            delivery=self._delivery(job_id),
+        )
 
     def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:
         """Events after a sequence number: all of them, or one job's."""
@@ -113,7 +127,32 @@ class Front:
         job = self.lab.store.jobs.get(job_id)
         files = tuple(OutputView.of(file) for file in self.lab.outputs.list(job_id, self.arrivals(job)))
         folder = str(self.lab.outputs.folder(job_id))
-        return OutputsView(job_id=job_id, folder=folder, verified=bool(job.result_sha256), outputs=files)
+        return OutputsView(
+            job_id=job_id,
+            folder=folder,
+            verified=bool(job.result_sha256),
+            outputs=files,
+        )
+
+    def _delivery(self, job_id: str) -> DeliveryView | None:
+        pushes = self.lab.store.pushes.of_job(job_id)
+        return DeliveryView.of(pushes[-1]) if pushes else None
+
+    def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
+        """Sends a completed job's verified outputs on to a bucket or the Hub, now or again."""
+        return DeliveryView.of(self.lab.push(job_id, destination, entry=entry))
+
+    def destination(self) -> Destination:
+        """Where models go when a request does not say."""
+        return self.lab.destination()
+
+    def set_destination(self, destination: Destination) -> None:
+        """Changes that."""
+        self.lab.set_destination(destination)
+
+    def publishing(self) -> PublishingView:
+        """Which destinations could be used now; the Hub is asked who the token is of."""
+        return _publishing(self.lab)
 
     def arrivals(self, job: Job) -> tuple[Arrival, ...]:
         """What of a job was compared with its checksums when it arrived: the result, and checkpoints."""
@@ -206,11 +245,20 @@ class InProcess(Front):
         super().cancel(job_id)
         return self.job(job_id)
 
+    def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
+        """Sends the outputs on, and stays for the first try: nobody else would make it."""
+        push = self.lab.push(job_id, destination, entry=entry)
+        with contextlib.suppress(StaleRecord):
+            push = self.lab.courier.carry(push)
+        return DeliveryView.of(push)
+
     def _bring_up_to_date(self, job_id: str) -> None:
         with contextlib.suppress(StaleRecord):  # another process is at it
             job = self.lab.store.jobs.get(job_id)
             if job.settled_at is None:
                 self.lab.runner.advance(job)
+            for push in self.lab.courier.due(job_id):
+                self.lab.courier.carry(push)
 
 
 def _whole_characters(text: bytes) -> bytes:
@@ -219,6 +267,38 @@ def _whole_characters(text: bytes) -> bytes:
     decoder.decode(text)
     begun, _ = decoder.getstate()
     return text[: len(text) - len(begun)] or text
+
+
+def _publishing(lab: Lab) -> PublishingView:
+    said: str | None = None
+    name: str | None = None
+    configured, valid = False, None
+    try:
+        token = lab.tokens.hub()
+        if token is not None:
+            configured = True
+            name, valid = lab.tokens.account(token).name, True
+    except CredentialUnusable as error:
+        configured, valid, said = True, False, error.message
+    except ProviderUnavailable as error:
+        said = error.message
+    try:
+        s3 = bool(lab.tokens.s3())
+    except CredentialUnusable as error:
+        s3, said = False, said or error.message
+    default = lab.destination()
+    repo_id = default.repo_id if isinstance(default, HubDestination) else None
+    return PublishingView(
+        hf_configured=configured,
+        hf_token_valid=valid,
+        hf_username=name,
+        hub_model_id=repo_id,
+        push_to_hub=repo_id is not None,
+        s3_configured=s3,
+        local_upload_available=True,
+        local_upload_dir=str(lab.home.outputs),
+        message=said,
+    )
 
 
 def _provider(provider: Provider) -> ProviderView:

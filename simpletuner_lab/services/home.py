@@ -47,6 +47,8 @@ class Home:
             self.state,
             self.logs,
             self.spool,
+            self.secrets,
+            self.pushes,
             self.provider_settings,
             self.outputs,
             self.providers,
@@ -78,6 +80,16 @@ class Home:
     def spool(self) -> Path:
         """Packed archives on their way, 0600 each."""
         return self.state / "spool"
+
+    @property
+    def secrets(self) -> Path:
+        """A file for each of the user's own tokens and keys, 0600 each."""
+        return self.state / "secrets"
+
+    @property
+    def pushes(self) -> Path:
+        """Locks of pushes under way, and notes of uploads that were begun."""
+        return self.state / "pushes"
 
     @property
     def server_key(self) -> Path:

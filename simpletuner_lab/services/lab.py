@@ -15,28 +15,49 @@ from typing import Final, Self
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, require_consent
-from simpletuner_lab.core.errors import Conflict, IllegalTransition, JobActive, ProviderUnavailable, StaleRecord
+from simpletuner_lab.core.destination import (
+    HOME,
+    Destination,
+    HomeDestination,
+    Push,
+    Sender,
+    label,
+)
+from simpletuner_lab.core.diff import Change
+from simpletuner_lab.core.errors import (
+    Conflict,
+    IllegalTransition,
+    InvalidRequest,
+    JobActive,
+    ProviderUnavailable,
+    StaleRecord,
+    UploadsForbidden,
+)
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.manifest import Manifest
+from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan, SubmitRequest
 from simpletuner_lab.core.provider import Provider, ProviderContext
-from simpletuner_lab.services.codec import dumps
+from simpletuner_lab.services.codec import decode, dumps, encode
+from simpletuner_lab.services.courier import Bag, Courier, new_push
 from simpletuner_lab.services.desk import Desk
 from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.outputs import Outputs
-from simpletuner_lab.services.planning import Planner, Setting, run_class
+from simpletuner_lab.services.planning import Planner, Setting, require_destination, run_class
 from simpletuner_lab.services.provider_settings import ProviderSettings
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.runner import Rooms, Runner
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.store import Store
+from simpletuner_lab.services.tokens import Tokens
 from simpletuner_lab.services.watcher import Watcher
 
 _CONSENT: Final = "consent"
+_DESTINATION: Final = "destination"
 _TRIES: Final = 20
 """A write that keeps losing races against other processes is given up after so many."""
 
@@ -64,10 +85,11 @@ class Lab:
         self.grants = Grants(store.grants, ServerKey.load_or_create(home.server_key), around.clock)
         self.recorder = Recorder(store, self.logs)
         self._clock = around.clock
-        self._desk = Desk(self.outputs, self.grants, around.endpoint)
+        self.tokens = Tokens(home.secrets, around.environment, around.clock)
+        self._desk = Desk(self.outputs, self.grants, self.tokens, around.endpoint)
         self._spool = Spool(home.spool)
         self._spool.sweep(around.clock())
-        self._planner = Planner(store, registry)
+        self._planner = Planner(store, registry, self.tokens)
         rooms = Rooms(
             store=store,
             registry=registry,
@@ -77,7 +99,11 @@ class Lab:
             desk=self._desk,
         )
         self.runner = Runner(rooms, around.clock)
-        self.watcher = Watcher(store, registry, self.runner, holder=secrets.token_hex(8), clock=around.clock)
+        bag = Bag(store=store, recorder=self.recorder, outputs=self.outputs, tokens=self.tokens, folder=home.pushes)
+        self.courier = Courier(bag, around.clock)
+        self.watcher = Watcher(
+            store, registry, self.runner, self.courier, holder=secrets.token_hex(8), clock=around.clock
+        )
 
     @classmethod
     def open(cls, root: Path | None = None, around: Surroundings | None = None) -> Lab:
@@ -148,9 +174,10 @@ class Lab:
             EventDraft(kind=EventKind.CREATED, at=now, data=dict(plan.identity.manifest.summary())),
             EventDraft(kind=EventKind.CONSENTED, at=now, data=agreed),
         )
-        job = self.store.jobs.insert(
-            _new_job(plan, self.owner, key, now), dumps(plan), events, run_class=run_class(plan.identity)
-        )
+        new = _new_job(plan, self.owner, key, now)
+        destination = plan.identity.destination
+        push = None if isinstance(destination, HomeDestination) else new_push(new.id, destination, at=now)
+        job = self.store.jobs.insert(new, dumps(plan), events, run_class=run_class(plan.identity), push=push)
         self.recorder.announce(job, self.store.events.after(0, job_id=job.id))
         self.watcher.nudge(job.id)
         return job
@@ -162,6 +189,59 @@ class Lab:
     def set_consent_mode(self, mode: ConsentMode) -> None:
         """Changes the setting, for plans from now on."""
         self.store.settings.put(_CONSENT, mode.value)
+
+    # ------------------------------------------------------------ where models go
+
+    def destination(self) -> Destination:
+        """The default, for requests that name none; home where none was set."""
+        found = self.store.settings.get(_DESTINATION)
+        return HOME if found is None else decode(Destination, found, what="the default destination")  # type: ignore[arg-type]
+
+    def set_destination(self, destination: Destination) -> None:
+        """Changes the default, for plans from now on.
+
+        Raises:
+            InvalidRequest: it cannot be one.
+        """
+        require_destination(destination)
+        self.store.settings.put(_DESTINATION, encode(destination))
+
+    def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> Push:
+        """Sends the verified outputs of a completed job on to a bucket or the Hub; the courier does it by itself.
+
+        Raises:
+            InvalidRequest: no such destination, or home.
+            Conflict: there are no verified outputs at home.
+            UploadsForbidden: consent is set to never.
+            CredentialUnusable: what the destination needs is not there, or is refused.
+        """
+        require_destination(destination)
+        if isinstance(destination, HomeDestination):
+            raise InvalidRequest("the model is at home already", hint="name a bucket or a repository on the Hub")
+        if self.consent_mode() is ConsentMode.NEVER:
+            raise UploadsForbidden(
+                "consent is set to never: nothing is sent to another machine", hint="change the consent setting"
+            )
+        if not self.store.jobs.get(job_id).result_sha256:
+            raise Conflict(f"job {job_id} has no verified outputs here", hint="wait until it is completed")
+        destination = dataclasses.replace(destination, sender=Sender.LAB)
+        self.tokens.check(destination)
+        return self._ask_for(new_push(job_id, destination, at=self._clock()), entry)
+
+    def _ask_for(self, push: Push, entry: str) -> Push:
+        agreed = EventDraft(
+            kind=EventKind.CONSENTED, at=push.asked_at, data={"to": label(push.destination), "entry": entry}
+        )
+        for _ in range(_TRIES):
+            job = self.store.jobs.get(push.job_id)
+            change = Change(
+                job=dataclasses.replace(job, updated_at=push.asked_at), events=(agreed,), points=PointsChange()
+            )
+            with contextlib.suppress(StaleRecord):
+                self.recorder.record(job, change, push=push)
+                self.watcher.nudge(push.id)
+                return push
+        raise StaleRecord(f"job {push.job_id} is being written by others all the time", hint="try again")
 
     # ------------------------------------------------------------ jobs under way
 
@@ -209,7 +289,12 @@ class Lab:
             self.outputs.delete(job_id)
 
     def _setting(self) -> Setting:
-        return Setting(owner=self.owner, consent=self.consent_mode(), endpoint_credential=self._desk.by_endpoint)
+        return Setting(
+            owner=self.owner,
+            consent=self.consent_mode(),
+            endpoint_credential=self._desk.by_endpoint,
+            destination=self.destination(),
+        )
 
 
 def _require_ready(provider: Provider) -> None:

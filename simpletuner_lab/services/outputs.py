@@ -17,6 +17,7 @@ from simpletuner_lab.core.diff import Delivered
 from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_trainer.spec import MANIFEST_FORMAT, MANIFEST_NAME
 
+CHECKPOINTS: Final = "checkpoints/"
 _BLOCK: Final = 1 << 20
 _MAX_MANIFEST_BYTES: Final = 64 << 20
 
@@ -89,6 +90,12 @@ class Outputs:
                 continue
             files |= {arrival.prefix + name: (size, digest, arrival.verified_at) for name, size, digest in listed}
         return Known(files=files)
+
+    def checkpoints(self, job_id: str) -> tuple[str, ...]:
+        """Keys of the checkpoints whose manifest has arrived, such as `checkpoints/step-00000100/`, in order."""
+        folder = self.folder(job_id)
+        found = (folder / CHECKPOINTS).glob(f"*/{MANIFEST_NAME}")
+        return tuple(sorted(f"{CHECKPOINTS}{path.parent.name}/" for path in found))
 
     def open(self, job_id: str, path: str) -> BinaryIO:
         """Opens one output for reading.

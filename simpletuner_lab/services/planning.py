@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,15 @@ from typing import Final
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, consent_state
 from simpletuner_lab.core.cost import Rate, estimate_run
-from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.destination import (
+    HOME,
+    Destination,
+    HubDestination,
+    is_away,
+    is_plain_http,
+    problems,
+    sent_by_trainer,
+)
 from simpletuner_lab.core.errors import (
     InvalidConfig,
     InvalidDataset,
@@ -21,13 +30,15 @@ from simpletuner_lab.core.errors import (
     TooLarge,
 )
 from simpletuner_lab.core.manifest import DatasetManifest, Manifest
-from simpletuner_lab.core.plan import Credential, Identity, Plan, SubmitRequest, digest_of
+from simpletuner_lab.core.plan import STORAGE_GRANT, Credential, Identity, Plan, SubmitRequest, digest_of
 from simpletuner_lab.core.provider import Options, Provider, Target
+from simpletuner_lab.core.publishing_keys import translate
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.services.archive import STORED_SUFFIXES
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.scan import scan
 from simpletuner_lab.services.store import Store
+from simpletuner_lab.services.tokens import Tokens
 from simpletuner_trainer import spec
 
 _LISTED: Final = 3
@@ -47,23 +58,28 @@ class Setting:
     consent: ConsentMode
     endpoint_credential: bool
     """Results come home through the object endpoint, so a grant travels with the job."""
+    destination: Destination = HOME
+    """Where models go when neither request nor config says."""
 
 
 class Planner:
     """Makes plans from requests."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(self, store: Store, registry: Registry, tokens: Tokens) -> None:
         self._store = store
         self._registry = registry
+        self._tokens = tokens
 
     def plan(self, request: SubmitRequest, setting: Setting) -> Plan:
         """Everything that a submit of this request would do.
 
         Raises:
             ProviderNotFound, InvalidConfig, SecretInConfig, InvalidDataset, TooLarge: see `core.errors`.
+            CredentialUnusable: what the destination needs is not there, or is refused.
         """
         provider = self._registry.get(request.provider)
         _require_plain(request)
+        request, destination = _aimed(request, setting.destination)
         train = _parsed(request)
         manifest = scan(_local_datasets(train), hashes=self._store.hashes)
         _require_captions(train, manifest)
@@ -77,12 +93,13 @@ class Planner:
             target=target.id,
             version=target.version,
             hardware=rate.hardware,
-            destination=request.destination,
+            destination=destination,
             config=dict(request.config),
             dataloader=tuple(_sent(entry) for entry in request.dataloader),
             manifest=manifest,
-            credentials=_credentials(setting),
+            credentials=self._credentials(setting, destination),
         )
+        doubts = self._tokens.check(destination)
         digest = digest_of(identity)
         steps = total_steps(train, manifest)
         remote = provider.capabilities.remote
@@ -98,11 +115,23 @@ class Planner:
                 steps=steps, rate=rate, past_step_s=self._store.jobs.past_step_s(run_class(identity))
             ),
             stays=provider.capabilities.stays,
-            warnings=_warnings(provider, target, manifest),
+            warnings=(*_warnings(provider, target, manifest), *doubts, *_delivery_warnings(provider, destination)),
             consent=consent_state(
-                mode=setting.consent, remote=remote, agreed=self._store.consents.agreed(setting.owner, digest)
+                mode=setting.consent,
+                remote=remote or is_away(destination),
+                agreed=self._store.consents.agreed(setting.owner, digest),
             ),
         )
+
+    def _credentials(self, setting: Setting, destination: Destination) -> tuple[Credential, ...]:
+        if not sent_by_trainer(destination):
+            purpose = "delivers the model to this lab: this job's folder alone"
+            return (Credential(name=STORAGE_GRANT, purpose=purpose),) if setting.endpoint_credential else ()
+        if isinstance(destination, HubDestination):
+            purpose = f"lets the training machine write to {destination.repo_id}, and to all else that it opens"
+        else:
+            purpose = "lets the training machine write to the bucket, and to all else that it opens"
+        return tuple(Credential(name=name, purpose=purpose) for name in self._tokens.of(destination))
 
     def preview(self, dataloader: Sequence[JsonObject]) -> Manifest:
         """What of these data sets would leave, whatever is trained on them.
@@ -110,7 +139,9 @@ class Planner:
         Raises:
             InvalidConfig, InvalidDataset: see `core.errors`.
         """
-        train = _parsed(SubmitRequest(config=_ANY_CONFIG, dataloader=tuple(dataloader)))
+        request = SubmitRequest(config=_ANY_CONFIG, dataloader=tuple(dataloader))
+        _require_no_secrets(request)
+        train = _parsed(request)
         return scan(_local_datasets(train), hashes=self._store.hashes)
 
 
@@ -138,25 +169,49 @@ def total_steps(train: spec.TrainSpec, manifest: Manifest) -> int:
 
 
 def _require_plain(request: SubmitRequest) -> None:
-    """A name is shown in lists and terminals: short, printable, and no secret. Home has one bucket."""
+    """A name is shown in lists and terminals: short, printable, and no secret."""
     if len(request.name) > _NAME_LENGTH or not request.name.isprintable():
         raise InvalidRequest(f"a job's name has at most {_NAME_LENGTH} characters, all of them printable")
     if find_secrets({"name": request.name}):
         raise SecretInConfig("the job's name holds what looks like a secret; nothing was sent", hint="choose another")
-    if request.destination != Destination():
-        raise InvalidRequest(
-            f"results come home to the bucket {Destination().bucket}, not {request.destination.bucket!r}"
+
+
+def _aimed(request: SubmitRequest, default: Destination) -> tuple[SubmitRequest, Destination]:
+    """The request without SimpleTuner's keys for publishing, and where its model goes: as asked, else by the default."""
+    _require_no_secrets(request)
+    translated = translate(request.config)
+    if translated.problems:
+        found = translated.problems
+        raise InvalidConfig(f"{found[0].path}: {found[0].message}", problems=found, hint=found[0].hint)
+    destination = request.destination or translated.destination or default
+    require_destination(destination)
+    return dataclasses.replace(request, config=translated.config), destination
+
+
+def require_destination(destination: Destination) -> None:
+    """Checks the values of a destination.
+
+    Raises:
+        InvalidRequest: everything that is wrong with them.
+        SecretInConfig: one of them looks like a secret.
+    """
+    if found := problems(destination):
+        raise InvalidRequest(f"{found[0].path}: {found[0].message}", problems=found, hint=found[0].hint)
+    if found := find_secrets({"destination": dataclasses.asdict(destination)}):
+        raise SecretInConfig(f"{found[0].path} holds what looks like a secret", problems=found, hint=found[0].hint)
+
+
+def _require_no_secrets(request: SubmitRequest) -> None:
+    found = find_secrets({"config": request.config, "dataloader": list(request.dataloader)})
+    if found:
+        raise SecretInConfig(
+            f"{found[0].path} holds what looks like a secret; nothing was sent",
+            problems=found,
+            hint="keep secrets in the environment, never in a config",
         )
 
 
 def _parsed(request: SubmitRequest) -> spec.TrainSpec:
-    problems = find_secrets({"config": request.config, "dataloader": list(request.dataloader)})
-    if problems:
-        raise SecretInConfig(
-            f"{problems[0].path} holds what looks like a secret; nothing was sent",
-            problems=problems,
-            hint="keep secrets in the environment, never in a config",
-        )
     try:
         return spec.parse(request.config, request.dataloader)
     except spec.SpecError as error:
@@ -250,12 +305,6 @@ def require_size(provider: Provider, size: int) -> None:
         )
 
 
-def _credentials(setting: Setting) -> tuple[Credential, ...]:
-    if not setting.endpoint_credential:
-        return ()
-    return (Credential(name="storage grant", purpose="delivers the model to this lab: this job's folder alone"),)
-
-
 def _default_name(train: spec.TrainSpec, manifest: Manifest) -> str:
     return train.config.tracker_run_name or "-".join(dataset.id for dataset in manifest.datasets)[:64]
 
@@ -270,6 +319,18 @@ def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[s
     if not target.resume:
         found.append(f"{target.label} cannot go on after an interruption")
     return tuple(found)
+
+
+def _delivery_warnings(provider: Provider, destination: Destination) -> list[str]:
+    found = []
+    if isinstance(destination, HubDestination) and not destination.private:
+        found.append(f"{destination.repo_id} is public: anybody can download the model")
+    if is_plain_http(destination):
+        found.append("the model goes to an address without TLS: others on the way can read it")
+    by_trainer = sent_by_trainer(destination)
+    if by_trainer and provider.capabilities.remote and not getattr(destination, "checkpoints", False):
+        found.append("checkpoints stay on the training machine: a run that is interrupted there begins again")
+    return found
 
 
 def _dataset_warnings(dataset: DatasetManifest) -> list[str]:

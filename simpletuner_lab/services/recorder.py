@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from simpletuner_lab.core.destination import Push
 from simpletuner_lab.core.diff import Change
 from simpletuner_lab.core.event import Event, EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import Job, JobState
@@ -25,8 +26,8 @@ class Recorder:
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()
 
-    def record(self, before: Job, change: Change, *, log: bytes = b"") -> Job:
-        """Stores the change.
+    def record(self, before: Job, change: Change, *, log: bytes = b"", push: Push | None = None) -> Job:
+        """Stores the change, and a push that changes with it.
 
         Raises:
             StaleRecord: somebody else wrote the job since `before` was read; nothing is stored.
@@ -37,6 +38,7 @@ class Recorder:
             change.job,
             change.events,
             change.points,
+            push=push,
             alongside=(lambda: self._logs.append(before.id, before.log_bytes, log)) if log else None,
         )
         self.announce(job, events)

@@ -1,4 +1,4 @@
-"""The small tables: leases, grants, consents, transfers, settings and hashes of files."""
+"""The small tables: leases, grants, consents, transfers, pushes, settings and hashes of files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 
 from simpletuner_lab.core.canonical import Json
 from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.destination import DeliveryState, Push
+from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_lab.core.grant import Grant
 from simpletuner_lab.services import rows, schema
 from simpletuner_lab.services.database import Database, draw_numbers, put
 from simpletuner_lab.services.rows import FileStamp, Transfer
 
 ALLOWED: Final = ConsentMode.ALLOW.value
+
+_OPEN: Final = (DeliveryState.WAITING.value, DeliveryState.SENDING.value)
 
 _BATCH: Final = 400
 """Values of one IN list."""
@@ -137,10 +141,10 @@ class Transfers:
             connection.execute(insert(schema.transfers).values(dataclasses.asdict(transfer)))
         return transfer
 
-    def discarded(self, job_id: str, *, at: float) -> None:
-        """Notes that all copies of a job's data at the other end were seen to be gone. The first time counts."""
+    def discarded(self, job_id: str, *, what: str, at: float) -> None:
+        """Notes that all copies of this at the other end were seen to be gone. The first time counts."""
         transfers = schema.transfers.c
-        kept = and_(transfers.job_id == job_id, transfers.discarded_at.is_(None))
+        kept = and_(transfers.job_id == job_id, transfers.what == what, transfers.discarded_at.is_(None))
         with self._database.write() as connection:
             connection.execute(update(schema.transfers).where(kept).values(discarded_at=at))
 
@@ -150,6 +154,41 @@ class Transfers:
         query = select(schema.transfers).where(transfers.job_id == job_id).order_by(transfers.id)
         with self._database.read() as connection:
             return tuple(rows.transfer_from(row) for row in connection.execute(query).mappings())
+
+
+class Pushes:
+    """Models on their way to S3 buckets and the Hub. They are written together with their job: `Jobs.record`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, push_id: str) -> Push:
+        """One push.
+
+        Raises:
+            OutputNotFound: there is none; its job may have been deleted.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(select(schema.pushes).where(schema.pushes.c.id == push_id)).mappings().first()
+        if row is None:
+            raise OutputNotFound(f"there is no push {push_id}", hint="its job may have been deleted")
+        return rows.push_from(row)
+
+    def of_job(self, job_id: str) -> tuple[Push, ...]:
+        """A job's pushes, the one asked for last at the end."""
+        return self._found(schema.pushes.c.job_id == job_id)
+
+    def open(self, job_id: str | None = None) -> tuple[Push, ...]:
+        """Pushes that are not done: all of them, or one job's, the oldest first."""
+        pushes = schema.pushes.c
+        undone = pushes.state.in_(_OPEN)
+        return self._found(undone if job_id is None else and_(undone, pushes.job_id == job_id))
+
+    def _found(self, which: ColumnElement[bool]) -> tuple[Push, ...]:
+        pushes = schema.pushes
+        query = select(pushes).where(which).order_by(pushes.c.asked_at, pushes.c.id)
+        with self._database.read() as connection:
+            return tuple(rows.push_from(row) for row in connection.execute(query).mappings())
 
 
 class Settings:

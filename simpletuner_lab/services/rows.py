@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
+from simpletuner_lab.core.destination import AwayDestination, DeliveryState, Push
 from simpletuner_lab.core.event import Event, EventDraft, EventKind
 from simpletuner_lab.core.grant import Grant, Verb
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress, RunRef
 from simpletuner_lab.services import schema
+from simpletuner_lab.services.codec import dumps, loads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +137,24 @@ def grant_row(grant: Grant) -> dict[str, Any]:
 def grant_from(row: RowMapping) -> Grant:
     """The grant of a row."""
     return Grant(**{**row, "verbs": frozenset(Verb(verb) for verb in row["verbs"].split())})
+
+
+def push_row(push: Push) -> dict[str, Any]:
+    """Every column of a push."""
+    row = {f.name: getattr(push, f.name) for f in dataclasses.fields(Push)}
+    return row | {
+        "destination": dumps(push.destination),
+        "state": push.state.value,
+        "checkpoints": dump_json(push.checkpoints),
+    }
+
+
+def push_from(row: RowMapping) -> Push:
+    """The push of a row."""
+    kind: Any = AwayDestination
+    destination = loads(kind, row["destination"], what="the stored destination")
+    read = {"destination": destination, "state": DeliveryState(row["state"])}
+    return Push(**{**row, **read, "checkpoints": tuple(json.loads(row["checkpoints"]))})
 
 
 def transfer_from(row: RowMapping) -> Transfer:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from simpletuner_lab.core.diff import ENDED, Delivered, diff
+from simpletuner_lab.core.destination import Push, Sender, sent_by_trainer
+from simpletuner_lab.core.diff import ENDED, Change, Delivered, diff
 from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import TERMINAL, Failure, Job, JobState, RunRef
@@ -31,6 +32,9 @@ _RETRY_S: Final = 5.0
 
 _GRANT_AFTER_END_S: Final = 15 * 60.0
 """A grant outlives any end but a verified delivery by this long: a last upload may be under way."""
+
+DATA_SETS: Final = "data sets"
+"""What leaves for a provider, in the record of what left."""
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +104,7 @@ class Runner:
         provider = self._provider(job)
         if plan.remote:
             self._rooms.store.transfers.sent(
-                job.id, what="data sets", where_to=plan.identity.endpoint, digest=archive.sha256,
+                job.id, what=DATA_SETS, where_to=plan.identity.endpoint, digest=archive.sha256,
                 bytes=archive.bytes, files=archive.files, at=self._clock(),
             )  # fmt: skip
         ref = provider.upload(archive, _tag(job), lambda _done, _all: None)
@@ -127,8 +131,8 @@ class Runner:
         now = self._clock()
         tried = dataclasses.replace(job, run=RunRef(start_tried=True), updated_at=now)
         job = self._rooms.recorder.note(job, tried, at=now)
-        granted = bool(plan.identity.credentials)  # what was agreed to travels, whoever starts the run
-        address = self._rooms.desk.address(job, granted=granted, deadline_s=None, now=now)
+        agreed = frozenset(credential.name for credential in plan.identity.credentials)  # this travels, whoever starts
+        address = self._rooms.desk.address(job, plan.identity.destination, agreed=agreed, deadline_s=None, now=now)
         order = StartOrder(
             tag=_tag(job),
             target=job.target,
@@ -161,14 +165,22 @@ class Runner:
         snapshot = provider.poll(job.run.ref, job.run.cursor)
         if job.cancel_requested_at is not None and snapshot.state not in ENDED:
             provider.cancel(job.run.ref)
-        delivered = self._delivered(job, snapshot)
-        resumable = self._plan(job).target.resume
-        change = diff(job, snapshot, delivered=delivered, resumable=resumable, now=self._clock())
-        change = dataclasses.replace(change, events=tuple(self._checked(job, event) for event in change.events))
+        plan = self._plan(job)
+        away = sent_by_trainer(plan.identity.destination)
+        push = self._trainers_push(job) if away else None
+        delivered = _said(push) if away else self._delivered(job, snapshot)
+        change = diff(job, snapshot, delivered=delivered, resumable=plan.target.resume, now=self._clock())
+        if not away:
+            change = dataclasses.replace(change, events=tuple(self._checked(job, event) for event in change.events))
         quiet = dataclasses.replace(change.job, updated_at=job.updated_at)
         if quiet == job and not change.events:
             return job
-        return self._rooms.recorder.record(job, change, log=snapshot.log)
+        return self._rooms.recorder.record(job, change, log=snapshot.log, push=_reported(push, change))
+
+    def _trainers_push(self, job: Job) -> Push | None:
+        """The push of a job whose trainer delivers by itself."""
+        found = self._rooms.store.pushes.of_job(job.id)
+        return next((push for push in found if push.destination.sender is Sender.TRAINER), None)
 
     def _delivered(self, job: Job, snapshot: Snapshot) -> Delivered | None:
         return self._rooms.outputs.verify(job.id) if snapshot.state is RunState.SUCCEEDED else None
@@ -193,7 +205,7 @@ class Runner:
                 job, dataclasses.replace(job, retry_at=now + _RETRY_S), at=now
             )  # the data are still there: asked again until they are seen to be gone
         self._rooms.spool.remove(job.id)
-        self._rooms.store.transfers.discarded(job.id, at=now)
+        self._rooms.store.transfers.discarded(job.id, what=DATA_SETS, at=now)
         after = dataclasses.replace(job, settled_at=now, retry_at=None)
         return self._rooms.recorder.note(job, after, EventKind.DISCARDED, at=now, data_left=False)
 
@@ -222,6 +234,19 @@ class Runner:
 
     def _plan(self, job: Job) -> Plan:
         return self._rooms.store.jobs.plan(job.id)
+
+
+def _said(push: Push | None) -> Delivered:
+    """What a trainer that delivers by itself has said so far."""
+    if push is None or not push.reported_sha256:
+        return Delivered(problem="the trainer has not said that its result was delivered", elsewhere=True)
+    return Delivered(sha256=push.reported_sha256, elsewhere=True)
+
+
+def _reported(push: Push | None, change: Change) -> Push | None:
+    if push is None or change.reported is None:
+        return None
+    return dataclasses.replace(push, reported_sha256=change.reported.sha256)
 
 
 def _tag(job: Job) -> RunTag:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 """Every schema version there was, oldest first. A database with another one was written by a newer release."""
 
 metadata: Final = MetaData(
@@ -202,6 +202,29 @@ transfers: Final = Table(
     Index("transfers_of_job", "job_id", "id"),
 )
 """What left this machine. Outlives its job: deleting a job does not unsend anything (SPEC C3)."""
+
+pushes: Final = Table(
+    "pushes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    _job_column(),
+    Column("destination", Text, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("asked_at", Float(53), nullable=False),
+    Column("delivered_at", Float(53)),
+    Column("retry_at", Float(53)),
+    Column("tries", Integer, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    Column("checkpoints", Text, nullable=False),
+    Column("reported_sha256", String(64), nullable=False),
+    Column("verified", Boolean, nullable=False),
+    Index("pushes_of_job", "job_id", "asked_at"),
+    Index("pushes_state", "state"),
+)
+"""Models on their way to S3 buckets and the Hub. No credential is in here."""
 
 settings: Final = Table(
     "settings",

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, delete, insert, select, update
 
+from simpletuner_lab.core.destination import Push
 from simpletuner_lab.core.errors import IllegalTransition, InvalidRequest, JobNotFound, StaleRecord
 from simpletuner_lab.core.event import Event, EventDraft
 from simpletuner_lab.core.job import ACTIVE, TRANSITIONS, Job, JobFilter, JobOrder, JobState
@@ -25,7 +26,7 @@ from simpletuner_lab.services.codec import loads
 from simpletuner_lab.services.curves import Curves, change_curve
 from simpletuner_lab.services.database import Database, draw_numbers, put
 from simpletuner_lab.services.feed import Feed
-from simpletuner_lab.services.registers import Consents, GrantTable, Hashes, Leases, Settings, Transfers
+from simpletuner_lab.services.registers import Consents, GrantTable, Hashes, Leases, Pushes, Settings, Transfers
 from simpletuner_lab.services.rows import Page
 
 IDEMPOTENCY_S: Final = 24 * 3600.0
@@ -52,6 +53,7 @@ class Store:
         self.grants = GrantTable(database)
         self.consents = Consents(database)
         self.transfers = Transfers(database)
+        self.pushes = Pushes(database)
         self.settings = Settings(database)
         self.hashes = Hashes(database)
 
@@ -77,7 +79,9 @@ class Jobs:
         self._database = database
         self._job_from = functools.lru_cache(_REMEMBERED)(rows.job_from)
 
-    def insert(self, job: Job, plan: str, events: Sequence[EventDraft] = (), *, run_class: str = "") -> Job:
+    def insert(
+        self, job: Job, plan: str, events: Sequence[EventDraft] = (), *, run_class: str = "", push: Push | None = None
+    ) -> Job:
         """Stores a new job; with an idempotency key its owner used in the last 24 h, returns that first job instead.
 
         Args:
@@ -85,6 +89,7 @@ class Jobs:
             plan: the plan's JSON text, kept byte for byte.
             events: what goes on its timeline.
             run_class: names runs that take alike long for a step, for `past_step_s`.
+            push: where its model goes when it is trained, if it leaves the lab.
         """
         with self._database.write() as connection:
             if job.idempotency_key is not None:
@@ -99,6 +104,7 @@ class Jobs:
             _remember_key(connection, job)
             _tally(connection, stored, 1)
             _append_events(connection, job.id, events, numbers)
+            _put_push(connection, push)
         return stored
 
     def get(self, job_id: str) -> Job:
@@ -163,9 +169,10 @@ class Jobs:
         events: Sequence[EventDraft] = (),
         points: PointsChange | None = None,
         *,
+        push: Push | None = None,
         alongside: Callable[[], None] | None = None,
     ) -> tuple[Job, tuple[Event, ...]]:
-        """Replaces `before` with `after`, with the events and points that go with it: all of it or nothing.
+        """Replaces `before` with `after`, with events, points and a push that go with it: all of it or nothing.
 
         `alongside` runs once it is certain that nobody else wrote the job, before the commit, while every other
         writer waits: for a file that must not be written by two. If it raises, nothing is stored.
@@ -193,6 +200,7 @@ class Jobs:
             if points is not None:
                 change_curve(connection, before.id, points)
             written = _append_events(connection, before.id, events, numbers)
+            _put_push(connection, push)
             if alongside is not None:
                 alongside()
         return stored, written
@@ -290,6 +298,12 @@ def _append_events(
     if events:
         connection.execute(insert(schema.events), [rows.event_row(event) for event in events])
     return events
+
+
+def _put_push(connection: Connection, push: Push | None) -> None:
+    if push is not None:
+        row = rows.push_row(push)
+        put(connection, schema.pushes, {"id": row.pop("id")}, row)
 
 
 def _tally(connection: Connection, job: Job, difference: int) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
 from simpletuner_lab.core.cost import Estimate, Rate
+from simpletuner_lab.core.destination import DeliveryState, Destination, Push
 from simpletuner_lab.core.event import Event, EventKind, Scalar
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress
 from simpletuner_lab.core.manifest import DatasetManifest, Manifest
@@ -102,7 +103,7 @@ class PlanView:
     remote: bool
     target: Target
     rate: Rate
-    destination: str
+    destination: Destination
     steps: int
     estimate: Estimate
     datasets: tuple[DatasetManifest, ...]
@@ -128,7 +129,7 @@ class PlanView:
             remote=plan.remote,
             target=plan.target,
             rate=plan.rate,
-            destination=identity.destination.kind.value,
+            destination=identity.destination,
             steps=plan.steps,
             estimate=plan.estimate,
             datasets=identity.manifest.datasets,
@@ -265,6 +266,38 @@ class OutputView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryView:
+    """A model on its way to a bucket or the Hub, or there. `url` is empty until something has arrived."""
+
+    state: DeliveryState
+    destination: Destination
+    url: str
+    problem: str
+    hint: str
+
+    @classmethod
+    def of(cls, push: Push) -> DeliveryView:
+        """The view of a push."""
+        return cls(state=push.state, destination=push.destination, url=push.url, problem=push.problem, hint=push.hint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishingView:
+    """Which destinations could be used now: the fields that users of the original know."""
+
+    hf_configured: bool
+    hf_token_valid: bool | None
+    """Null: there is no token, or the Hub does not answer."""
+    hf_username: str | None
+    hub_model_id: str | None
+    push_to_hub: bool
+    s3_configured: bool
+    local_upload_available: bool
+    local_upload_dir: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputsView:
     """All delivered files of a job and the folder they lie in."""
 
@@ -295,11 +328,13 @@ class ProviderView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetail:
-    """A job with its plan as submitted and its timeline."""
+    """A job with its plan as submitted, its timeline, and what became of its model beyond home."""
 
     job: JobView
     plan: PlanView
     events: tuple[EventView, ...]
+    delivery: DeliveryView | None
+    """Null where it stays at home; of several, the one asked for last."""
 
 
 def _iso(at: float) -> str:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from simpletuner_lab.core.errors import JobNotFound, StaleRecord
+from simpletuner_lab.core.destination import Push
+from simpletuner_lab.core.errors import JobNotFound, OutputNotFound, StaleRecord
 from simpletuner_lab.core.job import Job
+from simpletuner_lab.services.courier import Courier
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.runner import Runner
 from simpletuner_lab.services.store import Store
@@ -20,6 +22,8 @@ _IDLE_S: Final = 2.0
 """Look for work this often when nothing nudges: another process may have stored some."""
 
 _WORKERS: Final = 4
+_CARRIERS: Final = 2
+"""Threads of their own for pushes: a large upload holds up no job."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +32,19 @@ class Watcher:
     """A thread that hands jobs to the runner; each job is in one worker at a time, and a slow one holds up no other."""
 
     def __init__(
-        self, store: Store, registry: Registry, runner: Runner, *, holder: str, clock: Callable[[], float]
+        self,
+        store: Store,
+        registry: Registry,
+        runner: Runner,
+        courier: Courier,
+        *,
+        holder: str,
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._registry = registry
         self._runner = runner
+        self._courier = courier
         self._holder = holder
         self._clock = clock
         self._wake = threading.Event()
@@ -41,6 +53,7 @@ class Watcher:
         self._due: dict[str, float] = {}
         self._thread = threading.Thread(target=self._run, name="simpletuner-watcher", daemon=True)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="simpletuner-job")
+        self._carriers = ThreadPoolExecutor(_CARRIERS, thread_name_prefix="simpletuner-push")
 
     def start(self) -> None:
         """Begins watching."""
@@ -49,10 +62,12 @@ class Watcher:
     def stop(self) -> None:
         """Ends after the steps under way; runs go on without us. Safe to call twice."""
         self._stopping.set()
+        self._courier.close()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
         self._workers.shutdown(wait=True)
+        self._carriers.shutdown(wait=True, cancel_futures=True)
         self._store.leases.release(_LEASE, self._holder)
 
     def nudge(self, job_id: str | None = None) -> None:
@@ -84,7 +99,11 @@ class Watcher:
         for job in jobs:
             if job.id not in self._busy and self._due.get(job.id, 0.0) <= now:
                 self._busy[job.id] = self._workers.submit(self._advance, job)
-        alive = {job.id for job in jobs}
+        pushes = self._courier.due()
+        for push in pushes:
+            if push.id not in self._busy and self._due.get(push.id, 0.0) <= now:
+                self._busy[push.id] = self._carriers.submit(self._carry, push)
+        alive = {job.id for job in jobs} | {push.id for push in pushes}
         self._due = {job_id: due for job_id, due in self._due.items() if job_id in alive}
         soonest = min((due for due in self._due.values()), default=now + _IDLE_S)
         return max(0.02, min(_IDLE_S, soonest - now))
@@ -105,6 +124,18 @@ class Watcher:
             due = max(due, now + self._pause(after))
         if due > now:
             self._due[job.id] = due
+        self._wake.set()
+
+    def _carry(self, push: Push) -> None:
+        try:
+            after = self._courier.carry(push)
+        except (StaleRecord, JobNotFound, OutputNotFound):
+            self._wake.set()  # somebody else wrote or deleted its job: look again
+            return
+        except Exception:  # noqa: BLE001 - one push's fault must not stop the others; it is logged with its job
+            _log.exception("the model of job %s could not be pushed", push.job_id)
+            after = push
+        self._due[push.id] = max(after.retry_at or 0.0, self._clock() + _IDLE_S)
         self._wake.set()
 
     def _pause(self, job: Job) -> float:

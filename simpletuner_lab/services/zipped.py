@@ -19,7 +19,7 @@ _FLAGS: Final = 0x0808
 _VERSION: Final = 45
 _UNIX: Final = 3 << 8
 _MODE: Final = 0o100644 << 16
-_RESERVED: Final = str.maketrans({character: "_" for character in '\\:*?"<>|'})
+_RESERVED: Final = str.maketrans(dict.fromkeys('\\:*?"<>|', "_"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,16 @@ from typing import Any, Final
 
 from simpletuner_lab.client import Client
 from simpletuner_lab.core.consent import ConsentMode
-from simpletuner_lab.core.errors import InvalidRequest, LabError
+from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.errors import InvalidRequest, LabError, TooLarge
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import RequestForm
+from simpletuner_lab.services.views import OutputsView
 from simpletuner_lab.widgets.pictures import data_url
 
-SLOW: Final = frozenset({"plan", "submit", "picture"})
-"""Verbs that read files, and may take long."""
+SLOW: Final = frozenset({"plan", "submit", "picture", "push", "publishing"})
+"""Verbs that read files or ask the Hub, and may take long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,17 @@ class _SetConsent:
     mode: ConsentMode
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Push:
+    job_id: str
+    destination: Destination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SetDestination:
+    destination: Destination
+
+
 def answer(client: Client, verb: object, args: object) -> Any:
     """What a verb gives, ready for JSON.
 
@@ -105,6 +118,14 @@ def error_view(error: LabError) -> dict[str, Any]:
     """An error in the form in which every way in answers one."""
     problems = [{"path": p.path, "message": p.message, "hint": p.hint} for p in error.problems]
     return {"code": error.code, "detail": error.message, "hint": error.hint, "problems": problems}
+
+
+def _archive(delivered: OutputsView) -> Any:
+    """Without a server nothing packs the files; they lie here, beside the kernel."""
+    raise TooLarge(
+        "all files at once do not come through the kernel",
+        hint=f"they lie in {delivered.folder}; job.download(to=...) copies them",
+    )
 
 
 def _submit(client: Client, args: _Submit) -> Any:
@@ -126,6 +147,11 @@ def _set_consent(client: Client, args: _SetConsent) -> Any:
     return {"consent": client.consent()}
 
 
+def _set_destination(client: Client, args: _SetDestination) -> Any:
+    client.set_destination(args.destination)
+    return client.destination()
+
+
 _VERBS: Final[Mapping[str, tuple[type, Callable[[Client, Any], Any]]]] = {
     "plan": (_Plan, lambda client, args: client.plan(args.request.request())),
     "submit": (_Submit, _submit),
@@ -140,6 +166,11 @@ _VERBS: Final[Mapping[str, tuple[type, Callable[[Client, Any], Any]]]] = {
     ),
     "outputs": (_Job, lambda client, args: client.outputs(args.job_id)),
     "picture": (_Picture, lambda client, args: {"src": data_url(client.outputs(args.job_id), args.path)}),
+    "push": (_Push, lambda client, args: client.push(args.job_id, args.destination, entry="widget")),
+    "destination": (_Nothing, lambda client, _: client.destination()),
+    "set_destination": (_SetDestination, _set_destination),
+    "publishing": (_Nothing, lambda client, _: client.publishing()),
+    "archive": (_Job, lambda client, args: _archive(client.outputs(args.job_id))),
     "cancel": (_Job, lambda client, args: client.cancel(args.job_id)),
     "delete": (_Delete, _delete),
     "providers": (_Nothing, lambda client, _: client.providers()),

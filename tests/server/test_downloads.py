@@ -231,9 +231,7 @@ def test_a_file_that_changes_on_the_way_ends_in_an_error(
     with file.open("wb") as stream:
         stream.truncate(64 << 20)
     try:
-        reader, length = half_read(
-            server, below(job_id, "a.bin") if way == "file" else f"/jobs/{job_id}/outputs.zip"
-        )
+        reader, length = half_read(server, below(job_id, "a.bin") if way == "file" else f"/jobs/{job_id}/outputs.zip")
         if fate == "written":
             with file.open("r+b") as stream:
                 stream.seek(-1, os.SEEK_END)

@@ -333,8 +333,8 @@ def test_transfers(store):
     two = store.transfers.sent("a", what="data sets", where_to="r", digest="e", bytes=1, files=3, at=T0)
     store.transfers.sent("b", what="data sets", where_to="r", digest="e", bytes=1, files=3, at=T0)
     assert store.transfers.of_job("a") == (one, two)
-    store.transfers.discarded("a", at=T0 + 1)
-    store.transfers.discarded("a", at=T0 + 2)
+    store.transfers.discarded("a", what="data sets", at=T0 + 1)
+    store.transfers.discarded("a", what="data sets", at=T0 + 2)
     assert [transfer.discarded_at for transfer in store.transfers.of_job("a")] == [T0 + 1, T0 + 1]
     assert store.transfers.of_job("b")[0].discarded_at is None
 

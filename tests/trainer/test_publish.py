@@ -14,13 +14,13 @@ import pytest
 from simpletuner_lab.testing.storage_server import StorageServer, storage_server
 from simpletuner_trainer import publish, report
 from simpletuner_trainer.errors import Stopped, Undelivered
-from simpletuner_trainer.files import FileEntry, Manifest
+from simpletuner_trainer.files import Manifest
 from simpletuner_trainer.publish import Parcel, Publisher
 from simpletuner_trainer.report import Exit
 from simpletuner_trainer.reporter import Reporter
 from simpletuner_trainer.spec import MANIFEST_NAME, S3Destination
 from simpletuner_trainer.stop import Stop
-from simpletuner_trainer.stores import S3Store, Unreachable
+from simpletuner_trainer.stores import Moved, Receipt, Shipment, Unreachable, open_store
 from tests.trainer.trainer_kit import NONCE, Job, of_kind, sha256, tree
 
 Jobs = Callable[..., Job]
@@ -105,17 +105,21 @@ def test_large_files_go_in_parts_and_are_not_sent_again(
     server: StorageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = destination(server, monkeypatch)
-    store = S3Store(S3Destination(**sent))
+    store = open_store(S3Destination(**sent))
     path = tmp_path / "large.bin"
     path.write_bytes(bytes(range(256)) * (20 << 12))  # 20 MiB
-    entry = FileEntry.of(tmp_path, path.name)
-    assert not store.has("large.bin", entry)
-    store.put(path, "large.bin", entry)
-    assert store.has("large.bin", entry)
-    assert not store.has("large.bin", FileEntry(path="large.bin", bytes=entry.bytes, sha256="0" * 64))
+    moves: list[None] = []
+    shipment = Shipment(folder=tmp_path, names=("large.bin",))
+    assert store.ship(shipment, lambda: moves.append(None)) == Receipt(url="s3://outputs/j-1/")
+    assert len(moves) == 4, "three parts, and the file"
+    store.ship(shipment, lambda: None)
+    assert server.stored == [("outputs", "j-1/large.bin", 20 << 20)], "nothing is sent twice"
     assert store.names("") == ["large.bin"]
     store.get("large.bin", tmp_path / "back.bin")
-    assert sha256(tmp_path / "back.bin") == entry.sha256
+    assert sha256(tmp_path / "back.bin") == sha256(path)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    store.ship(shipment, lambda: None)
+    assert len(server.stored) == 2, "another content of the same size is sent"
 
 
 def test_wrong_credentials_are_told_before_any_work(
@@ -156,17 +160,18 @@ class GoneStore:
     def __init__(self, failures: int) -> None:
         self.failures, self.arrived = failures, list[str]()
 
+    def require(self) -> None:
+        return None
+
     def names(self, prefix: str) -> list[str]:
         return [name for name in self.arrived if name.startswith(prefix)]
 
-    def has(self, key: str, entry: FileEntry) -> bool:
-        return False
-
-    def put(self, path: Path, key: str, entry: FileEntry) -> None:
+    def ship(self, shipment: Shipment, moved: Moved) -> Receipt:
         self.failures -= 1
         if self.failures >= 0:
             raise Unreachable("connection refused")
-        self.arrived.append(key)
+        self.arrived += [shipment.prefix + name for name in shipment.names]
+        return Receipt(url="gone://")
 
     def get(self, key: str, path: Path) -> None:
         raise Unreachable("connection refused")
@@ -245,9 +250,9 @@ def test_only_the_newest_checkpoints_wait_for_a_slow_destination(tmp_path: Path,
     held = threading.Event()
 
     class SlowStore(GoneStore):
-        def put(self, path: Path, key: str, entry: FileEntry) -> None:
+        def ship(self, shipment: Shipment, moved: Moved) -> Receipt:
             held.wait(30)
-            super().put(path, key, entry)
+            return super().ship(shipment, moved)
 
     store = SlowStore(failures=0)
     with Publisher(store, say, Stop(started_s=0, deadline_s=None)) as publisher:

@@ -15,7 +15,7 @@ from simpletuner_trainer.errors import missing_package
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.report import End, Exit, Failure, StageName, format_line
 from simpletuner_trainer.reporter import Reporter
-from simpletuner_trainer.spec import BUILTIN_TINY, RunSpec, SpecError
+from simpletuner_trainer.spec import BUILTIN_TINY, HubDestination, RunSpec, SpecError
 from simpletuner_trainer.stop import Stop
 from simpletuner_trainer.stores import open_store
 from simpletuner_trainer.workdir import WorkDir
@@ -44,8 +44,9 @@ def _run(run: RunSpec, started_s: float) -> int:
     work = WorkDir(root=run.work_dir)
     with Reporter(run.nonce, sys.stdout) as say, work.locked():
         _quiet_libraries(run)
-        store = None if run.destination is None else open_store(run.destination)
-        with Publisher(store, say, stop) as publisher:
+        store = None if run.destination is None else open_store(run.destination, notes=work.uploads)
+        checkpoints = run.destination is not None and run.destination.checkpoints
+        with Publisher(store, say, stop, checkpoints=checkpoints) as publisher:
             _train_and_deliver(run, work, publisher, say, stop)
     return say.exit
 
@@ -99,7 +100,8 @@ def _quiet_libraries(run: RunSpec) -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }
     base = run.train.config.pretrained_model_name_or_path
-    if base == BUILTIN_TINY or (run.base_dir / Path(base).expanduser()).is_dir():
+    here = base == BUILTIN_TINY or (run.base_dir / Path(base).expanduser()).is_dir()
+    if here and not isinstance(run.destination, HubDestination):
         quiet["HF_HUB_OFFLINE"] = "1"
     for name, value in quiet.items():
         os.environ.setdefault(name, value)

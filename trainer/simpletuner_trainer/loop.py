@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from simpletuner_trainer import checkpoint, lora, output, publish
+from simpletuner_trainer.card import Made
 from simpletuner_trainer.checkpoint import Fingerprint, Found
 from simpletuner_trainer.data import take_stock
 from simpletuner_trainer.errors import BadSpec, Diverged, OutOfMemory, Refused, Stopped
@@ -20,7 +21,6 @@ from simpletuner_trainer.history import History
 from simpletuner_trainer.material import Material, prepare
 from simpletuner_trainer.models import Family, Noised, find_base, open_family
 from simpletuner_trainer.optim import Learner
-from simpletuner_trainer.output import Made
 from simpletuner_trainer.publish import Parcel, Publisher
 from simpletuner_trainer.report import Checkpoint, Resume, StageName
 from simpletuner_trainer.reporter import Point, Progress, resident_mb
@@ -87,8 +87,8 @@ def find_checkpoint(run: RunSpec, work: WorkDir, publisher: Publisher, say: Repo
     if found is not None or not publisher.delivers:
         return found
     say.stage(StageName.LOAD_DATA, "asking the destination")
+    publisher.ask(lambda store: store.require())
     if run.begins_anew:
-        publisher.ask(lambda store: store.names(""))
         return None
     step = publisher.ask(lambda store: publish.fetch_checkpoint(store, work.checkpoints))
     return None if step is None else checkpoint.newest(work.checkpoints, say.text)
@@ -247,8 +247,11 @@ class Training:
         self.denoiser.eval()
         with self.learner.averaged(), self.autocast():
             images = painter.paint(self.denoiser, step)
-        for image in images:
-            self.publisher.send(Parcel(folder=self.work.output, names=(image.key,), reports=(image,)))
+        keys = tuple(image.key for image in images)
+        if keys:
+            self.publisher.send(
+                Parcel(folder=self.work.output, names=keys, reports=tuple(images), title=f"Samples of step {step}")
+            )
 
     def save(self, step: int, *, deliver: bool = True) -> None:
         """Write a checkpoint (with the LoRA as diffusers loads it), send it on its way, and remove the oldest."""
@@ -262,9 +265,10 @@ class Training:
         written = partial(Checkpoint, step=step, key=f"checkpoints/{folder.name}/", bytes=size,
                           sha256=sha256_of(folder / MANIFEST_NAME))  # fmt: skip
         self.say.report(written(delivered=False))
-        if deliver and self.publisher.delivers:
+        if deliver and self.publisher.takes_checkpoints:
             self.publisher.send(Parcel(folder=folder, names=names, prefix=f"checkpoints/{folder.name}/",
-                                       reports=(written(delivered=True),), replaceable=True))  # fmt: skip
+                                       reports=(written(delivered=True),), replaceable=True,
+                                       title=f"Checkpoint of step {step}"))  # fmt: skip
         checkpoint.prune(self.work.checkpoints, self.config.checkpoints_total_limit, self.publisher.in_use())
 
     def add_to_checkpoint(self, step: int, folder: Path) -> None:

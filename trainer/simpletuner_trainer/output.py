@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simpletuner_trainer.card import Made, model_card, shown_base
 from simpletuner_trainer.files import Manifest, sha256_of, sync_tree, write_durably, writing
 from simpletuner_trainer.publish import Parcel
 from simpletuner_trainer.report import Result
-from simpletuner_trainer.spec import BUILTIN_TINY, MANIFEST_NAME, RunSpec, canonical_config
+from simpletuner_trainer.spec import MANIFEST_NAME, RunSpec, canonical_config
 from simpletuner_trainer.unpack import unpacked
 
 if TYPE_CHECKING:
@@ -20,17 +20,6 @@ if TYPE_CHECKING:
 
     from simpletuner_trainer.models import Family
     from simpletuner_trainer.workdir import WorkDir
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What the metadata and the model card say of a training."""
-
-    step: int
-    images: int
-    epochs: float
-    size: tuple[int, int]
-    """Width and height in pixels that most images are trained at."""
 
 
 def export(run: RunSpec, denoiser: torch.nn.Module, family: Family, folder: Path, made: Made) -> None:
@@ -76,7 +65,10 @@ def parcel(work: WorkDir, manifest: Manifest) -> Parcel:
     report = Result(key=MANIFEST_NAME, files=len(manifest.files) + 1, bytes=total + path.stat().st_size,
                     sha256=sha256_of(path))  # fmt: skip
     return Parcel(
-        folder=work.output, names=(*(entry.path for entry in manifest.files), MANIFEST_NAME), reports=(report,)
+        folder=work.output,
+        names=(*(entry.path for entry in manifest.files), MANIFEST_NAME),
+        reports=(report,),
+        title=f"The trained model, step {manifest.step}",
     )
 
 
@@ -91,7 +83,7 @@ def metadata_of(run: RunSpec, family: Family, made: Made) -> Mapping[str, str]:
         "modelspec.resolution": f"{made.size[0]}x{made.size[1]}",
         "ss_network_dim": str(config.lora_rank),
         "ss_network_alpha": f"{config.alpha:g}",
-        "ss_sd_model_name": _shown_base(config.pretrained_model_name_or_path)[0],
+        "ss_sd_model_name": shown_base(config.pretrained_model_name_or_path)[0],
         "ss_learning_rate": f"{config.learning_rate:g}",
         "ss_lr_scheduler": config.lr_scheduler,
         "ss_optimizer": config.optimizer,
@@ -103,58 +95,4 @@ def metadata_of(run: RunSpec, family: Family, made: Made) -> Mapping[str, str]:
         "ss_mixed_precision": config.mixed_precision,
         "ss_seed": str(config.seed),
         "simpletuner.plan_digest": run.plan_digest,
-    }
-
-
-def model_card(run: RunSpec, made: Made, samples: list[str]) -> str:
-    """README.md: what it is, how to load it, how it was made, what it paints."""
-    config = run.train.config
-    base, public = _shown_base(config.pretrained_model_name_or_path)
-    lora = config.model_type == "lora"
-    tags = ["text-to-image", "diffusers", *(["lora", "template:sd-lora"] if lora else [])]
-    head = [
-        *([f"base_model: {base}"] if public else []),
-        "library_name: diffusers",
-        "tags:",
-        *(f"- {tag}" for tag in tags),
-    ]
-    load = f'pipeline = StableDiffusionPipeline.from_pretrained("{base if lora else "."}")'
-    if lora:
-        load += '\npipeline.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")'
-    prompt = config.validation_prompt[0] if config.validation_prompt else "a prompt"
-    rows = "\n".join(f"| {key} | {value} |" for key, value in _facts(run, made, base).items())
-    shown = "\n\n".join(
-        f"{prompt}\n\n![sample {index}](samples/{sample})"
-        for index, (prompt, sample) in enumerate(zip(config.validation_prompt, samples, strict=False))
-    )
-    front = "\n".join(["---", *head, "---"])
-    return (
-        f"{front}\n\n# {config.tracker_run_name or run.job_id}\n\n"
-        f"```python\nfrom diffusers import StableDiffusionPipeline\n\n{load}\n"
-        f"image = pipeline({prompt!r}).images[0]\n```\n\n| | |\n| --- | --- |\n{rows}\n\n{shown}\n\n"
-        "Trained with simpletuner-trainer; `config.json` and `metrics.jsonl` beside this file say all of it.\n"
-    )
-
-
-def _shown_base(name: str) -> tuple[str, bool]:
-    """How a card names the base, and whether others can load it by that name; a folder's path is nobody's business."""
-    if name == BUILTIN_TINY:
-        return "simpletuner_trainer/assets/tiny_base", False
-    is_path = name.startswith((".", "/", "~")) or name.count("/") != 1
-    return (Path(name).name, False) if is_path else (name, True)
-
-
-def _facts(run: RunSpec, made: Made, base: str) -> Mapping[str, str]:
-    config = run.train.config
-    lora = f"LoRA, rank {config.lora_rank}, alpha {config.alpha:g}, on {config.lora_target}"
-    return {
-        "base": f"`{base}`",
-        "kind": lora if config.model_type == "lora" else "full fine-tune",
-        "steps": f"{made.step} ({made.epochs:.1f} epochs of {made.images} images)",
-        "batch": f"{config.train_batch_size} x {config.gradient_accumulation_steps}",
-        "learning rate": f"{config.learning_rate:g}, {config.lr_scheduler}, {config.lr_warmup_steps} steps of warm-up",
-        "weights": f"averaged (EMA {config.ema_decay:g})" if config.use_ema else "as trained",
-        "resolution": f"{config.resolution:g} ({config.resolution_type})" if config.resolution else "the base's own",
-        "seed": str(config.seed),
-        "plan": f"`{run.plan_digest}`" if run.plan_digest else "none",
     }

@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from simpletuner_trainer.errors import BadDestination, Refused, Undelivered
-from simpletuner_trainer.files import FileEntry, Manifest
+from simpletuner_trainer.files import Manifest
 from simpletuner_trainer.report import Report
 from simpletuner_trainer.spec import MANIFEST_NAME
-from simpletuner_trainer.stores import Store, Unreachable
+from simpletuner_trainer.stores import Shipment, Store, Unreachable
 from simpletuner_trainer.workdir import folder_name, step_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ _AWAY_S: Final = 3.0
 """The same where the destination is known to be away."""
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
+_LONGEST_ASKED_PAUSE_S: Final = 900.0
+"""A destination that says when to come again is believed up to this long."""
+_SLOWEST_BYTES_PER_S: Final = 64 * 1024
+"""A parcel under way at this pace is not given up: a whole commit may show no progress before its end."""
 _MOST_WAITING: Final = 2
 _CHECKPOINTS: Final = "checkpoints/"
 
@@ -50,6 +54,8 @@ class Parcel:
     names: tuple[str, ...]
     prefix: str = ""
     reports: tuple[Report, ...] = ()
+    title: str = ""
+    """What it is, for who looks at the destination's history."""
     replaceable: bool = False
     """A newer one may take its place while it waits (a checkpoint when uploads are slower than training)."""
 
@@ -57,8 +63,9 @@ class Parcel:
 class Publisher:
     """The line of parcels and the thread that carries them. Without a store they stay on disk and are only reported."""
 
-    def __init__(self, store: Store | None, say: Reporter, stop: Stop) -> None:
+    def __init__(self, store: Store | None, say: Reporter, stop: Stop, *, checkpoints: bool = True) -> None:
         self._store, self._say, self._stop = store, say, stop
+        self._checkpoints = checkpoints
         self._line: deque[Parcel] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -85,6 +92,11 @@ class Publisher:
     def delivers(self) -> bool:
         """Whether there is a destination."""
         return self._store is not None
+
+    @property
+    def takes_checkpoints(self) -> bool:
+        """Whether there is a destination, and checkpoints are wanted there."""
+        return self._store is not None and self._checkpoints
 
     def send(self, parcel: Parcel) -> None:
         """Put a parcel at the end of the line; never waits."""
@@ -153,9 +165,12 @@ class Publisher:
                 self._deliver(parcel)
             except Unreachable as error:
                 self._trouble = str(error)
-                self._say.text(f"warning: {error}; trying again in {pause_s:.0f} s")
+                asked_s = min(error.retry_after_s or 0.0, _LONGEST_ASKED_PAUSE_S)
+                if asked_s > pause_s:  # to wait as long as it says is no lack of patience
+                    self._progress_s = time.monotonic() + asked_s
+                self._say.text(f"warning: {error}; trying again in {max(pause_s, asked_s):.0f} s")
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closed, pause_s)
+                    self._changed.wait_for(lambda: self._closed, max(pause_s, asked_s))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 continue
             except FileNotFoundError as error:
@@ -177,11 +192,21 @@ class Publisher:
 
     def _deliver(self, parcel: Parcel) -> None:
         assert self._store is not None
-        for name in parcel.names:
-            entry = FileEntry.of(parcel.folder, name)
-            if not self._store.has(parcel.prefix + name, entry):
-                self._store.put(parcel.folder / name, parcel.prefix + name, entry)
-            self._progress_s = time.monotonic()
+        shipment = Shipment(folder=parcel.folder, names=parcel.names, prefix=parcel.prefix, title=parcel.title)
+        allowed_s = sum((parcel.folder / name).stat().st_size for name in parcel.names) / _SLOWEST_BYTES_PER_S
+        last_s = self._progress_s
+
+        def moved() -> None:
+            nonlocal last_s
+            last_s = time.monotonic()
+            self._progress_s = last_s + allowed_s
+
+        self._progress_s = time.monotonic() + allowed_s
+        try:
+            self._store.ship(shipment, moved)
+            last_s = time.monotonic()
+        finally:
+            self._progress_s = last_s
         self._announce(parcel)
 
     def _announce(self, parcel: Parcel) -> None:

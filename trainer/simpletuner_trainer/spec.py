@@ -30,6 +30,7 @@ from simpletuner_trainer.fields import (
     Problem,
     SpecError,
     anything,
+    boolean,
     choice,
     integer,
     matching,
@@ -53,6 +54,7 @@ __all__ = [
     "DatasetConfig",
     "Destination",
     "FolderDestination",
+    "HubDestination",
     "Problem",
     "RunSpec",
     "S3Destination",
@@ -100,6 +102,8 @@ class S3Destination:
     access_key_env: str = option("SIMPLETUNER_S3_ACCESS_KEY", _ENV_NAME)
     secret_key_env: str = option("SIMPLETUNER_S3_SECRET_KEY", _ENV_NAME)
     session_token_env: str | None = option(None, optional(_ENV_NAME))
+    checkpoints: bool = option(True, boolean)
+    """False: only the result and its samples are delivered; checkpoints stay in the work folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +112,23 @@ class FolderDestination:
 
     kind: str = option("folder", choice("folder"))
     path: str = option("", text, required=True)
+    checkpoints: bool = option(True, boolean)
 
 
-Destination: TypeAlias = S3Destination | FolderDestination
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubDestination:
+    """A model repository on the Hugging Face Hub; its token is read from the named environment variable."""
+
+    kind: str = option("hub", choice("hub"))
+    repo_id: str = option(
+        "", matching(r"[A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}", "OWNER/NAME of a repository"), required=True
+    )
+    private: bool = option(True, boolean)
+    checkpoints: bool = option(False, boolean)
+    token_env: str = option("HF_TOKEN", _ENV_NAME)
+
+
+Destination: TypeAlias = S3Destination | FolderDestination | HubDestination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +223,7 @@ def _parse_part(cls: type[Any], value: object, path: str, problems: list[Problem
 
 
 def _parse_destination(value: object, problems: list[Problem]) -> Destination | None:
-    kinds: dict[str, type[Any]] = {"s3": S3Destination, "folder": FolderDestination}
+    kinds: dict[str, type[Any]] = {"s3": S3Destination, "folder": FolderDestination, "hub": HubDestination}
     if isinstance(value, Mapping) and value.get("kind") not in kinds:
         problems.append(Problem("spec.destination.kind", f"is {value.get('kind')!r}; supported: {', '.join(kinds)}"))
         return None

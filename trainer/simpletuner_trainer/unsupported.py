@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_HUB: Final = "the trained model is delivered to the job's destination; push it from there"
+_HUB: Final = "the job's destination says where results go; the lab makes one of this key"
 _LORA: Final = "leave it out: a standard LoRA is trained"
 _DATA: Final = "images and captions are read from a local folder"
 _VALIDATION: Final = "validation images come from validation_prompt at validation_step_interval"
@@ -18,7 +18,7 @@ CONFIG_KEYS: Final[dict[str, str]] = {
     "push_checkpoints_to_hub": _HUB,
     "push_to_hub_background": _HUB,
     "hub_model_id": _HUB,
-    "publishing_config": "the job's destination says where results go",
+    "publishing_config": _HUB,
     "webhook_config": "progress is reported in the log lines",
     "webhook_reporting_interval": "progress is reported in the log lines",
     "post_checkpoint_script": "nothing but the trainer runs on the training machine",

@@ -53,6 +53,11 @@ class WorkDir:
         """One line a step, up to the last that was run."""
         return self.root / "metrics.jsonl"
 
+    @property
+    def uploads(self) -> Path:
+        """Notes of uploads that were begun: the next start goes on with them."""
+        return self.root / "uploads"
+
     def clear(self) -> None:
         """Forget what was trained; data and caches stay, they are addressed by content."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)

@@ -61,5 +61,5 @@ export function lacking(t: Translate, kind: Kind, publishing: PublishingView | n
   if (!publishing.hf_configured) {
     return t("The lab has no Hugging Face token yet: set {names} where it runs.", { names: "HF_TOKEN" });
   }
-  return publishing.hf_token_valid ? "" : publishing.message;
+  return publishing.hf_token_valid === false ? (publishing.message ?? "") : "";
 }

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import type { LabError } from "../../ask";
 import type { DeliveryState, DeliveryView, Destination, JobView } from "../../contract";
-import { asLabError, useLab } from "../../hooks";
+import { asLabError, useAnswer, useLab } from "../../hooks";
 import { type Translate, useWords } from "../../words";
 import { Note } from "../atoms";
 import { Confirm } from "../Confirm";
@@ -14,20 +14,17 @@ import { placed } from "../submit/problems";
 
 const AWAY: typeof KINDS = ["hub", "s3"];
 
-interface DeliveriesProps {
-  job: JobView;
-  deliveries: DeliveryView[];
-  /** Asks again for what there is. */
-  again: () => void;
-}
+/** The whole detail is asked for, which may list 10,000 files: seldom, and while the job runs only once. */
+const GAP_MS = 2_000;
 
-export function Deliveries({ job, deliveries, again }: DeliveriesProps) {
+export function Delivery({ job }: { job: JobView }) {
+  const about = job.is_terminal ? job.job_id : "";
+  const { value, again } = useAnswer("detail", { job_id: job.job_id }, { about, gap_ms: GAP_MS });
+  const delivery = value?.delivery;
   return (
     <>
-      {deliveries.map((delivery) => (
-        <Standing key={delivery.label} delivery={delivery} />
-      ))}
-      {job.status === "completed" && <Push job={job} before={deliveries.at(-1)?.destination} done={again} />}
+      {delivery && <Standing delivery={delivery} />}
+      {job.status === "completed" && value && <Push job={job} before={delivery?.destination} done={again} />}
     </>
   );
 }

@@ -6,7 +6,7 @@ import { useAct, useAnswer, useLab, useUniqueId } from "../../hooks";
 import { bytes, count, moment, type Translate, useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
 import { Copy } from "../Copy";
-import { Deliveries } from "./Delivery";
+import { Delivery } from "./Delivery";
 import { type Group, grouped } from "./groups";
 
 /** Files come seldom, and asking looks at a folder. */
@@ -20,13 +20,10 @@ export function Files({ job }: { job: JobView }) {
   const { value, error, again } = useAnswer("outputs", asked, { about: job.job_id, gap_ms: GAP_MS });
   if (error && !value) return <ErrorBanner error={error} again={again} />;
   if (!value) return <p class="stc-job-wait stc-faint">{t("Looking for files…")}</p>;
-  if (value.outputs.length === 0 && value.deliveries.length === 0) {
-    return <p class="stc-job-wait stc-faint">{nothing(t, job)}</p>;
-  }
   return (
     <div class="stc-stack stc-files">
-      {value.outputs.length > 0 && <Home files={value} />}
-      <Deliveries job={job} deliveries={value.deliveries} again={again} />
+      {value.outputs.length > 0 ? <Home files={value} /> : <p class="stc-faint">{nothing(t, job)}</p>}
+      <Delivery job={job} />
       {value.outputs.length > 0 && <Lists files={value} />}
     </div>
   );

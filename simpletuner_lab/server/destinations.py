@@ -1,0 +1,64 @@
+"""Routes about where models go: the default destination, pushing a finished job, and what could be used (SPEC D2, D3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.server.base import LabHandler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushBody:
+    """Body of a push."""
+
+    destination: Destination
+    entry: str = "rest"
+
+
+class DestinationHandler(LabHandler):
+    """`GET` and `PUT /destination`: where models go when a request does not say."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `Destination`."""
+        self.answer(await self.ask(lambda front: front.destination()))
+
+    @web.authenticated
+    @authorized
+    async def put(self) -> None:
+        """Sets it, for plans from now on; answers it."""
+        kind: Any = Destination
+        wanted: Destination = self.body(kind)
+        await self.ask(lambda front: front.set_destination(wanted))
+        self.answer(wanted)
+
+
+class PushHandler(LabHandler):
+    """`POST /jobs/{id}/push`: 202 with the delivery, which goes on by itself."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, job_id: str) -> None:
+        """Answers a `DeliveryView`."""
+        body = self.body(PushBody)
+        sent = await self.ask(
+            lambda front: front.push(job_id, body.destination, entry=body.entry[:32]), disk=True
+        )  # the Hub may be asked about its token
+        self.answer(sent, status=202)
+
+
+class PublishingHandler(LabHandler):
+    """`GET /publishing/status`: which destinations could be used now."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `PublishingView`."""
+        front = await self.rooms.front()
+        self.answer(await self.rooms.run(self.rooms.executors.net, front.publishing))

@@ -1,0 +1,198 @@
+"""The user's own tokens and keys for destinations: where they are found, and whether they can be used (SPEC §3, C3).
+
+The environment comes first, then one file for each in a folder of the lab that only its owner can read. For the Hub,
+the login that `hf auth login` stored counts too. They are read when they are needed and handed on as `Secret`s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from simpletuner_lab.core.destination import (
+    HUB_TOKEN,
+    S3_ACCESS_KEY,
+    S3_SECRET_KEY,
+    S3_SESSION_TOKEN,
+    Destination,
+    HomeDestination,
+    HubDestination,
+    S3Destination,
+)
+from simpletuner_lab.core.errors import CredentialUnusable, ProviderUnavailable
+from simpletuner_lab.core.secret import Secret
+from simpletuner_trainer import hub
+from simpletuner_trainer.errors import Refused
+from simpletuner_trainer.stores import Unreachable
+
+HUB_ENDPOINT: Final = "HF_ENDPOINT"
+_FRESH_S: Final = 300.0
+"""Who a token is of is not asked again so soon."""
+_MAX_BYTES: Final = 16 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubAccount:
+    """Whose a Hub token is, in whose names it may write, and whether it may write at all."""
+
+    name: str
+    organizations: tuple[str, ...]
+    can_write: bool
+
+
+class Tokens:
+    """Finds them, and asks the Hub who one is of."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], clock: Callable[[], float]) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._clock = clock
+        self._accounts: dict[str, tuple[float, HubAccount]] = {}
+
+    @property
+    def hub_endpoint(self) -> str:
+        """Another Hub than the public one; empty where none is named."""
+        return self._environment.get(HUB_ENDPOINT, "")
+
+    def hub(self) -> Secret | None:
+        """The Hub's token; None where there is none.
+
+        Raises:
+            CredentialUnusable: the file that holds it can be read by others.
+        """
+        return self._find(HUB_TOKEN) or self._hub_login()
+
+    def s3(self) -> Mapping[str, Secret]:
+        """Access key, secret key and, if there is one, session token, by their names; empty where they are not there.
+
+        All come from one place: keys of the environment are never mixed with keys from files.
+
+        Raises:
+            CredentialUnusable: a file that holds one can be read by others.
+        """
+        names = (S3_ACCESS_KEY, S3_SECRET_KEY, S3_SESSION_TOKEN)
+        for look in (self._in_environment, self._in_file):
+            found = {name: secret for name in names if (secret := look(name))}
+            if S3_ACCESS_KEY in found and S3_SECRET_KEY in found:
+                return found
+        return {}
+
+    def of(self, destination: Destination) -> Mapping[str, Secret]:
+        """What opens a destination, by the names under which it may travel; empty for home.
+
+        Raises:
+            CredentialUnusable: it is not there.
+        """
+        match destination:
+            case HomeDestination():
+                return {}
+            case S3Destination():
+                if keys := self.s3():
+                    return keys
+                raise CredentialUnusable(
+                    f"there are no keys for s3://{destination.bucket}",
+                    hint=f"set {S3_ACCESS_KEY} and {S3_SECRET_KEY} where the lab runs, or put them into files of "
+                    f"these names in {self._folder}, readable by you alone",
+                )
+            case HubDestination():
+                if token := self.hub():
+                    return {HUB_TOKEN: token}
+                raise CredentialUnusable(
+                    f"there is no token for the Hugging Face Hub, and {destination.repo_id} needs one",
+                    hint=f"set {HUB_TOKEN} where the lab runs, put it into {self._folder / HUB_TOKEN}, readable by you "
+                    "alone, or log in: hf auth login",
+                )
+
+    def check(self, destination: Destination) -> tuple[str, ...]:
+        """Finds out before a plan is agreed to what would stop a delivery after it; returns what is doubtful.
+
+        Raises:
+            CredentialUnusable: what is needed is not there, not valid, or may not write.
+        """
+        secrets = self.of(destination)
+        if not isinstance(destination, HubDestination):
+            return ()
+        try:
+            account = self.account(secrets[HUB_TOKEN])
+        except ProviderUnavailable as error:
+            return (f"{error.message}: whether its token is good is not known",)
+        if not account.can_write:
+            raise CredentialUnusable(
+                f"the Hub's token of {account.name} can only read",
+                hint="make one that can write at huggingface.co/settings/tokens",
+            )
+        owner = destination.repo_id.partition("/")[0]
+        if owner not in {account.name, *account.organizations}:
+            return (f"{destination.repo_id} is in the name of {owner}, and the token is of {account.name}",)
+        return ()
+
+    def account(self, token: Secret) -> HubAccount:
+        """Who a Hub token is of; asked once in five minutes.
+
+        Raises:
+            CredentialUnusable: the Hub does not know it.
+            ProviderUnavailable: the Hub does not answer.
+        """
+        key = hashlib.sha256(token.reveal().encode()).hexdigest()
+        at, known = self._accounts.get(key, (0.0, None))
+        if known is None or self._clock() - at > _FRESH_S:
+            known = _account(_who(token, self.hub_endpoint))
+            self._accounts[key] = (self._clock(), known)
+        return known
+
+    def _find(self, name: str) -> Secret | None:
+        return self._in_environment(name) or self._in_file(name)
+
+    def _in_environment(self, name: str) -> Secret | None:
+        value = self._environment.get(name, "").strip()
+        return Secret(value) if value else None
+
+    def _in_file(self, name: str) -> Secret | None:
+        path = self._folder / name
+        try:
+            with path.open("rb") as file:
+                status = path.stat()
+                text = file.read(_MAX_BYTES).decode("utf-8", "replace").strip()
+        except OSError:
+            return None
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise CredentialUnusable(f"{path} can be read by others", hint=f"chmod 600 {path}, or make a new {name}")
+        return Secret(text) if text else None
+
+    def _hub_login(self) -> Secret | None:
+        """The login that huggingface_hub keeps, where it keeps it."""
+        if self._environment.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").lower() in {"1", "true", "yes", "on"}:
+            return None
+        home = Path(self._environment.get("HOME") or "~").expanduser()
+        cache = Path(self._environment.get("XDG_CACHE_HOME") or home / ".cache")
+        folder = Path(self._environment.get("HF_HOME") or cache / "huggingface")
+        path = Path(self._environment.get("HF_TOKEN_PATH") or folder / "token").expanduser()
+        try:
+            text = path.read_bytes()[:_MAX_BYTES].decode("utf-8", "replace").strip()
+        except OSError:
+            return None
+        return Secret(text) if text else None
+
+
+def _who(token: Secret, endpoint: str) -> Mapping[str, Any]:
+    from huggingface_hub import HfApi
+
+    try:
+        with hub.answers("ask who the token is of"):
+            return HfApi(endpoint=endpoint or None, token=token.reveal()).whoami()
+    except Refused as error:
+        raise CredentialUnusable("the Hugging Face Hub does not accept the token", hint=error.hint) from error
+    except Unreachable as error:
+        raise ProviderUnavailable("the Hugging Face Hub does not answer", hint="try again in a minute") from error
+
+
+def _account(said: Mapping[str, Any]) -> HubAccount:
+    token = (said.get("auth") or {}).get("accessToken") or {}
+    organizations = tuple(str(entry.get("name", "")) for entry in said.get("orgs") or ())
+    return HubAccount(
+        name=str(said.get("name", "")), organizations=organizations, can_write=token.get("role") != "read"
+    )
