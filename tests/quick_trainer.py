@@ -2,8 +2,9 @@
 
 `config["tracker_run_name"]` says how it goes: `quick`, `wait` (until told to end), `crash`, `die-once` (attempt 1 is
 killed at step 5, the next goes on from there), `torn` (a result that does not match its manifest), `steady` (a step
-each tenth of a second up to `max_train_steps`, a picture each 20 steps), `flood` (100,000 steps at once, then 50 each tenth
-of a second). It delivers to a folder or, by boto3, to an S3 endpoint, as its spec says.
+each tenth of a second up to `max_train_steps`, a picture each 20 steps), `checkpoint` (one at step 5, then until the file
+`go-on` is in the work folder's home), `flood` (100,000 steps at once, then 50 each tenth
+of a second). It delivers to a folder, by boto3 to an S3 endpoint, or by huggingface_hub to a repository, as its spec says.
 """
 
 from __future__ import annotations
@@ -61,10 +62,20 @@ def main(spec_path: str) -> int:
         if step == 5 and how == "wait":
             print("waiting", flush=True)
             return wait_to_be_told()
-    deliver(spec, torn=how == "torn")
-    say("result", key="manifest.json", files=1, bytes=4, sha256="0" * 64)
+        if step == 5 and how == "checkpoint":
+            checkpoint(spec, say)
+    say("result", key="manifest.json", files=1, bytes=4, sha256=deliver(spec, torn=how == "torn"))
     say("end", exit=0, step=STEPS)
     return 0
+
+
+def checkpoint(spec: dict, say: Callable[..., None]) -> None:
+    """One whole checkpoint, said to be delivered; then it waits for a file, as a long training would take its time."""
+    key = "checkpoints/step-00000005/"
+    digest = deliver(spec, torn=False, prefix=key, kind="checkpoint")
+    say("checkpoint", step=5, key=key, bytes=4, sha256=digest, delivered=True)
+    while not Path(spec["config"]["validation_prompt"]).exists():
+        time.sleep(0.05)
 
 
 def wait_to_be_told() -> int:
@@ -95,8 +106,7 @@ def steady(spec: dict, work: Path, say: Callable[..., None]) -> int:
             prompt = spec["config"].get("validation_prompt") or "a picture"
             say("image", step=step, index=0, prompt=prompt, key=name,
                 sha256=hashlib.sha256(data).hexdigest())  # fmt: skip
-    deliver(spec, torn=False)
-    say("result", key="manifest.json", files=1, bytes=4, sha256="0" * 64)
+    say("result", key="manifest.json", files=1, bytes=4, sha256=deliver(spec, torn=False))
     say("end", exit=0, step=total)
     return 0
 
@@ -126,14 +136,18 @@ def picture(step: int, side: int = 64) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * side)) + chunk(b"IEND", b"")
 
 
-def deliver(spec: dict, *, torn: bool) -> None:
-    """A model of four bytes, then its manifest."""
+def deliver(spec: dict, *, torn: bool, prefix: str = "", kind: str = "result") -> str:
+    """A model of four bytes, then its manifest, whose SHA-256 it returns."""
     model = b"lora"
     entry = {"path": "pytorch_lora_weights.safetensors", "bytes": 4, "sha256": hashlib.sha256(model).hexdigest()}
-    manifest = {"format": "simpletuner-manifest/1", "kind": "result", "step": STEPS, "files": [entry]}
+    manifest = {
+        "format": "simpletuner-manifest/1", "kind": kind, "step": STEPS, "plan_digest": "", "files": [entry]
+    }  # fmt: skip
+    text = json.dumps(manifest).encode()
     put = delivery(spec)
-    put(entry["path"], b"torn" if torn else model)
-    put("manifest.json", json.dumps(manifest).encode())
+    put(prefix + entry["path"], b"torn" if torn else model)
+    put(prefix + "manifest.json", text)
+    return hashlib.sha256(text).hexdigest()
 
 
 def delivery(spec: dict) -> Callable[[str, bytes], None]:
@@ -147,6 +161,14 @@ def delivery(spec: dict) -> Callable[[str, bytes], None]:
             path.write_bytes(data)
 
         return write
+    if destination["kind"] == "hub":
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=os.environ["HF_ENDPOINT"], token=os.environ[destination["token_env"]])
+        api.create_repo(destination["repo_id"], private=destination["private"], exist_ok=True)
+        return lambda name, data: api.upload_file(
+            repo_id=destination["repo_id"], path_or_fileobj=data, path_in_repo=name
+        )
     import boto3  # only where it is needed: it takes half a second
     from botocore.exceptions import EndpointConnectionError
 

@@ -79,6 +79,7 @@ def storage_server(
     clock: Callable[[], float] = time.time,
     max_object_bytes: int = 5 << 30,
     tls: ssl.SSLContext | None = None,
+    port: int = 0,
 ) -> Iterator[StorageServer]:
     """Serves `<root>/objects` at `{base_url}api/cloud/storage` until the block ends; the server key is beside it."""
     objects = ObjectStore(root / "objects")
@@ -98,10 +99,10 @@ def storage_server(
             on_object_stored=lambda bucket, key, size: stored.append((bucket, key, size)),
         )
         prefix = base_url.rstrip("/") + "/api/cloud/storage"
-        with _listening(Application(storage_routes(context, prefix)), tls) as port:
+        with _listening(Application(storage_routes(context, prefix)), tls, port) as bound:
             scheme = "http" if tls is None else "https"
             yield StorageServer(
-                endpoint_url=f"{scheme}://{_HOST}:{port}{prefix}",
+                endpoint_url=f"{scheme}://{_HOST}:{bound}{prefix}",
                 owner=grants.owner(),
                 objects=objects,
                 grants=grants,
@@ -111,12 +112,12 @@ def storage_server(
 
 
 @contextmanager
-def _listening(application: Application, tls: ssl.SSLContext | None) -> Iterator[int]:
+def _listening(application: Application, tls: ssl.SSLContext | None, port: int) -> Iterator[int]:
     ready: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
         server = HTTPServer(application, ssl_options=tls)
-        sockets = bind_sockets(0, _HOST)
+        sockets = bind_sockets(port, _HOST)
         server.add_sockets(sockets)
         stop = asyncio.Event()
         ready.set_result((sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
@@ -126,9 +127,9 @@ def _listening(application: Application, tls: ssl.SSLContext | None) -> Iterator
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="storage-server", daemon=True)
     thread.start()
-    port, loop, stop = ready.result(_PATIENCE_S)
+    bound, loop, stop = ready.result(_PATIENCE_S)
     try:
-        yield port
+        yield bound
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(_PATIENCE_S)
