@@ -42,6 +42,7 @@ const SERIES = [
   ["uPlot.orient   = orient;", ""],
   ["uPlot.addGap = addGap;\n\tuPlot.clipGaps = clipGaps;", ""],
   ["uPlot.join = join;", ""],
+  ["else if (s.show && s.auto)\n\t\t\t\t\t\taccScale(wsc, psc, s, data[i], s.sorted);", ""],
   ["self.addSeries = addSeries;", ""],
   ["self.delSeries = delSeries;", ""],
   ["self.setSeries = setSeries;", ""],
@@ -102,6 +103,9 @@ const WORDS = [
   ["if (border.show) {", "if (false) {"],
   ["if (ticks.show) {", "if (false) {"],
   ["if (drag.setScale && hasSelect && chgSelect) {", "if (false) {"],
+  ["self.valToPosH = getHPos;\n\tself.valToPosV = getVPos;", ""],
+  ["self.valToIdx = val => closestIdx(val, data[0]);", ""],
+  ["if (uni != null) {", "if (false) {"],
   ['events["setSeries"] = (e, src, idx, opts) => {', "const unheard = (e, src, idx, opts) => {"],
 ];
 

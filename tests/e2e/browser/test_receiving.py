@@ -51,7 +51,8 @@ def opened(page: Visit) -> Locator:
 
 
 def wide(page: Visit) -> None:
-    """The side area as wide as a person who reads would have it."""
+    """The side area as wide as a person who reads would have it; the launcher comes late and takes the focus."""
+    page.page.wait_for_selector(".jp-Launcher", timeout=PATIENCE_MS)
     page.page.evaluate(
         "() => { const split = window.jupyterapp.shell._hsplitPanel; split.setRelativeSizes([1, 1.2, 0]); }"
     )
@@ -80,8 +81,8 @@ def test_a_file_and_all_of_them_arrive(chromium: Browser, server: Server, job_id
 def test_files_and_push_look_right(chromium: Browser, server: Server, job_id: str) -> None:
     with visit(chromium, server, height=1250) as page:
         page.open_lab()
-        panel = opened(page)
         wide(page)
+        panel = opened(page)
         page.shoot_both("files")
         panel.get_by_role("button", name="Push to…").click()
         panel.get_by_role("textbox", name="Repository").fill("ann/neon")
@@ -96,12 +97,13 @@ def test_a_place_is_chosen_by_keyboard_and_shown_in_the_plan(
 ) -> None:
     with visit(chromium, server, height=1400) as page:
         page.open_lab()
-        panel = open_panel(page.page)
         wide(page)
+        panel = open_panel(page.page)
         panel.get_by_role("tab", name="New job").click()
         expect(panel.get_by_role("radio", name="This lab")).to_be_checked(timeout=PATIENCE_MS)
         page.press_until("Tab", panel.get_by_role("textbox", name="Folder").first)
         page.page.keyboard.type(str(folder / "images"))
+        expect(panel.get_by_role("textbox", name="Folder").first).to_have_value(str(folder / "images"))
         page.press_until("Tab", panel.get_by_label("Base model"))
         page.page.keyboard.type("builtin:tiny")
         page.press_until("Tab", panel.get_by_role("radio", name="This lab"))
@@ -120,8 +122,8 @@ def test_a_place_is_chosen_by_keyboard_and_shown_in_the_plan(
 def test_settings_look_right(chromium: Browser, server: Server) -> None:
     with visit(chromium, server, height=1500) as page:
         page.open_lab()
-        panel = open_panel(page.page)
         wide(page)
+        panel = open_panel(page.page)
         panel.get_by_role("tab", name="Settings").click()
         panel.get_by_role("radio", name="Hugging Face Hub").click(timeout=PATIENCE_MS)
         panel.get_by_role("textbox", name="Repository").fill("ann/loras")

@@ -33,7 +33,7 @@ export function Remember({ value, disabled, said }: RememberProps) {
     <div class="stc-row">
       <Button
         kind={said ? "plain" : "quiet"}
-        class={said ? undefined : "stc-button stc-flush"}
+        class={said ? "stc-button" : "stc-button stc-flush"}
         disabled={busy || disabled}
         onClick={act}
       >

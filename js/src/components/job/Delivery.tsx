@@ -17,19 +17,13 @@ const AWAY: typeof KINDS = ["hub", "s3"];
 /** The whole detail is asked for, which may list 10,000 files: seldom, and while the job runs only once. */
 const GAP_MS = 2_000;
 
-export function Delivery({ job }: { job: JobView }) {
+export function useDelivery(job: JobView) {
   const about = job.is_terminal ? job.job_id : "";
   const { value, again } = useAnswer("detail", { job_id: job.job_id }, { about, gap_ms: GAP_MS });
-  const delivery = value?.delivery;
-  return (
-    <>
-      {delivery && <Standing delivery={delivery} />}
-      {job.status === "completed" && value && <Push job={job} before={delivery?.destination} done={again} />}
-    </>
-  );
+  return { delivery: value?.delivery ?? null, known: value !== null, again };
 }
 
-function Standing({ delivery }: { delivery: DeliveryView }) {
+export function Standing({ delivery }: { delivery: DeliveryView }) {
   const t = useWords();
   const { state, destination, url, problem, hint } = delivery;
   return (
@@ -66,12 +60,13 @@ function webAddress(url: string): boolean {
 
 interface PushProps {
   job: JobView;
+  /** Where it went before. */
   before: Destination | undefined;
   done: () => void;
 }
 
 /** Only this one model goes there, with the lab's own keys, and after one more question. */
-function Push({ job, before, done }: PushProps) {
+export function Push({ job, before, done }: PushProps) {
   const t = useWords();
   const { desk } = useLab();
   const [chosen, choose] = useState<Destination | null>(null);
@@ -88,6 +83,7 @@ function Push({ job, before, done }: PushProps) {
         question={t("Send this model somewhere else too?")}
         no={t("Not now")}
         yes={t("Send it there")}
+        tone="primary"
         act={async () => {
           try {
             await desk.ask("push", { job_id: job.job_id, destination: value });

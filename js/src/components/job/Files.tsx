@@ -6,7 +6,7 @@ import { useAct, useAnswer, useLab, useUniqueId } from "../../hooks";
 import { bytes, count, moment, type Translate, useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
 import { Copy } from "../Copy";
-import { Delivery } from "./Delivery";
+import { Push, Standing, useDelivery } from "./Delivery";
 import { type Group, grouped } from "./groups";
 
 /** Files come seldom, and asking looks at a folder. */
@@ -18,12 +18,21 @@ export function Files({ job }: { job: JobView }) {
   const t = useWords();
   const asked = { job_id: job.job_id };
   const { value, error, again } = useAnswer("outputs", asked, { about: job.job_id, gap_ms: GAP_MS });
+  const { delivery, known, again: lookAgain } = useDelivery(job);
   if (error && !value) return <ErrorBanner error={error} again={again} />;
   if (!value) return <p class="stc-job-wait stc-faint">{t("Looking for files…")}</p>;
   return (
     <div class="stc-stack stc-files">
-      {value.outputs.length > 0 ? <Home files={value} /> : <p class="stc-faint">{nothing(t, job)}</p>}
-      <Delivery job={job} />
+      {value.outputs.length > 0 ? <Verified files={value} /> : <p class="stc-faint">{nothing(t, job)}</p>}
+      <div class="stc-files-act">
+        {value.outputs.length > 0 && (
+          <Take verb="archive" args={asked} kind="primary" name="outputs.zip">
+            {t("Download all ({size})", { size: bytes(t, total(value.outputs)) })}
+          </Take>
+        )}
+        {job.status === "completed" && known && <Push job={job} before={delivery?.destination} done={lookAgain} />}
+      </div>
+      {delivery && <Standing delivery={delivery} />}
       {value.outputs.length > 0 && <Lists files={value} />}
     </div>
   );
@@ -33,22 +42,14 @@ function nothing(t: Translate, job: JobView): string {
   return job.is_active ? t("No file has arrived yet.") : t("No file arrived.");
 }
 
-function Home({ files }: { files: OutputsView }) {
+function Verified({ files }: { files: OutputsView }) {
   const t = useWords();
-  const size = bytes(t, total(files.outputs));
   return (
-    <>
-      <p class="stc-job-verified" data-verified={files.verified}>
-        {files.verified
-          ? t("Verified: every file was compared with its checksum.")
-          : t("Not verified yet: files are compared with their checksums when the result is complete.")}
-      </p>
-      <div class="stc-row">
-        <Take verb="archive" args={{ job_id: files.job_id }} kind="primary" name="outputs.zip">
-          {t("Download all ({size})", { size })}
-        </Take>
-      </div>
-    </>
+    <p class="stc-job-verified" data-verified={files.verified}>
+      {files.verified
+        ? t("Verified: the model is whole. A ✓ marks each file that was compared with its checksum.")
+        : t("Not verified yet: files are compared with their checksums when the result is complete.")}
+    </p>
   );
 }
 
@@ -93,7 +94,9 @@ function FileGroup({ files, group }: { files: OutputsView; group: Group }) {
       <h3 id={id}>
         {groupName(t, group)}{" "}
         <span class="stc-faint stc-number">
-          {t("{count} files, {size}", { count: count(group.files.length), size: bytes(t, total(group.files)) })}
+          {group.files.length === 1
+            ? bytes(t, total(group.files))
+            : t("{count} files, {size}", { count: count(group.files.length), size: bytes(t, total(group.files)) })}
         </span>
       </h3>
       <ul class="stc-job-files">
