@@ -22,7 +22,7 @@ import httpx
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
-from simpletuner_lab.core.errors import InvalidRequest, LabError, Problem, ServerUnreachable
+from simpletuner_lab.core.errors import InvalidRequest, LabError, OutputChanged, Problem, ServerUnreachable
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.codec import decode, encode
@@ -89,6 +89,9 @@ class Client(Protocol):
 
     def outputs(self, job_id: str) -> OutputsView:
         """What has arrived."""
+
+    def read_output(self, job_id: str, path: str, *, offset: int = 0, sha256: str = "") -> Iterator[bytes]:
+        """The bytes of one file."""
 
     def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
         """Sends a completed job's outputs on."""
@@ -201,6 +204,27 @@ class LabClient:
         """What has arrived."""
         return self._read(OutputsView, "GET", f"/jobs/{_segment(job_id)}/outputs")
 
+    def read_output(self, job_id: str, path: str, *, offset: int = 0, sha256: str = "") -> Iterator[bytes]:
+        """The bytes of one file from an offset on; a file that changed, or changes meanwhile, is an error."""
+        headers = {"Accept-Encoding": "identity"}
+        headers |= {"Range": f"bytes={offset}-"} if offset else {}
+        headers |= {"If-Match": f'"{sha256}"'} if sha256 else {}
+        where = f"/jobs/{_segment(job_id)}/outputs/{quote(path)}"
+        try:
+            with self._http.stream("GET", where, headers=headers) as answer:
+                if answer.status_code == 412 or (offset and answer.status_code == 200):
+                    raise OutputChanged(
+                        f"{path} is not the file that was asked for any more", hint="list the outputs anew"
+                    )
+                if answer.status_code == 416:
+                    return
+                if answer.is_error:
+                    answer.read()
+                    raise error_from(answer.status_code, _body(answer))
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise ServerUnreachable(f"the download of {path} broke off: {error}", hint="start it again") from error
+
     def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
         """Sends a completed job's outputs on; how it goes is among the job's deliveries."""
         body = {"destination": encode(destination), "entry": entry}
@@ -270,6 +294,13 @@ class LabClient:
         if answer.is_error or not isinstance(body, dict):
             raise error_from(answer.status_code, body)
         return body
+
+
+def _body(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
 
 
 def _segment(job_id: str) -> str:

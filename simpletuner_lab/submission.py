@@ -13,12 +13,16 @@ from typing import Any, Final, TypeAlias
 from simpletuner_lab.core.destination import HOME, Destination, HubDestination, S3Destination, Sender
 from simpletuner_lab.core.errors import InvalidDataset, InvalidRequest
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
+from simpletuner_lab.services.codec import decode
 
 Config: TypeAlias = Mapping[str, Any] | str | os.PathLike[str] | None
 """A config itself, or the path of a config.json. None has no keys: a plan says which are needed."""
 
 Data: TypeAlias = "Entry | Sequence[Entry] | None"
 """One data set or several. None: those that the config names."""
+
+Where: TypeAlias = Mapping[str, Any] | str | None
+"""A destination in short (`hub:ann/neon`), or as a mapping with a `kind`. None: nothing is said."""
 
 Entry: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 """A data set, a folder of images, or the path of a dataloader JSON."""
@@ -82,6 +86,21 @@ def request_of(
         name=name or stem,
         destination=destination,
     )
+
+
+def where(told: Where) -> Destination | None:
+    """The destination that a person wrote down; its values are checked by a plan.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if told is None:
+        return None
+    if isinstance(told, str):
+        return destination_of(told)
+    kind: Any = Destination
+    found: Destination = decode(kind, _as_json(told, "the destination"), what="destination")
+    return found
 
 
 def destination_of(

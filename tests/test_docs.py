@@ -61,7 +61,7 @@ def routes() -> Iterator[str]:
     for pattern, handler in api_rules(""):
         if handler is MissingHandler:  # whatever is no route
             continue
-        path = pattern.replace(r"([A-Za-z0-9._-]{1,128})", "{id}").replace("(.+)", "{path}")
+        path = pattern.replace(r"([A-Za-z0-9._-]{1,128})", "{id}").replace("(.+)", "{path}").replace(r"\.", ".")
         stem, _, optional = path.partition("(?:/(")
         paths = [stem, *(f"{stem}/{word}" for word in optional.removesuffix("))?").split("|") if word)]
         methods = [verb for verb in VERBS if getattr(handler, verb) is not getattr(web.RequestHandler, verb)]

@@ -7,6 +7,8 @@
 
 export type JobState = "pending" | "uploading" | "queued" | "running" | "completed" | "failed" | "cancelled";
 
+export type DeliveryState = "waiting" | "sending" | "delivered" | "failed";
+
 export interface Progress {
   stage: string;
   stage_label: string;
@@ -120,6 +122,35 @@ export interface Credential {
   purpose: string;
 }
 
+export type Sender = "lab" | "trainer";
+
+/** The results folder of the lab itself. */
+export interface HomeDestination {
+  kind: "home";
+}
+
+export interface S3Destination {
+  kind: "s3";
+  bucket: string;
+  prefix: string;
+  /** Empty: Amazon's own for the region. */
+  endpoint_url: string;
+  region: string;
+  checkpoints: boolean;
+  sender: Sender;
+}
+
+export interface HubDestination {
+  kind: "hub";
+  repo_id: string;
+  private: boolean;
+  checkpoints: boolean;
+  sender: Sender;
+}
+
+/** Where the trained model goes, and who brings it there: the lab after it came home, or the trainer itself. */
+export type Destination = HomeDestination | S3Destination | HubDestination;
+
 export interface PlanView {
   name: string;
   digest: string;
@@ -130,7 +161,7 @@ export interface PlanView {
   remote: boolean;
   target: Target;
   rate: Rate;
-  destination: string;
+  destination: Destination;
   steps: number;
   estimate: Estimate;
   datasets: DatasetManifest[];
@@ -151,10 +182,21 @@ export interface EventView {
   data: Record<string, string | number | boolean | null>;
 }
 
+/** A model on its way to a bucket or the Hub, or there. `url` is empty until something has arrived. */
+export interface DeliveryView {
+  state: DeliveryState;
+  destination: Destination;
+  url: string;
+  problem: string;
+  hint: string;
+}
+
 export interface JobDetail {
   job: JobView;
   plan: PlanView;
   events: EventView[];
+  /** Null where it stays at home; of several, the one asked for last. */
+  delivery: DeliveryView | null;
 }
 
 export interface LogChunk {
@@ -179,6 +221,8 @@ export interface OutputView {
   path: string;
   bytes: number;
   modified_at: string;
+  /** Empty where the file was not compared with a checksum, or was written since. */
+  sha256: string;
 }
 
 export interface OutputsView {
@@ -204,6 +248,35 @@ export interface ProviderView {
   cost_per_hour: number | null;
 }
 
+/** With what the lab can send models elsewhere. */
+export interface PublishingView {
+  hf_configured: boolean;
+  /** Null: there is no token, or the Hub does not answer. */
+  hf_token_valid: boolean | null;
+  hf_username: string | null;
+  hub_model_id: string | null;
+  push_to_hub: boolean;
+  s3_configured: boolean;
+  local_upload_available: boolean;
+  local_upload_dir: string | null;
+  message: string | null;
+}
+
+/** How models come home: the endpoint that trainers elsewhere upload to. */
+export interface ReceivingView {
+  enabled: boolean;
+  endpoint_url: string;
+  bucket: string;
+  outputs_dir: string;
+}
+
+export interface ReceivingStep {
+  name: string;
+  status: "ok" | "failed" | "warning" | "skipped";
+  message: string;
+  hint: string;
+}
+
 /** Body of plan and submit. `approve` and `idempotency_key` travel beside it. */
 export interface SubmitRequest {
   config: Record<string, unknown>;
@@ -212,7 +285,8 @@ export interface SubmitRequest {
   target: string;
   hardware_profile: string;
   config_name: string;
-  destination: { kind: string; bucket: string };
+  /** Null: what the config asks for, else the default. */
+  destination: Destination | null;
 }
 
 export interface Problem {
@@ -253,6 +327,16 @@ export interface Verbs {
   outputs: { takes: { job_id: string }; gives: OutputsView };
   /** One delivered file, as something an `<img>` shows or a link keeps: a URL of this server, or a data URL. */
   picture: { takes: { job_id: string; path: string }; gives: { src: string } };
+  /** All delivered files as one zip: its address. */
+  archive: { takes: { job_id: string }; gives: { src: string } };
+  /** Sends a finished job's model somewhere else too. */
+  push: { takes: { job_id: string; destination: Destination }; gives: DeliveryView };
+  /** Where models go unless a request says otherwise. */
+  destination: { takes: Record<string, never>; gives: Destination };
+  set_destination: { takes: { destination: Destination }; gives: Destination };
+  publishing: { takes: Record<string, never>; gives: PublishingView };
+  receiving: { takes: Record<string, never>; gives: ReceivingView };
+  test_receiving: { takes: Record<string, never>; gives: ReceivingStep[] };
   cancel: { takes: { job_id: string }; gives: JobView };
   delete: { takes: { job_id: string; outputs: boolean }; gives: Record<string, never> };
   providers: { takes: Record<string, never>; gives: ProviderView[] };

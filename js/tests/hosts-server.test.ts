@@ -31,7 +31,7 @@ afterEach(async () => {
 const tick = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
 
 const REQUEST = { config: {}, dataloader_config: [], provider: "", target: "", hardware_profile: "", config_name: "" };
-const SUBMIT = { request: { ...REQUEST, destination: { kind: "home", bucket: "outputs" } }, approve: "d1", key: "k1" };
+const SUBMIT = { request: { ...REQUEST, destination: { kind: "home" } }, approve: "d1", key: "k1" };
 
 test.each([
   [

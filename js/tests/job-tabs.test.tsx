@@ -6,10 +6,10 @@ import { Files } from "../src/components/job/Files";
 import { PlanTab } from "../src/components/job/PlanTab";
 import { sentence } from "../src/components/job/sentences";
 import { Timeline } from "../src/components/job/Timeline";
-import type { EventView } from "../src/contract";
+import type { EventView, OutputView } from "../src/contract";
 import { MemoryModel, Refusal } from "../src/hosts/memory";
 import { translator } from "../src/words";
-import { sampleEvent, sampleJob, samplePlan, sampleProvider } from "./samples";
+import { sampleEvent, sampleJob, sampleOutput, samplePlan, sampleProvider } from "./samples";
 import { stage } from "./stage";
 
 const ID = sampleJob().job_id;
@@ -129,21 +129,17 @@ test("a stage is told once an attempt, the images of a step as one", async () =>
 });
 
 test("files: none yet, then each with its size, verified, and more on request", async () => {
-  const files = { job_id: ID, folder: "/home/ann/out", verified: false, outputs: [] as never[] };
+  const files = { job_id: ID, folder: "/home/ann/out", verified: false, outputs: [] as OutputView[] };
   const model = new MemoryModel({}, { outputs: () => files });
   const { show } = stage(model, <Files job={sampleJob()} />);
   await expect.element(page.getByText("No file has arrived yet.")).toBeVisible();
-  const outputs = [...Array(250).keys()].map((at) => ({
-    path: `f${at}`,
-    bytes: 1500,
-    modified_at: "2025-03-01T10:00:00Z",
-  }));
+  const outputs = [...Array(250).keys()].map((at) => sampleOutput(`f${at}`, { bytes: 1500 }));
   const full = new MemoryModel({}, { outputs: () => ({ ...files, verified: true, outputs }) });
   show(null);
   stage(full, <Files job={sampleJob({ status: "completed" })} />);
   await expect.element(page.getByText(/^Verified:/)).toBeVisible();
   await expect.element(page.getByText("/home/ann/out")).toBeVisible();
-  expect(document.querySelectorAll(".stc-job-files > li").length).toBe(200);
+  expect(document.querySelectorAll(".stc-job-files > li").length).toBe(50);
   expect(document.querySelector(".stc-job-files > li")?.textContent).toContain("1.5 kB");
   await page.getByRole("button", { name: "Show all 250 files" }).click();
   await expect.poll(() => document.querySelectorAll(".stc-job-files > li").length).toBe(250);
@@ -166,7 +162,7 @@ test("a download goes to the address that the lab names, unless that would run s
         job_id: ID,
         folder: "/out",
         verified: false,
-        outputs: Object.keys(src).map((path) => ({ path, bytes: 1, modified_at: "2025-03-01T10:00:00Z" })),
+        outputs: Object.keys(src).map((path) => sampleOutput(path)),
       }),
       picture: ({ path }) => {
         if (!src[path]) throw new Refusal("output_not_found", "it is gone");
@@ -186,7 +182,7 @@ test("the plan is asked for once, and shown as it was agreed to", async () => {
   const model = new MemoryModel(
     {},
     {
-      detail: () => ({ job: sampleJob(), plan: samplePlan(), events: [] }),
+      detail: () => ({ job: sampleJob(), plan: samplePlan(), events: [], delivery: null }),
       providers: () => [sampleProvider()],
     },
   );

@@ -15,7 +15,7 @@ function lab(state: Partial<State> = {}, answers: Answers = {}): MemoryModel {
   return new MemoryModel(state, {
     jobs: () => ({ jobs: [job], total: 1 }),
     job: () => job,
-    detail: () => ({ job, plan: samplePlan(), events: [] }),
+    detail: () => ({ job, plan: samplePlan(), events: [], delivery: null }),
     metrics: () => sampleCurve(10),
     events: () => [],
     outputs: () => ({ job_id: job.job_id, folder: "/outputs", verified: true, outputs: [] }),

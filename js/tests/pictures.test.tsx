@@ -73,7 +73,7 @@ test("pictures stand by step and prompt; the later report of one file counts", (
       ],
     ],
   ]);
-  const file = { path: "samples/step-00000100-2.png", bytes: 1, modified_at: "" };
+  const file = { path: "samples/step-00000100-2.png", bytes: 1, modified_at: "", sha256: "" };
   expect(deliveredPicture(file)).toMatchObject({ step: 100, index: 2 });
   expect(deliveredPicture({ ...file, path: "samples/../step-1-2.png" })).toBeNull();
 });
@@ -159,7 +159,7 @@ test("without pictures there is a word, and delivered files do where nothing was
         job_id: "a",
         folder: "/tmp",
         verified: true,
-        outputs: [{ path: "samples/step-00000600-0.png", bytes: 10, modified_at: "" }],
+        outputs: [{ path: "samples/step-00000600-0.png", bytes: 10, modified_at: "", sha256: "" }],
       }),
     },
   );

@@ -5,9 +5,11 @@ import type {
   JobState,
   JobView,
   MetricsView,
+  OutputView,
   PlanView,
   Progress,
   ProviderView,
+  PublishingView,
   SubmitRequest,
 } from "../src/contract";
 
@@ -126,7 +128,7 @@ export function samplePlan(over: Partial<PlanView> = {}): PlanView {
     remote: false,
     target: provider.targets[0],
     rate: provider.hardware[0],
-    destination: "home",
+    destination: { kind: "home" },
     steps: 400,
     estimate: { seconds_low: 90, seconds_high: 150, usd_low: 0, usd_high: 0, basis: "your last 3 runs here" },
     datasets: [
@@ -171,6 +173,27 @@ export function sampleCurve(count: number, over: Partial<MetricsView> = {}): Met
   };
 }
 
+/** A lab that could send models everywhere. */
+export function samplePublishing(over: Partial<PublishingView> = {}): PublishingView {
+  return {
+    hf_configured: true,
+    hf_token_valid: true,
+    hf_username: "ann",
+    hub_model_id: "",
+    push_to_hub: false,
+    s3_configured: true,
+    local_upload_available: true,
+    local_upload_dir: "/home/ann/out",
+    message: "",
+    ...over,
+  };
+}
+
+/** A delivered file. */
+export function sampleOutput(path: string, over: Partial<OutputView> = {}): OutputView {
+  return { path, bytes: 1000, modified_at: "2025-03-01T10:00:30.000Z", sha256: "", ...over };
+}
+
 /** A request for one data set, as Python's `submit(config, data)` makes it. */
 export function sampleRequest(over: Partial<SubmitRequest> = {}): SubmitRequest {
   return {
@@ -182,7 +205,7 @@ export function sampleRequest(over: Partial<SubmitRequest> = {}): SubmitRequest 
     target: "",
     hardware_profile: "",
     config_name: "cats",
-    destination: { kind: "home", bucket: "outputs" },
+    destination: { kind: "home" },
     ...over,
   };
 }

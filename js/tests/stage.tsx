@@ -34,6 +34,7 @@ export function stage(model: MemoryModel, children: ComponentChildren, { width =
     element.remove();
     document.body.removeAttribute("data-jp-theme-light");
     document.body.removeAttribute("style");
+    sessionStorage.clear();
   });
   const all = (selector: string) => [...element.querySelectorAll<HTMLElement>(selector)];
   const find = <E extends HTMLElement>(selector: string): E => {

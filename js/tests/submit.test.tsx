@@ -59,7 +59,7 @@ test("by keyboard alone from an empty form to a job", async () => {
     target: "",
     hardware_profile: "",
     config_name: "",
-    destination: { kind: "home", bucket: "outputs" },
+    destination: null,
   });
   await vi.waitFor(() => expect(document.activeElement?.getAttribute("aria-label")).toBe("Submitted job"));
   expect(element.contains(document.activeElement)).toBe(true);
@@ -161,17 +161,17 @@ test("problems are shown at their fields and in a summary that leads to them", a
   await vi.waitFor(() => expect(document.activeElement).toBe(find('[data-code="invalid_config"]')));
   const rate = field("Learning rate");
   await expect.element(rate).toHaveAttribute("aria-invalid", "true");
-  await expect.element(rate).toHaveAccessibleDescription("config.--learning_rate is 12 (it must be at most 10).");
+  await expect.element(rate).toHaveAccessibleDescription("Learning rate is 12 (it must be at most 10).");
   expect(find('[data-place="data.0.folder"]').getAttribute("aria-invalid")).toBe("true");
   await page.getByRole("button", { name: "config.lora_rnak" }).click();
   expect(document.activeElement).toBe(find('[data-place="config"]'));
   expect(find<HTMLDetailsElement>("details").open).toBe(true);
-  await page.getByRole("button", { name: "dataloader[0].instance_data_dir" }).click();
+  await page.getByRole("button", { name: "Folder", exact: true }).click();
   expect(document.activeElement).toBe(find('[data-place="data.0.folder"]'));
   expect(page.getByRole("button", { name: "dataloader[0].id" }).elements()).toHaveLength(0);
   await rate.fill("1e-4");
   await expect.element(rate).not.toHaveAttribute("aria-invalid");
-  expect(find("[data-done]").textContent).toContain("config.--learning_rate");
+  expect(find("[data-done]").textContent).toContain("Learning rate is 12");
 });
 
 test("the whole config as JSON goes both ways, and a fault is told with its place and blocks", async () => {

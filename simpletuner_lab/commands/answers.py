@@ -20,6 +20,7 @@ from simpletuner_lab.core.destination import Destination, label
 from simpletuner_lab.core.errors import ConsentRequired, LabError
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.doctor.finding import Finding, Status
+from simpletuner_lab.downloading import Downloaded
 from simpletuner_lab.services.codec import dumps, encode
 from simpletuner_lab.services.views import (
     DeliveryView,
@@ -112,6 +113,14 @@ def delivery_answer(sent: DeliveryView) -> Answer:
 def destination_answer(destination: Destination) -> Answer:
     """The default destination."""
     return Answer(value=destination, text=label(destination))
+
+
+def downloaded_answer(file: Downloaded) -> Answer:
+    """One file that is here now."""
+    how = "verified" if file.verified else "no checksum is known of it"
+    value = {"path": str(file.path), "bytes": file.bytes, "sha256": file.sha256, "verified": file.verified}
+    kept = ", was here already" if file.kept else ""
+    return Answer(value=value, text=f"{file.bytes:>12,}  {one_line(str(file.path))}  ({how}{kept})")
 
 
 def cancelled_answer(job: JobView) -> Answer:

@@ -55,6 +55,11 @@ def build_parser(
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
     logs.add_argument("--raw", action="store_true", help="with the trainer's report lines")
     _add_one_job(command("outputs", "list what a job delivered"))
+    fetch = _add_one_job(command("download", "copy what a job delivered to a folder, and compare the checksums"))
+    fetch.add_argument("paths", nargs="*", metavar="PATH", help="a file or folder of its outputs; none: all")
+    fetch.add_argument(
+        "--to", type=Path, default=None, metavar="DIR", help="where to (default: a folder named by the job)"
+    )
     push = _add_one_job(command("push", "send a completed job's model on, now or again"))
     push.add_argument("--to", required=True, metavar="WHERE", help="hub:OWNER/NAME or s3://BUCKET/PREFIX")
     _add_destination(push, by_trainer=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -21,6 +22,7 @@ from simpletuner_lab.core.job import ALL_JOBS, JobFilter, JobState
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.doctor.examination import examine
 from simpletuner_lab.doctor.finding import Status
+from simpletuner_lab.downloading import download as fetch
 from simpletuner_lab.services.views import JobView
 from simpletuner_lab.submission import destination_of, request_of
 
@@ -126,6 +128,14 @@ def destination(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     return OK
 
 
+def download(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Copies what a job delivered. A file that broke off is gone on with."""
+    to = Path(args.job_id) if args.to is None else args.to
+    for file in fetch(lab(), args.job_id, to, paths=args.paths):
+        screen.show(answers.downloaded_answer(file))
+    return OK
+
+
 def cancel(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Asks for the end of a job."""
     screen.show(answers.cancelled_answer(lab().cancel(args.job_id)))
@@ -176,6 +186,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
             job,
             logs,
             outputs,
+            download,
             push,
             cancel,
             delete,

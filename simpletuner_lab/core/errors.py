@@ -16,8 +16,9 @@
     │   ├── PlanChanged           409  plan_changed          what would leave is not what was agreed to
     │   ├── IllegalTransition     409  illegal_transition
     │   ├── JobActive             409  job_active            delete asks for a finished job
+    │   ├── StaleRecord           409  stale_record          another process wrote this job in between
     │   ├── CredentialUnusable    409  credential_unusable   what a destination needs is not there, or is refused
-    │   └── StaleRecord           409  stale_record          another process wrote this job in between
+    │   └── OutputChanged         409  output_changed        a delivered file changed while it was read, or differs
     ├── TooLarge                  413  too_large             over the provider's limit
     ├── ProviderFailure           502  provider_failure      the provider answered, and badly
     │   └── ProviderUnavailable   503  provider_unavailable
@@ -168,6 +169,12 @@ class StaleRecord(Conflict):
     """The row changed since it was read; read again and decide again."""
 
     code = "stale_record"
+
+
+class OutputChanged(Conflict):
+    """A delivered file was replaced or written while it was read, or differs from its checksum."""
+
+    code = "output_changed"
 
 
 class TooLarge(LabError):

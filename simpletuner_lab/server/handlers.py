@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import mimetypes
-import os
 from dataclasses import dataclass
 from typing import Final, TypeAlias
-from urllib.parse import quote
 
 from jupyter_server.auth.decorator import authorized
 from tornado import iostream, web
@@ -18,11 +15,11 @@ from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler
+from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
 from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
 
-_BLOCK: Final = 1 << 20
 _MAX_LOG_CHUNK: Final = 4 << 20
 _NEWS_S: Final = 0.5
 """A log stream looks again after this long even without news: another process may watch."""
@@ -248,33 +245,6 @@ class OutputsHandler(LabHandler):
         self.answer(await self.ask(lambda front: front.outputs(job_id), disk=True))
 
 
-class OutputHandler(LabHandler):
-    """`GET /jobs/{id}/outputs/{path}`: one file, as an attachment that no browser runs."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, job_id: str, path: str) -> None:
-        """Streams the file."""
-        disk = self.rooms.executors.disk
-        front = await self.rooms.front()
-        stream = await self.rooms.run(disk, front.lab.outputs.open, job_id, path)
-        try:
-            name = path.rsplit("/", 1)[-1]
-            self.set_header("Content-Type", mimetypes.guess_type(name)[0] or "application/octet-stream")
-            self.set_header("Content-Length", str(os.fstat(stream.fileno()).st_size))
-            self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name, safe='')}")
-            self.set_header("X-Content-Type-Options", "nosniff")
-            self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
-            while block := await self.rooms.run(disk, stream.read, _BLOCK):
-                self.write(block)
-                await self.flush()
-            await web.RequestHandler.finish(self)
-        except iostream.StreamClosedError:
-            return
-        finally:
-            stream.close()
-
-
 class ConsentHandler(LabHandler):
     """`GET` and `PUT /data-consent/setting`."""
 
@@ -365,6 +335,7 @@ def api_rules(base: str) -> Rules:
         (job + r"/events", EventsHandler),
         (job + r"/metrics", MetricsHandler),
         (job + r"/outputs", OutputsHandler),
+        (job + r"/outputs\.zip", ArchiveHandler),
         (job + r"/outputs/(.+)", OutputHandler),
         (job + r"/push", PushHandler),
         (r"/events", EventsHandler),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, func, select
 
-from simpletuner_lab.core.event import Event
+from simpletuner_lab.core.event import Event, EventKind
 from simpletuner_lab.core.job import Job
 from simpletuner_lab.services import rows, schema
 from simpletuner_lab.services.database import Database
@@ -43,6 +43,13 @@ class Feed:
             if job_id is None:
                 found += _deletions(connection, seq, limit)
         return tuple(sorted(found, key=_seq)[:limit])
+
+    def of_kind(self, job_id: str, kind: EventKind) -> tuple[Event, ...]:
+        """All events of one kind in a job's timeline."""
+        events = schema.events
+        query = select(events).where(events.c.job_id == job_id, events.c.kind == kind).order_by(events.c.seq)
+        with self._database.read() as connection:
+            return tuple(rows.event_from(row) for row in connection.execute(query).mappings())
 
     def max_seq(self) -> int:
         """The cursor after everything that has happened so far. Never falls, also when jobs are deleted."""

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.destination import Destination, HubDestination
-from simpletuner_lab.core.errors import CredentialUnusable, LabError, ProviderUnavailable, StaleRecord
-from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter, JobOrder
+from simpletuner_lab.core.errors import (
+    CredentialUnusable,
+    LabError,
+    OutputChanged,
+    ProviderUnavailable,
+    StaleRecord,
+)
+from simpletuner_lab.core.event import EventKind
+from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, Job, JobFilter, JobOrder
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.core.provider import Options, Provider
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.services.metrics import downsample
+from simpletuner_lab.services.outputs import Arrival
+from simpletuner_lab.services.steady import read_steadily
 from simpletuner_lab.services.views import (
     DeliveryView,
     EventView,
@@ -115,7 +125,7 @@ class Front:
     def outputs(self, job_id: str) -> OutputsView:
         """What has arrived, and where it lies."""
         job = self.lab.store.jobs.get(job_id)
-        files = tuple(OutputView.of(file) for file in self.lab.outputs.list(job_id))
+        files = tuple(OutputView.of(file) for file in self.lab.outputs.list(job_id, self.arrivals(job)))
         folder = str(self.lab.outputs.folder(job_id))
         return OutputsView(
             job_id=job_id,
@@ -143,6 +153,27 @@ class Front:
     def publishing(self) -> PublishingView:
         """Which destinations could be used now; the Hub is asked who the token is of."""
         return _publishing(self.lab)
+
+    def arrivals(self, job: Job) -> tuple[Arrival, ...]:
+        """What of a job was compared with its checksums when it arrived: the result, and checkpoints."""
+        checkpoints = self.lab.store.events.of_kind(job.id, EventKind.CHECKPOINT)
+        found = [
+            Arrival(prefix=str(event.data["key"]), sha256=str(event.data["sha256"]), verified_at=event.at)
+            for event in checkpoints
+            if event.data.get("verified")
+        ]
+        if job.result_sha256 and job.completed_at is not None:
+            found.append(Arrival(sha256=job.result_sha256, verified_at=job.completed_at))
+        return tuple(found)
+
+    def read_output(self, job_id: str, path: str, *, offset: int = 0, sha256: str = "") -> Iterator[bytes]:
+        """The bytes of one file from an offset on; a file that changes meanwhile is an error."""
+        job = self.lab.store.jobs.get(job_id)
+        with self.lab.outputs.open(job_id, path) as stream:
+            known = self.lab.outputs.known(job_id, self.arrivals(job))
+            if sha256 and known.sha256(path, os.fstat(stream.fileno())) != sha256:
+                raise OutputChanged(f"{path} is not the file that was asked for any more", hint="list the outputs anew")
+            yield from read_steadily(stream, path, offset=offset)
 
     def cancel(self, job_id: str) -> JobView:
         """Asks for the end of a job."""

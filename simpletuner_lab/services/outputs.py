@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
@@ -29,6 +29,29 @@ class OutputFile:
     path: str
     bytes: int
     modified_at: float
+    sha256: str = ""
+    """Known where the file was verified on arrival and has not been written since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """That a result or a checkpoint arrived whole: where, its manifest's SHA-256, when every file was compared with it."""
+
+    prefix: str = ""
+    sha256: str
+    verified_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """By path: size and checksum, true of a file that was not written after the time beside them."""
+
+    files: Mapping[str, tuple[int, str, float]]
+
+    def sha256(self, path: str, status: os.stat_result) -> str:
+        """The checksum of a file that looks like this; empty where it is not known."""
+        size, digest, until = self.files.get(path, (-1, "", 0.0))
+        return digest if size == status.st_size and status.st_mtime <= until else ""
 
 
 class Outputs:
@@ -41,15 +64,32 @@ class Outputs:
         """Absolute path of the job's folder, whether or not anything has arrived."""
         return self._bucket / job_prefix(job_id).rstrip("/")
 
-    def list(self, job_id: str) -> tuple[OutputFile, ...]:
+    def list(self, job_id: str, arrivals: Iterable[Arrival] = ()) -> tuple[OutputFile, ...]:
         """Every delivered file, ordered by path. Links are not followed and not listed."""
         folder = self.folder(job_id)
+        known = self.known(job_id, arrivals)
         found = []
         for path in _regular_files(folder):
             status = path.stat(follow_symlinks=False)
             name = path.relative_to(folder).as_posix()
-            found.append(OutputFile(path=name, bytes=status.st_size, modified_at=status.st_mtime))
+            sha256 = known.sha256(name, status)
+            found.append(OutputFile(path=name, bytes=status.st_size, modified_at=status.st_mtime, sha256=sha256))
         return tuple(sorted(found, key=lambda file: file.path))
+
+    def known(self, job_id: str, arrivals: Iterable[Arrival]) -> Known:
+        """The checksums of what arrived whole; none of a part whose manifest is not the one that was verified."""
+        files: dict[str, tuple[int, str, float]] = {}
+        for arrival in arrivals:
+            try:
+                with self.open(job_id, arrival.prefix + MANIFEST_NAME) as stream:
+                    text = stream.read(_MAX_MANIFEST_BYTES + 1)
+                if hashlib.sha256(text).hexdigest() != arrival.sha256:
+                    continue
+                listed = [*_entries(text), (MANIFEST_NAME, len(text), arrival.sha256)]
+            except (OutputNotFound, ValueError, KeyError, TypeError):
+                continue
+            files |= {arrival.prefix + name: (size, digest, arrival.verified_at) for name, size, digest in listed}
+        return Known(files=files)
 
     def checkpoints(self, job_id: str) -> tuple[str, ...]:
         """Keys of the checkpoints whose manifest has arrived, such as `checkpoints/step-00000100/`, in order."""
@@ -65,7 +105,7 @@ class Outputs:
         """
         parts = PurePosixPath(path).parts
         missing = OutputNotFound(f"job {job_id} has no output {path!r}", hint="list the outputs for their paths")
-        if not parts or path.startswith("/") or any(part in {".", ".."} for part in path.split("/")) or "\0" in path:
+        if not parts or "/".join(parts) != path or ".." in parts or "\0" in path:
             raise missing
         try:
             return _open_below(self.folder(job_id), parts)

@@ -256,11 +256,13 @@ class OutputView:
     path: str
     bytes: int
     modified_at: str
+    sha256: str
+    """Empty where the file was not compared with a checksum, or was written since."""
 
     @classmethod
     def of(cls, file: OutputFile) -> OutputView:
         """The view of an output."""
-        return cls(path=file.path, bytes=file.bytes, modified_at=_iso(file.modified_at))
+        return cls(path=file.path, bytes=file.bytes, modified_at=_iso(file.modified_at), sha256=file.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import inspect
 from typing import Any
 
 from simpletuner_lab.client import Client
-from simpletuner_lab.submission import Config, Data, request_of
+from simpletuner_lab.submission import Config, Data, Where, request_of, where
 from simpletuner_lab.widgets.base import BundleMissing
 from simpletuner_lab.widgets.form import SubmitWidget
 from simpletuner_lab.widgets.line import line_to
@@ -25,6 +25,7 @@ def submit(
     target: str = "",
     hardware: str = "",
     name: str = "",
+    destination: Where = None,
     client: Client | None = None,
     **unknown: Any,
 ) -> SubmitWidget:
@@ -37,6 +38,8 @@ def submit(
         target: which of the provider's targets.
         hardware: which of the provider's hardware.
         name: what the job is called in lists.
+        destination: where the model goes: "home", "hub:OWNER/NAME", "s3://BUCKET/PREFIX", or a mapping with a `kind`
+            and more (docs/rest.md); else what the config asks for, else the lab's default.
         client: from `connect()`; else the lab is found.
         unknown: refused.
 
@@ -47,7 +50,10 @@ def submit(
     """
     _refuse(unknown)
     empty = config is None and data is None
-    asked = None if empty else request_of(config, data, provider=provider, target=target, hardware=hardware, name=name)
+    if empty:
+        return SubmitWidget(None, client)
+    place = where(destination)
+    asked = request_of(config, data, provider=provider, target=target, hardware=hardware, name=name, destination=place)
     return SubmitWidget(asked, client)
 
 

@@ -9,10 +9,11 @@ from typing import Any, Final
 from simpletuner_lab.client import Client
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
-from simpletuner_lab.core.errors import InvalidRequest, LabError
+from simpletuner_lab.core.errors import InvalidRequest, LabError, TooLarge
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import RequestForm
+from simpletuner_lab.services.views import OutputsView
 from simpletuner_lab.widgets.pictures import data_url
 
 SLOW: Final = frozenset({"plan", "submit", "picture", "push", "publishing"})
@@ -119,6 +120,14 @@ def error_view(error: LabError) -> dict[str, Any]:
     return {"code": error.code, "detail": error.message, "hint": error.hint, "problems": problems}
 
 
+def _archive(delivered: OutputsView) -> Any:
+    """Without a server nothing packs the files; they lie here, beside the kernel."""
+    raise TooLarge(
+        "all files at once do not come through the kernel",
+        hint=f"they lie in {delivered.folder}; job.download(to=...) copies them",
+    )
+
+
 def _submit(client: Client, args: _Submit) -> Any:
     return client.submit(args.request.request(), approve=args.approve, key=args.key, entry="widget")
 
@@ -161,6 +170,7 @@ _VERBS: Final[Mapping[str, tuple[type, Callable[[Client, Any], Any]]]] = {
     "destination": (_Nothing, lambda client, _: client.destination()),
     "set_destination": (_SetDestination, _set_destination),
     "publishing": (_Nothing, lambda client, _: client.publishing()),
+    "archive": (_Job, lambda client, args: _archive(client.outputs(args.job_id))),
     "cancel": (_Job, lambda client, args: client.cancel(args.job_id)),
     "delete": (_Delete, _delete),
     "providers": (_Nothing, lambda client, _: client.providers()),

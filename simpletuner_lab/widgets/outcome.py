@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from simpletuner_lab.client import Client
 from simpletuner_lab.commands.screen import log_text
 from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.downloading import download
 from simpletuner_lab.figures import Run, draw_losses
 from simpletuner_lab.results import DeliveredFiles, Metrics, load_pipeline
-from simpletuner_lab.services.views import JobView
+from simpletuner_lab.services.views import DeliveryView, JobView
+from simpletuner_lab.submission import where
 from simpletuner_lab.widgets.base import LabWidget
 
 _TAIL_BYTES: Final = 1 << 20
@@ -43,6 +47,34 @@ class OutcomeWidget(LabWidget):
     def outputs(self) -> DeliveredFiles:
         """Paths of what has arrived, and whether all of it was compared with its checksums."""
         return DeliveredFiles.of(self._line.ask(lambda client: client.outputs(self.submitted_id)))
+
+    def download(
+        self, to: str | os.PathLike[str] | None = None, *, paths: Sequence[str] = (), verbose: bool = True
+    ) -> DeliveredFiles:
+        """Copies what was delivered below `to` (by default a folder named by the job, here), wherever the lab runs.
+
+        A file that broke off is gone on with, one that is here already stays, and each is compared with its checksum.
+        `paths` are files or folders of the outputs; none: all.
+        """
+        folder = Path(self.submitted_id if to is None else to).expanduser()
+        got = self._line.ask(lambda client: list(download(client, self.submitted_id, folder, paths=paths)))
+        files = DeliveredFiles(
+            paths=tuple(one.path for one in got), folder=folder, verified=all(one.verified for one in got)
+        )
+        if verbose:
+            print(f"{len(got)} files, {sum(one.bytes for one in got) / 1e6:,.1f} MB, in {folder.absolute()}")  # noqa: T201
+        return files
+
+    def push(self, destination: str | Mapping[str, Any]) -> DeliveryView:
+        """Sends the completed model somewhere else too: `hub:OWNER/NAME`, `s3://BUCKET/PREFIX`, or a mapping."""
+        place = where(destination)
+        assert place is not None
+        return self._line.ask(lambda client: client.push(self.submitted_id, place))
+
+    @property
+    def delivery(self) -> DeliveryView | None:
+        """Where else the model goes, and how far it has come; None: it stays at home."""
+        return self._line.ask(lambda client: client.detail(self.submitted_id)).delivery
 
     def pipeline(self, **options: Any) -> Any:
         """The trained model in diffusers (`results.load_pipeline`)."""

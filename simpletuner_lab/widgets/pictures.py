@@ -34,7 +34,7 @@ def data_url(delivered: OutputsView, path: str, *, largest: int = _LARGEST) -> s
     except OSError as error:
         raise OutputNotFound(f"{path} cannot be read: {error.strerror}") from error
     if len(data) > largest:
-        raise TooLarge(f"{path} has more than {largest:,} bytes", hint="open it from the job's folder")
+        raise TooLarge(f"{path} has more than {largest:,} bytes", hint=f"it lies in {delivered.folder}")
     return f"data:{_media_type(data[:_HEAD])};base64,{base64.b64encode(data).decode('ascii')}"
 
 

@@ -14,6 +14,8 @@ interface ConfirmProps {
   under_way?: string;
   question: string;
   yes: string;
+  /** How the answer that does it looks. */
+  tone?: "danger" | "primary";
   no: string;
   act: () => Promise<void>;
   children?: ComponentChildren;
@@ -43,9 +45,11 @@ export function Confirm({ label, name, kind = "plain", under_way, ...asked }: Co
   );
 }
 
-type QuestionProps = Pick<ConfirmProps, "question" | "yes" | "no" | "act" | "children"> & { close: () => void };
+type QuestionProps = Pick<ConfirmProps, "question" | "yes" | "tone" | "no" | "act" | "children"> & {
+  close: () => void;
+};
 
-function Question({ question, yes, no, act, children, close }: QuestionProps) {
+function Question({ question, yes, tone = "danger", no, act, children, close }: QuestionProps) {
   const group = useRef<HTMLFieldSetElement>(null);
   useLayoutEffect(() => group.current?.querySelector<HTMLButtonElement>("button")?.focus(), []);
   const doing = useAct(async () => {
@@ -67,11 +71,11 @@ function Question({ question, yes, no, act, children, close }: QuestionProps) {
       {children}
       {doing.error && (
         <span class="stc-confirm-error" role="alert">
-          {doing.error.message}
+          {doing.error.message} {doing.error.hint}
         </span>
       )}
       <Button onClick={close}>{no}</Button>
-      <Button kind="danger" disabled={doing.busy} onClick={() => doing.act()}>
+      <Button kind={tone} disabled={doing.busy} onClick={() => doing.act()}>
         {yes}
       </Button>
     </fieldset>

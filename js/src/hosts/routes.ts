@@ -17,8 +17,11 @@ export type Entry = "widget" | "panel";
 
 const LONG_MS = 300_000;
 
-/** Verbs that a request answers; `picture` is an address alone. */
-export type Routed = Exclude<Verb, "picture">;
+/** Verbs whose answer is an address of the server alone. */
+export type Addressed = "picture" | "archive";
+
+/** Verbs that a request answers. */
+export type Routed = Exclude<Verb, Addressed>;
 
 export const ROUTES: { [V in Routed]: (args: Takes<V>, entry: Entry) => Call } = {
   plan: ({ request }) => ({ method: "POST", path: "/jobs/plan", body: request, patience_ms: LONG_MS }),
@@ -36,6 +39,16 @@ export const ROUTES: { [V in Routed]: (args: Takes<V>, entry: Entry) => Call } =
   log: ({ job_id, ...rest }) => get(`${job(job_id)}/logs${query(rest)}`),
   metrics: ({ job_id, ...rest }) => get(`${job(job_id)}/metrics${query(rest)}`),
   outputs: ({ job_id }) => get(`${job(job_id)}/outputs`),
+  push: ({ job_id, destination }, entry) => ({
+    method: "POST",
+    path: `${job(job_id)}/push`,
+    body: { destination, entry },
+  }),
+  destination: () => get("/destination"),
+  set_destination: ({ destination }) => ({ method: "PUT", path: "/destination", body: destination }),
+  publishing: () => get("/publishing/status"),
+  receiving: () => get("/local-upload/config"),
+  test_receiving: () => ({ method: "POST", path: "/local-upload/test", part: "steps", patience_ms: LONG_MS }),
   cancel: ({ job_id }) => ({ method: "POST", path: `${job(job_id)}/cancel`, part: "job" }),
   delete: ({ job_id, outputs }) => ({ method: "DELETE", path: `${job(job_id)}${outputs ? "?outputs=1" : ""}` }),
   providers: () => get("/providers", "providers"),
@@ -43,10 +56,11 @@ export const ROUTES: { [V in Routed]: (args: Takes<V>, entry: Entry) => Call } =
   set_consent: ({ mode }) => ({ method: "PUT", path: "/data-consent/setting", body: { consent: mode } }),
 };
 
-/** The path of one delivered file. */
-export function outputPath({ job_id, path }: Takes<"picture">): string {
-  return `${job(job_id)}/outputs/${path.split("/").map(encodeURIComponent).join("/")}`;
-}
+/** The paths of delivered files: of one, and of all as a zip. */
+export const ADDRESSES: { [V in Addressed]: (args: Takes<V>) => string } = {
+  picture: ({ job_id, path }) => `${job(job_id)}/outputs/${path.split("/").map(encodeURIComponent).join("/")}`,
+  archive: ({ job_id }) => `${job(job_id)}/outputs.zip`,
+};
 
 /** What a verb gives, from the route's answer. */
 export function part<V extends Routed>(call: Call, answer: unknown): Gives<V> {

@@ -6,7 +6,7 @@ import type { Connection, News, Question, State } from "../model";
 import { type Events, Follower, type Seen } from "./follower";
 import { Line, type Reply, type Request } from "./line";
 import { OwnModel } from "./own";
-import { type Entry, outputPath, part, ROUTES, type Routed } from "./routes";
+import { ADDRESSES, type Addressed, type Entry, part, ROUTES, type Routed } from "./routes";
 
 export interface Place {
   /** Fetches a path below `api/cloud`. */
@@ -51,7 +51,10 @@ export class Server {
   }
 
   async answer(verb: string, args: unknown): Promise<Reply> {
-    if (verb === "picture") return { value: { src: this.#place.urlOf(outputPath(args as Takes<"picture">)) } };
+    if (verb in ADDRESSES) {
+      const path = ADDRESSES[verb as Addressed] as (args: unknown) => string;
+      return { value: { src: this.#place.urlOf(path(args)) } };
+    }
     if (!(verb in ROUTES)) return { error: { ...NO_ANSWER, code: "not_found", detail: `there is no verb ${verb}` } };
     return verb === "submit" ? this.#submit(args as Takes<"submit">) : this.#ask(verb as Routed, args);
   }

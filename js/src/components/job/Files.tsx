@@ -1,86 +1,183 @@
-/** What has been delivered: each file with its size, and the folder they lie in. */
+/** What has been delivered: the model, checkpoints and pictures, each file to take; and where the model went besides. */
 
 import { useState } from "preact/hooks";
 import type { JobView, OutputsView, OutputView } from "../../contract";
-import { useAct, useAnswer, useLab } from "../../hooks";
+import { useAct, useAnswer, useLab, useUniqueId } from "../../hooks";
 import { bytes, count, moment, type Translate, useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
 import { Copy } from "../Copy";
+import { Push, Standing, useDelivery } from "./Delivery";
+import { type Group, grouped } from "./groups";
 
 /** Files come seldom, and asking looks at a folder. */
 const GAP_MS = 3_000;
-const SHOWN = 200;
+/** Of a group, before all of it is asked for. */
+const SHOWN = 50;
 
 export function Files({ job }: { job: JobView }) {
   const t = useWords();
   const asked = { job_id: job.job_id };
   const { value, error, again } = useAnswer("outputs", asked, { about: job.job_id, gap_ms: GAP_MS });
+  const { delivery, known, again: lookAgain } = useDelivery(job);
   if (error && !value) return <ErrorBanner error={error} again={again} />;
   if (!value) return <p class="stc-job-wait stc-faint">{t("Looking for files…")}</p>;
-  if (value.outputs.length === 0) {
-    return <p class="stc-job-wait stc-faint">{nothing(t, job)}</p>;
-  }
-  return <Delivered files={value} />;
+  return (
+    <div class="stc-stack stc-files">
+      {value.outputs.length > 0 ? <Verified files={value} /> : <p class="stc-faint">{nothing(t, job)}</p>}
+      <div class="stc-files-act">
+        {value.outputs.length > 0 && (
+          <Take verb="archive" args={asked} kind="primary" name="outputs.zip">
+            {t("Download all ({size})", { size: bytes(t, total(value.outputs)) })}
+          </Take>
+        )}
+        {job.status === "completed" && known && <Push job={job} before={delivery?.destination} done={lookAgain} />}
+      </div>
+      {delivery && <Standing delivery={delivery} />}
+      {value.outputs.length > 0 && <Lists files={value} />}
+    </div>
+  );
 }
 
 function nothing(t: Translate, job: JobView): string {
   return job.is_active ? t("No file has arrived yet.") : t("No file arrived.");
 }
 
-function Delivered({ files }: { files: OutputsView }) {
+function Verified({ files }: { files: OutputsView }) {
   const t = useWords();
-  const [all, setAll] = useState(false);
-  const rows = all ? files.outputs : files.outputs.slice(0, SHOWN);
   return (
-    <div class="stc-stack">
-      <p class="stc-job-verified" data-verified={files.verified}>
-        {files.verified
-          ? t("Verified: every file was compared with its checksum.")
-          : t("Not verified yet: files are compared with their checksums when the result is complete.")}
-      </p>
-      <div class="stc-job-folder">
-        <code>{files.folder}</code>
-        <Copy text={files.folder} label={t("Copy the folder")} />
-      </div>
-      <ul class="stc-job-files" aria-label={t("Files")}>
-        {rows.map((file) => (
-          <Row key={file.path} job_id={files.job_id} file={file} />
-        ))}
-      </ul>
-      {rows.length < files.outputs.length && (
-        <div>
-          <Button onClick={() => setAll(true)}>
-            {t("Show all {count} files", { count: count(files.outputs.length) })}
-          </Button>
-        </div>
-      )}
+    <p class="stc-job-verified" data-verified={files.verified}>
+      {files.verified
+        ? t("Verified: the model is whole. A ✓ marks each file that was compared with its checksum.")
+        : t("Not verified yet: files are compared with their checksums when the result is complete.")}
+    </p>
+  );
+}
+
+function Lists({ files }: { files: OutputsView }) {
+  const t = useWords();
+  return (
+    <>
+      {grouped(files.outputs).map((group) => (
+        <FileGroup key={group.folder} files={files} group={group} />
+      ))}
+      <dl class="stc-facts">
+        <Place name={t("Folder")} text={files.folder} label={t("Copy the folder")} />
+        <Place
+          name={t("S3 address")}
+          text={`s3://outputs/${files.job_id}/`}
+          label={t("Copy the S3 address, for the lab's own endpoint")}
+        />
+      </dl>
+    </>
+  );
+}
+
+function Place({ name, text, label }: { name: string; text: string; label: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd class="stc-job-folder">
+        <code>{text}</code>
+        <Copy text={text} label={label} />
+      </dd>
     </div>
   );
 }
 
-function Row({ job_id, file }: { job_id: string; file: OutputView }) {
+function FileGroup({ files, group }: { files: OutputsView; group: Group }) {
   const t = useWords();
-  const { desk } = useLab();
-  const { act, busy, error } = useAct(async () => {
-    const { src } = await desk.ask("picture", { job_id, path: file.path });
-    save(src, file.path);
-  });
+  const id = useUniqueId();
+  const [all, setAll] = useState(false);
+  const rows = all ? group.files : group.files.slice(0, SHOWN);
+  return (
+    <section class="stc-files-group" aria-labelledby={id}>
+      <h3 id={id}>
+        {groupName(t, group)}{" "}
+        <span class="stc-faint stc-number">
+          {group.files.length === 1
+            ? bytes(t, total(group.files))
+            : t("{count} files, {size}", { count: count(group.files.length), size: bytes(t, total(group.files)) })}
+        </span>
+      </h3>
+      <ul class="stc-job-files">
+        {rows.map((file) => (
+          <Row key={file.path} files={files} file={file} name={file.path.slice(group.folder.length)} />
+        ))}
+      </ul>
+      {rows.length < group.files.length && (
+        <div>
+          <Button kind="quiet" class="stc-button stc-flush" onClick={() => setAll(true)}>
+            {t("Show all {count} files", { count: count(group.files.length) })}
+          </Button>
+        </div>
+      )}
+    </section>
+  );
+}
+
+function groupName(t: Translate, { kind, step, folder }: Group): string {
+  if (kind === "result") return t("Model");
+  if (kind === "samples") return t("Validation images");
+  return step === null ? folder : t("Checkpoint at step {step}", { step: count(step) });
+}
+
+function Row({ files, file, name }: { files: OutputsView; file: OutputView; name: string }) {
+  const t = useWords();
   return (
     <li>
-      <code>{file.path}</code>
-      <span class="stc-number" title={moment(file.modified_at)}>
+      <span class="stc-files-name">
+        <bdi>{name}</bdi>
+        {file.sha256 && (
+          <span class="stc-files-mark" role="img" title={file.sha256} aria-label={t("verified")}>
+            ✓
+          </span>
+        )}
+      </span>
+      <span class="stc-number stc-faint" title={moment(file.modified_at)}>
         {bytes(t, file.bytes)}
       </span>
-      <Button kind="quiet" disabled={busy} aria-label={t("Download {path}", { path: file.path })} onClick={() => act()}>
+      <Copy text={`${files.folder}/${file.path}`} label={t("Copy the path of {path}", { path: file.path })} />
+      <Take
+        verb="picture"
+        args={{ job_id: files.job_id, path: file.path }}
+        kind="quiet"
+        name={name}
+        label={t("Download {path}", { path: file.path })}
+      >
         {t("Download")}
+      </Take>
+    </li>
+  );
+}
+
+type TakeProps = (
+  | { verb: "picture"; args: { job_id: string; path: string } }
+  | { verb: "archive"; args: { job_id: string } }
+) & { kind: "primary" | "quiet"; name: string; label?: string; children: string };
+
+/** Hands a file to the browser; where it cannot, says why and where the file lies. */
+function Take({ verb, args, kind, name, label, children }: TakeProps) {
+  const { desk } = useLab();
+  const { act, busy, error } = useAct(async () => {
+    const { src } = await desk.ask<typeof verb>(verb, args);
+    save(src, name);
+  });
+  return (
+    <>
+      <Button kind={kind} disabled={busy} aria-label={label} onClick={() => act()}>
+        {children}
       </Button>
       {error && (
         <span class="stc-job-refused" role="alert">
-          {error.message}
+          {error.message} {error.hint}
         </span>
       )}
-    </li>
+    </>
   );
+}
+
+function total(files: OutputView[]): number {
+  return files.reduce((sum, file) => sum + file.bytes, 0);
 }
 
 const SAFE = ["http:", "https:", "data:", "blob:"];

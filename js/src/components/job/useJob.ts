@@ -17,7 +17,9 @@ export interface LiveJob {
 export function useJob(job_id: string): LiveJob {
   const [kept] = useKey("job");
   const [connection] = useKey("connection");
-  const { value, error, again } = useAnswer("job", job_id ? { job_id } : null, { about: job_id });
+  const [gone, setGone] = useState("");
+  const asked = job_id && gone !== job_id ? { job_id } : null;
+  const { value, error, again } = useAnswer("job", asked, { about: job_id });
   const newest = useRef<JobView | null>(null);
   if (newest.current?.job_id !== job_id) newest.current = null;
   for (const job of [kept, value]) {
@@ -26,6 +28,9 @@ export function useJob(job_id: string): LiveJob {
     }
   }
   const missing = error?.code === "job_not_found";
+  useEffect(() => {
+    if (missing) setGone(job_id); // it never comes back, so nobody asks for it again
+  }, [missing, job_id]);
   const told = missing || (isOfTheWay(error) && connection !== "live");
   return { job: newest.current, missing, error: told ? null : error, again };
 }

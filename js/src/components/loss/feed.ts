@@ -59,8 +59,9 @@ export class Feed {
         this.error = null;
       } catch (error) {
         this.error = asLabError(error);
+        if (this.error.code === "job_not_found") this.#closed = true; // it never comes back
       }
-      if (!this.#closed) this.#changed();
+      if (!this.#closed || this.error) this.#changed();
     }
   }
 

@@ -1,10 +1,15 @@
-/** What a person decides once: whether data may leave, and what each provider still needs. No secret is shown or asked for. */
+/**
+ * What a person decides once: whether data may leave, where models go, what each provider still needs, and whether models
+ * find their way home. No secret is shown or asked for.
+ */
 
 import { useAnswer } from "../../hooks";
 import { useWords } from "../../words";
 import { ErrorBanner } from "../atoms";
 import { ConsentMode } from "./ConsentMode";
+import { DefaultDestination } from "./DefaultDestination";
 import { Providers } from "./Providers";
+import { Receiving } from "./Receiving";
 
 /** News of jobs change nothing here. */
 const NO_JOB = "";
@@ -25,6 +30,8 @@ export function Settings() {
         {providers.error && <ErrorBanner error={providers.error} again={providers.again} />}
         <Providers providers={providers.value} />
       </section>
+      <DefaultDestination />
+      <Receiving />
     </div>
   );
 }

@@ -1,14 +1,16 @@
 /** The form: a request to fill in, and what was wrong with it, each at its field and all together. */
 
 import type { RefObject } from "preact";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { LabError } from "../../ask";
-import type { ProviderView, SubmitRequest } from "../../contract";
+import type { Destination, ProviderView, SubmitRequest } from "../../contract";
 import { useWords } from "../../words";
 import { Button } from "../atoms";
+import { Remember } from "../destination/Default";
+import { DestinationFields } from "../destination/DestinationFields";
 import { DataSets } from "./DataSets";
 import type { Entry } from "./draft";
-import { Problems, Reading } from "./fields";
+import { Problems, Reading, Section } from "./fields";
 import { Providers } from "./Providers";
 import { type Placed, placed } from "./problems";
 import { AllOptions, Training } from "./Training";
@@ -17,6 +19,8 @@ interface FormProps {
   draft: SubmitRequest;
   providers: ProviderView[] | null;
   chosen: ProviderView | undefined;
+  /** Where models go unless the request says otherwise. */
+  fallback: Destination;
   error: LabError | null;
   /** Seconds that the plan has been asked for; null: it is not. */
   reading: number | null;
@@ -26,7 +30,7 @@ interface FormProps {
   review: () => void;
 }
 
-export function Form({ draft, providers, chosen, error, reading, asked, change, review }: FormProps) {
+export function Form({ draft, providers, chosen, fallback, error, reading, asked, change, review }: FormProps) {
   const t = useWords();
   const form = useRef<HTMLFormElement>(null);
   const { all, done, mend } = useProblems(error, draft.dataloader_config);
@@ -52,6 +56,16 @@ export function Form({ draft, providers, chosen, error, reading, asked, change, 
         <fieldset class="stc-plain" disabled={broken.config}>
           <Training draft={draft} change={change} />
         </fieldset>
+        <Section title={t("Where the model goes")}>
+          <DestinationFields
+            value={draft.destination ?? fallback}
+            change={(destination) => {
+              mend("destination.");
+              change({ destination });
+            }}
+          />
+          <Remember value={draft.destination ?? fallback} />
+        </Section>
         <AllOptions draft={draft} change={change} broken={tell} />
         <div class="stc-review">
           <div class="stc-row">
@@ -104,8 +118,14 @@ function Summary({ error, problems, done, form, focus }: SummaryProps) {
   useEffect(() => {
     if (focus) box.current?.focus();
   }, [error]);
+  const [names, setNames] = useState<Record<string, string>>({});
+  // biome-ignore lint/correctness/useExhaustiveDependencies: once for each error, when its fields are there
+  useLayoutEffect(() => {
+    const nameOf = ({ place }: Placed) => fieldAt(form, place)?.dataset.label ?? "";
+    setNames(Object.fromEntries(problems.map((problem) => [problem.path, nameOf(problem)])));
+  }, [error]);
   const jump = (place: string) => {
-    const field = form.current?.querySelector<HTMLElement>(`[data-place="${place}"]`);
+    const field = fieldAt(form, place);
     const folded = field?.closest("details");
     if (folded) folded.open = true;
     field?.focus();
@@ -121,7 +141,7 @@ function Summary({ error, problems, done, form, focus }: SummaryProps) {
               <li key={`${problem.path} ${problem.message}`} data-done={done(problem) || undefined}>
                 {problem.place ? (
                   <button type="button" class="stc-link" onClick={() => jump(problem.place)}>
-                    {problem.path}
+                    {names[problem.path] || problem.path}
                   </button>
                 ) : (
                   <code>{problem.path}</code>
@@ -135,4 +155,8 @@ function Summary({ error, problems, done, form, focus }: SummaryProps) {
       </div>
     </div>
   );
+}
+
+function fieldAt(form: RefObject<HTMLFormElement | null>, place: string): HTMLElement | null {
+  return form.current?.querySelector<HTMLElement>(`[data-place="${place}"]`) ?? null;
 }

@@ -5,6 +5,7 @@ import type { PlanView } from "../../contract";
 import { bytes, count, useWords } from "../../words";
 import { Note } from "../atoms";
 import { Copy } from "../Copy";
+import { placeText, wayText } from "../destination/places";
 import { useProviders } from "../providers";
 import { DataSetFacts } from "./DataSetFacts";
 import { option } from "./draft";
@@ -73,8 +74,13 @@ function Where({ plan, name }: { plan: PlanView; name: string }) {
           <Several none={t("The provider names nothing that stays there.")} items={plan.stays} />
         </Fact>
       )}
-      <Fact name={t("Comes back to")}>
-        {plan.destination === "home" ? t("The results folder of this lab") : plan.destination}
+      <Fact name={t("The model goes to")}>
+        <strong>{placeText(t, plan.destination)}</strong>
+        {plan.destination.kind !== "home" && (
+          <div>
+            {wayText(t, plan.destination)} {plan.destination.checkpoints && t("Checkpoints are sent too.")}
+          </div>
+        )}
       </Fact>
     </Facts>
   );

@@ -5,7 +5,7 @@ import type { ProviderView, Rate, SubmitRequest } from "../../contract";
 import { useUniqueId } from "../../hooks";
 import { bytes, duration, type Translate, useWords } from "../../words";
 import { selectable } from "./draft";
-import { Choice, Problems, Section } from "./fields";
+import { Card, Choice, Problems, Section } from "./fields";
 import { rateText } from "./plan_words";
 import { wrongAt } from "./problems";
 
@@ -34,52 +34,21 @@ export function Providers({ draft, providers, chosen, change }: ProvidersProps) 
         {providers?.map((provider) => (
           <Card
             key={provider.id}
-            provider={provider}
             group={group}
+            name={provider.name}
+            tag={provider.coming_soon && t("Coming soon")}
+            place="provider"
             checked={provider.id === chosen?.id}
+            disabled={!selectable(provider)}
             choose={() => choose(provider.id)}
-          />
+          >
+            {provider.coming_soon ? t("Announced, not open yet.") : <Facts provider={provider} />}
+          </Card>
         ))}
       </div>
       {wrong && <p class="stc-wrong">{wrong}</p>}
       {chosen && <Machine draft={draft} provider={chosen} change={change} />}
     </Section>
-  );
-}
-
-interface CardProps {
-  provider: ProviderView;
-  group: string;
-  checked: boolean;
-  choose: () => void;
-}
-
-function Card({ provider, group, checked, choose }: CardProps) {
-  const t = useWords();
-  const id = useUniqueId();
-  const open = selectable(provider);
-  return (
-    <label class="stc-card" data-off={!open || undefined}>
-      <input
-        type="radio"
-        name={group}
-        checked={checked}
-        disabled={!open}
-        data-place={checked ? "provider" : undefined}
-        aria-labelledby={`${id}-name`}
-        aria-describedby={`${id}-facts`}
-        onChange={choose}
-      />
-      <span class="stc-card-text">
-        <span class="stc-card-name" id={`${id}-name`}>
-          {provider.name}
-          {provider.coming_soon && <span class="stc-tag">{t("Coming soon")}</span>}
-        </span>
-        <span class="stc-card-facts" id={`${id}-facts`}>
-          {provider.coming_soon ? t("Announced, not open yet.") : <Facts provider={provider} />}
-        </span>
-      </span>
-    </label>
   );
 }
 

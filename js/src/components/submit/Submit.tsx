@@ -5,6 +5,7 @@ import type { JobState } from "../../contract";
 import { useAnswer, useKey } from "../../hooks";
 import { useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
+import { HOME } from "../destination/places";
 import { JobPanel } from "../job/JobPanel";
 import { Consent } from "./Consent";
 import { newKey } from "./draft";
@@ -53,6 +54,7 @@ export function Submit() {
 export function Way({ again, submitted }: { again: boolean; submitted: (job_id: string) => void }) {
   const t = useWords();
   const providers = useAnswer("providers", {}, { about: "" });
+  const fallback = useAnswer("destination", {}, { about: "" });
   const way = useWay(again, providers.value ?? []);
   const { plan, request, before, error, reading, asked } = way.planning;
   const seconds = useSeconds(reading);
@@ -73,7 +75,10 @@ export function Way({ again, submitted }: { again: boolean; submitted: (job_id: 
           before={before}
           active={active.value}
           heading={way.heading}
-          submitted={(job) => submitted(job.job_id)}
+          submitted={(job) => {
+            way.forget();
+            submitted(job.job_id);
+          }}
           open={submitted}
           again={way.reread}
           edit={way.edit}
@@ -85,6 +90,7 @@ export function Way({ again, submitted }: { again: boolean; submitted: (job_id: 
           draft={way.draft}
           providers={providers.value}
           chosen={way.chosen}
+          fallback={fallback.value ?? HOME}
           error={error}
           reading={seconds}
           asked={asked}

@@ -11,7 +11,7 @@ export const EMPTY_REQUEST: SubmitRequest = {
   target: "",
   hardware_profile: "",
   config_name: "",
-  destination: { kind: "home", bucket: "outputs" },
+  destination: null,
 };
 
 const ALIASES: Record<string, string> = { validation_prompts: "validation_prompt" };

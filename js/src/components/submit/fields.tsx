@@ -2,6 +2,7 @@
 
 import { type ComponentChildren, createContext } from "preact";
 import { useContext, useState } from "preact/hooks";
+import { useUniqueId } from "../../hooks";
 import { useWords } from "../../words";
 import { Field } from "../atoms";
 import { type Placed, wrongAt } from "./problems";
@@ -68,13 +69,14 @@ export function Input({ label, required, place, value, change, kind = "text", hi
   };
   const control = {
     "data-place": place,
+    "data-label": label,
     value: same(read(typed), value) ? typed : write(value),
     placeholder,
     spellcheck: false,
     autocomplete: "off",
   };
   return (
-    <Field label={label} required={required} hint={hint} wrong={wrongAt(problems, place)}>
+    <Field label={label} required={required} hint={hint} wrong={wrongAt(problems, place, label)}>
       {(ids) =>
         kind === "lines" ? (
           <textarea {...ids} {...control} rows={2} onInput={(event) => edit(event.currentTarget.value)} />
@@ -112,11 +114,12 @@ export function Choice({ label, place, value, change, options, hint }: ChoicePro
   const { problems, mend } = useContext(Problems);
   const known = options.some(([option]) => option === value);
   return (
-    <Field label={label} hint={hint} wrong={wrongAt(problems, place)}>
+    <Field label={label} hint={hint} wrong={wrongAt(problems, place, label)}>
       {(ids) => (
         <select
           {...ids}
           data-place={place}
+          data-label={label}
           value={value}
           onChange={(event) => {
             mend(place);
@@ -132,6 +135,62 @@ export function Choice({ label, place, value, change, options, hint }: ChoicePro
         </select>
       )}
     </Field>
+  );
+}
+
+interface CheckProps {
+  label: string;
+  value: boolean;
+  change: (value: boolean) => void;
+}
+
+export function Check({ label, value, change }: CheckProps) {
+  return (
+    <label class="stc-check">
+      <input type="checkbox" checked={value} onChange={(event) => change(event.currentTarget.checked)} />
+      <span>{label}</span>
+    </label>
+  );
+}
+
+interface CardProps {
+  name: string;
+  /** A word beside the name. */
+  tag?: string | false;
+  /** Cards with the same one are one choice. */
+  group: string;
+  place: string;
+  checked: boolean;
+  disabled?: boolean;
+  choose: () => void;
+  children: ComponentChildren;
+}
+
+/** One of several to choose from, with what speaks for it. */
+export function Card({ name, tag, group, place, checked, disabled, choose, children }: CardProps) {
+  const id = useUniqueId();
+  return (
+    <label class="stc-card" data-off={disabled || undefined}>
+      <input
+        type="radio"
+        name={group}
+        checked={checked}
+        disabled={disabled}
+        data-place={checked ? place : undefined}
+        aria-labelledby={`${id}-name`}
+        aria-describedby={`${id}-facts`}
+        onChange={choose}
+      />
+      <span class="stc-card-text">
+        <span class="stc-card-name" id={`${id}-name`}>
+          {name}
+          {tag && <span class="stc-tag">{tag}</span>}
+        </span>
+        <span class="stc-card-facts" id={`${id}-facts`}>
+          {children}
+        </span>
+      </span>
+    </label>
   );
 }
 

@@ -32,19 +32,20 @@ export function placed(problems: Problem[], entries: Entry[]): Placed[] {
   return all.filter((problem) => !twice(problem));
 }
 
-/** What is wrong at a place, as a sentence for the field. */
-export function wrongAt(problems: Placed[], place: string): string | undefined {
+/** What is wrong at a place, as sentences for the field; `label` is what the field is called there. */
+export function wrongAt(problems: Placed[], place: string, label = ""): string | undefined {
   const here = problems.filter((problem) => problem.place === place);
-  return here.map(sentence).join(" ") || undefined;
+  return here.map((problem) => sentence(problem, label || problem.path)).join(" ") || undefined;
 }
 
-export function sentence({ path, message, hint }: Problem): string {
-  return `${path} ${message}${hint ? ` (${hint})` : ""}.`;
+export function sentence({ message, hint }: Problem, name: string): string {
+  return `${name} ${message}${hint ? ` (${hint})` : ""}.`;
 }
 
 export function placeOf(path: string, entries: Entry[]): string {
   const [root] = path.split(/[.[]/, 1);
   if (root === "config") return configPlace(path);
+  if (root === "destination") return path;
   if (root === "dataloader") return dataPlace(path.slice(root.length), entries);
   return "";
 }

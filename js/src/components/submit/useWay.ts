@@ -3,8 +3,9 @@
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { PlanView, ProviderView, SubmitRequest } from "../../contract";
-import { useKey } from "../../hooks";
+import { useKey, useLab } from "../../hooks";
 import { chosenProvider, EMPTY_REQUEST, isImages, newEntry } from "./draft";
+import { keepDraft, keptDraft } from "./kept";
 import { type Planning, usePlan } from "./usePlan";
 
 export interface Way {
@@ -22,15 +23,20 @@ export interface Way {
   reread: (before: PlanView | null) => void;
   /** Back to the form. */
   edit: () => void;
+  /** The draft has become a job: it is not kept any longer. */
+  forget: () => void;
 }
 
-/** `again`: the draft begins as the last request, and no plan is asked for until someone wants it. */
+/**
+ * `again`: the draft begins as the last request, and no plan is asked for until someone wants it. What is typed survives
+ * a reload of the page.
+ */
 export function useWay(again: boolean, providers: ProviderView[]): Way {
   const [request, setRequest] = useKey("request");
-  const [draft, setDraft] = useState(() => draftOf(request));
-  const [open, setOpen] = useState(again || request === null);
+  const { draft, setDraft, change, kept, forget } = useDraft(request);
+  const [open, setOpen] = useState(again || request === null || kept);
   const { planning, ask, drop } = usePlan();
-  const seen = useRef(again ? JSON.stringify(request) : "null");
+  const seen = useRef(again || kept ? JSON.stringify(request) : "null");
   const heading = useRef<HTMLHeadingElement>(null);
   const chosen = chosenProvider(providers, draft.provider);
 
@@ -41,7 +47,7 @@ export function useWay(again: boolean, providers: ProviderView[]): Way {
     setDraft(draftOf(request));
     setOpen(false);
     ask(request, { asked: false });
-  }, [request, ask]);
+  }, [request, ask, setDraft]);
   useShownDigest(planning.plan);
   useEffect(() => {
     if (planning.plan && planning.asked) heading.current?.focus();
@@ -54,7 +60,7 @@ export function useWay(again: boolean, providers: ProviderView[]): Way {
     open,
     heading,
     change: (part) => {
-      setDraft((old) => ({ ...old, ...part }));
+      change(part);
       if (planning.reading) drop();
     },
     review: () => {
@@ -69,10 +75,31 @@ export function useWay(again: boolean, providers: ProviderView[]): Way {
       if (planning.request) ask(planning.request, { asked: true, before });
     },
     edit: () => {
+      if (planning.plan && !draft.destination) change({ destination: planning.plan.destination });
       drop();
       setOpen(true);
     },
+    forget,
   };
+}
+
+/** The draft, as it was left before a reload, else as the request has it. */
+function useDraft(request: SubmitRequest | null) {
+  const { model } = useLab();
+  const [form] = useState(() => model.get("key"));
+  const [begun] = useState(() => {
+    const kept = keptDraft(form);
+    return kept && JSON.stringify(kept) !== JSON.stringify(request) ? kept : null;
+  });
+  const [draft, setDraft] = useState(() => begun ?? draftOf(request));
+  const change = (part: Partial<SubmitRequest>) => {
+    setDraft((old) => {
+      const next = { ...old, ...part };
+      keepDraft(form, next);
+      return next;
+    });
+  };
+  return { draft, setDraft, change, kept: begun !== null, forget: () => keepDraft(form, null) };
 }
 
 /** The model's digest is that of the plan on show. */
