@@ -44,16 +44,17 @@ def check_exact(directory: int, name: str) -> None:
 
 
 def probe(place: Path) -> bool:
-    """Whether names fall together in this folder. It is asked by trying; where that fails, the answer is yes."""
+    """Whether names fall together in this folder, found out by trying.
+
+    Raises:
+        OSError: it cannot be tried, on a full disk for one.
+    """
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = place / f"{_PROBE}-{os.getpid()}"
-    other = place / unicodedata.normalize("NFD", path.name).lower()
-    half = place / path.name.lower(), place / unicodedata.normalize("NFD", path.name)
+    plain = unicodedata.normalize("NFD", path.name)
+    others = (place / name for name in (path.name.lower(), plain, plain.lower()))
+    path.touch(mode=0o600)
     try:
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        try:
-            return any(name.exists() for name in (other, *half))
-        finally:
-            path.unlink(missing_ok=True)
-    except OSError:
-        return True
+        return any(other.exists() for other in others)
+    finally:
+        path.unlink(missing_ok=True)

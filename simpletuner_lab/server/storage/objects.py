@@ -118,9 +118,12 @@ class ObjectStore:
 
     @property
     def folds(self) -> bool:
-        """Whether the file system takes different names for the same; it is asked once."""
+        """Whether the file system takes different names for the same; as long as it cannot be asked, it may."""
         if self._folds is None:
-            self._folds = probe(self._own)
+            try:
+                self._folds = probe(self._own)
+            except OSError:
+                return True
         return self._folds
 
     def sweep(self, now: float) -> None:
@@ -128,6 +131,7 @@ class ObjectStore:
         self.buckets.create(OUTPUTS_BUCKET)
         self._drafts.sweep()
         self.uploads.sweep(now, self.made_by)
+        self.records.sweep(now, self._root)
 
     def open_writer(
         self, bucket: str, key: str, size: int, quota: Quota | None = None, condition: Condition = ALWAYS

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ DEFAULT_TYPE: Final = "binary/octet-stream"
 MAX_ATTRIBUTE_BYTES: Final = 3500
 """ext4 takes 4,000 bytes and answers "no space" to 4,096, which would look like a full disk."""
 
+_YOUNG_S: Final = 60
 _NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOSPC, errno.E2BIG, errno.ERANGE})
 
 
@@ -83,6 +85,20 @@ class Records:
     def forget(self, status: os.stat_result) -> None:
         """Removes what stands aside for a file that is gone; an attribute went with it."""
         self._path(status).unlink(missing_ok=True)
+
+    def sweep(self, now: float, root: Path) -> None:
+        """Removes what stands aside, older than a minute, for files below `root` that are gone or have changed."""
+        found = [path for path in self._aside.glob("*.json") if path.stat().st_mtime + _YOUNG_S < now]
+        if not found:
+            return
+        living = set()
+        for _, _, names, directory in os.fwalk(root, follow_symlinks=False):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    living.add(self._path(os.stat(name, dir_fd=directory, follow_symlinks=False)))
+        for path in found:
+            if path not in living:
+                path.unlink(missing_ok=True)
 
     def _path(self, status: os.stat_result) -> Path:
         return self._aside / f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}.json"

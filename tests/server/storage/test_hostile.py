@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
-import socket
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,29 +13,10 @@ from simpletuner_lab.server.storage.chunked import STREAMING_SIGNED, STREAMING_U
 from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.storage_server import storage_server
 from tests.server.storage.kit import BUCKET, client, keys_in, leftovers, raw, signed_headers
-from tests.server.storage.wire import BODY, UNSIGNED, made
+from tests.server.storage.wire import BODY, UNSIGNED, connected, made, received
 
 MIB = 1 << 20
 UNSIGNED_TRAILER = STREAMING_UNSIGNED_TRAILER
-
-
-@contextmanager
-def connected(server, sent, **headers: str):
-    """A connection on which the headers of a request went out."""
-    url = urlsplit(server.endpoint_url)
-    lines = [f"{sent.method} {url.path}{sent.target} HTTP/1.1", f"Host: {url.netloc}"]
-    lines += [f"{name}: {value}" for name, value in sent.headers.items()]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    with socket.create_connection((url.hostname, url.port), timeout=30) as connection:
-        connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-        yield connection
-
-
-def received(connection) -> bytes:
-    answer = b""
-    while piece := connection.recv(65536):
-        answer += piece
-    return answer
 
 
 @pytest.fixture

@@ -133,8 +133,10 @@ def test_the_probe_asks_the_file_system(tmp_path):
     expected = (tmp_path / "CASE").exists()
     assert probe(tmp_path / "place") is expected
     assert list((tmp_path / "place").iterdir()) == []
-    assert probe(tmp_path / "case") is True  # no folder: what cannot be known counts as folding
     assert ObjectStore(tmp_path / "store").folds is expected
+    with pytest.raises(OSError, match="case"):
+        probe(tmp_path / "case")
+    assert ObjectStore(tmp_path / "case").folds is True  # what cannot be known counts as folding
 
 
 def test_one_form_for_names_that_some_system_takes_for_one():

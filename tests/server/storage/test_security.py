@@ -128,20 +128,24 @@ def test_who_asks(target, unchanged, mode, how, attack, code):
     assert (answer.code, answer.status) == (code, 400 if code.startswith("Auth") else 403)
 
 
+# A payload that is neither signed nor has a checksum promises the number of its bytes alone.
+CHANGES = [
+    *(("body", mode) for mode in MODES if mode != UNSIGNED),
+    *((attack, mode) for attack in ("trailer", "trailer name", "no trailer") for mode in sorted(TRAILED)),
+    *((attack, mode) for attack in ("shorter", "longer") for mode in sorted(STREAMING)),
+    *(("cut", mode) for mode in MODES if mode != UNSIGNED),
+]
+
+
 @WAYS
-@ALL
-@pytest.mark.parametrize("attack", ["body", "trailer", "trailer name", "no trailer", "shorter", "longer", "cut"])
+@pytest.mark.parametrize(("attack", "mode"), CHANGES)
 def test_what_comes(target, unchanged, mode, how, attack):
     """A changed byte anywhere. Only a payload that is not signed and has no checksum cannot show it."""
     sent = made(target, mode, how)
     body = sent.body
     if attack == "body":
-        if mode == UNSIGNED:
-            pytest.skip("nothing was promised of these bytes but their number")
         body = body.replace(BODY[-3:], b"XXX")
     elif attack in {"trailer", "trailer name", "no trailer"}:
-        if mode not in TRAILED:
-            pytest.skip("this payload has no trailer")
         at = body.index(b"x-amz-checksum")
         if attack == "trailer":
             body = body.replace(b"crc32:", b"crc32:A", 1).replace(b"==\r\n", b"=\r\n", 1)
@@ -150,20 +154,15 @@ def test_what_comes(target, unchanged, mode, how, attack):
         else:
             body = body[:at] + b"\r\n"
     elif attack in {"shorter", "longer"}:
-        if mode not in STREAMING:
-            pytest.skip("the length is the connection's own")
         sent = made(target, mode, how, length=len(BODY) + (1 if attack == "longer" else -1))
         body = sent.body
     elif mode not in STREAMING:
         body = body[:-1]
-        if mode == UNSIGNED:
-            sent = sent.with_headers(x_amz_meta_a="1")
     else:
         body = body[:-9]
     answer = type(sent)(target=sent.target, headers=sent.headers, body=body).send(target)
     assert answer.status in {400, 403}
     assert answer.code in {
-        "AccessDenied",
         "BadDigest",
         "IncompleteBody",
         "InvalidRequest",
@@ -173,24 +172,16 @@ def test_what_comes(target, unchanged, mode, how, attack):
     }
 
 
-@WAYS
 @ALL
 @pytest.mark.parametrize(
-    ("attack", "shift_s", "header", "query"),
-    [
-        ("late", 16 * 60, "RequestTimeTooSkewed", "AccessDenied"),
-        ("early", -16 * 60, "RequestTimeTooSkewed", "AccessDenied"),
-        ("next day", 24 * 3600, "RequestTimeTooSkewed", "AccessDenied"),
-        ("just expired", 61, None, "AccessDenied"),
-    ],
+    ("how", "shift_s"),
+    [*((how, shift_s) for how in ("header", "query") for shift_s in (16 * 60, -16 * 60, 24 * 3600)), ("query", 61)],
 )
-def test_when_it_comes(target, clock, unchanged, mode, how, attack, shift_s, header, query):
-    if how == "header" and header is None:
-        pytest.skip("a header has no end of its own")
+def test_when_it_comes(target, clock, unchanged, mode, how, shift_s):
     sent = made(target, mode, how)
     clock.shift_s = shift_s
     answer = sent.send(target)
-    assert (answer.code, answer.status) == (header if how == "header" else query, 403)
+    assert (answer.code, answer.status) == ("RequestTimeTooSkewed" if how == "header" else "AccessDenied", 403)
 
 
 @WAYS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import random
@@ -18,7 +19,8 @@ from simpletuner_lab.server.storage.objects import ObjectStore
 from simpletuner_lab.server.storage.parts import MIN_PART_BYTES, Chosen, Upload, pieces
 from simpletuner_lab.server.storage.records import Record
 from simpletuner_lab.testing.storage_server import storage_server
-from tests.server.storage.kit import BUCKET, client, leftovers, raw, refused
+from tests.server.storage.kit import BUCKET, client, leftovers, raw, refused, signed_headers
+from tests.server.storage.wire import Sent, connected, received
 
 ID = "0" * 32
 P = MIN_PART_BYTES
@@ -306,20 +308,32 @@ def test_ten_thousand_parts_have_a_short_record_without_checksums():
 
 
 def test_an_answer_that_takes_long_is_kept_alive_and_may_still_be_an_error(tmp_path):
-    with storage_server(tmp_path, patience_s=0.0) as server:
+    with storage_server(tmp_path, patience_s=0.01) as server:
         s3 = client(server)
         upload = s3.create_multipart_upload(Bucket=BUCKET, Key="m")["UploadId"]
         here = {"Bucket": BUCKET, "Key": "m", "UploadId": upload}
         etags = [s3.upload_part(**here, PartNumber=n, Body=payload(n, 10))["ETag"] for n in (1, 2)]
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         body = "".join(
-            f"<Part><PartNumber>{part['PartNumber']}</PartNumber><ETag>{part['ETag']}</ETag></Part>" for part in parts
+            f"<Part><PartNumber>{n}</PartNumber><ETag>{etag}</ETag></Part>" for n, etag in enumerate(etags, 1)
         )
         document = f"<CompleteMultipartUpload>{body}</CompleteMultipartUpload>".encode()
-        answer = raw(server, "POST", f"/{BUCKET}/m?uploadId={upload}", body=document)
-        assert (answer.status, answer.code) == (200, "EntityTooSmall")
-        assert answer.body.startswith(b"<?xml")
-        assert b"> " in answer.body or b"\n " in answer.body
+        path = f"/{BUCKET}/m?uploadId={upload}"
+        headers = signed_headers(server.endpoint_url + path, "POST", server.owner, body=document)
+        sent = Sent(target=path, headers=headers, method="POST")
+        # somebody else is ending this upload, and takes long
+        with (tmp_path / "objects/.stlab/uploads" / upload / "upload.json").open("rb") as about:
+            fcntl.flock(about, fcntl.LOCK_EX)
+            with connected(server, sent, Content_Length=str(len(document)), Connection="close") as connection:
+                connection.sendall(document)
+                answer = b""
+                while answer.count(b"\r\n1\r\n \r\n") < 3:
+                    answer += connection.recv(65536)
+                fcntl.flock(about, fcntl.LOCK_UN)
+                answer += received(connection)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"<Error><Code>EntityTooSmall</Code>" in answer
+        assert answer.count(b"<?xml") == 1
         # botocore sees an error in the 200, as it does with S3
         assert refused(s3.complete_multipart_upload, **here, MultipartUpload={"Parts": parts}).startswith(
             "EntityTooSmall"

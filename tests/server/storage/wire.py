@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import socket
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
 
@@ -134,3 +136,22 @@ def framed(mode: str, seed: Seed, body: bytes) -> bytes:
     if mode == STREAMING_UNSIGNED_TRAILER:
         return b"5\r\n%s\r\n%x\r\n%s\r\n0\r\n%s\r\n\r\n" % (body[:5], len(body) - 5, body[5:], trailer.encode())
     return body
+
+
+@contextmanager
+def connected(server, sent, **headers: str):
+    """A connection on which the headers of a request went out."""
+    url = urlsplit(server.endpoint_url)
+    lines = [f"{sent.method} {url.path}{sent.target} HTTP/1.1", f"Host: {url.netloc}"]
+    lines += [f"{name}: {value}" for name, value in sent.headers.items()]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    with socket.create_connection((url.hostname, url.port), timeout=30) as connection:
+        connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        yield connection
+
+
+def received(connection) -> bytes:
+    answer = b""
+    while piece := connection.recv(65536):
+        answer += piece
+    return answer
