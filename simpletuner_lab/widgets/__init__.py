@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 from simpletuner_lab.client import Client
+from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.submission import Config, Data, request_of
 from simpletuner_lab.widgets.base import BundleMissing
 from simpletuner_lab.widgets.form import SubmitWidget
@@ -25,6 +26,7 @@ def submit(
     target: str = "",
     hardware: str = "",
     name: str = "",
+    destination: Destination | None = None,
     client: Client | None = None,
     **unknown: Any,
 ) -> SubmitWidget:
@@ -37,6 +39,7 @@ def submit(
         target: which of the provider's targets.
         hardware: which of the provider's hardware.
         name: what the job is called in lists.
+        destination: where the model goes (`core.destination`); else what the config asks for, or the default.
         client: from `connect()`; else the lab is found.
         unknown: refused.
 
@@ -47,7 +50,13 @@ def submit(
     """
     _refuse(unknown)
     empty = config is None and data is None
-    asked = None if empty else request_of(config, data, provider=provider, target=target, hardware=hardware, name=name)
+    asked = (
+        None
+        if empty
+        else request_of(
+            config, data, provider=provider, target=target, hardware=hardware, name=name, destination=destination
+        )
+    )
     return SubmitWidget(asked, client)
 
 
