@@ -189,3 +189,20 @@ def test_network_file_systems_of_macos(path, kind):
 def test_no_mounts_are_known():
     assert mount_of(PurePosixPath("/x"), ()) is None
     assert mount_of(PurePosixPath("/x"), (Mount(point="/", kind="ext4"),)).kind == "ext4"
+
+
+def test_plans_of_the_release_before_are_read(path):
+    """Home had a bucket in its destination then."""
+    old = '{"name":"a","identity":{"destination":{"kind":"home","bucket":"outputs"},"config":{"bucket":"outputs"}}}'
+    store = Store.open(path)
+    store.jobs.insert(new_job("a"), old)
+    store.close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE pushes"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0002'"))
+    engine.dispose()
+    store = Store.open(path)
+    assert store.jobs.snapshot("a") == old.replace(',"bucket":"outputs"}', "}", 1)
+    assert store.pushes.of_job("a") == ()
+    store.close()

@@ -215,6 +215,26 @@ def test_patience_with_a_destination_ends(tmp_path: Path, say: Reporter, monkeyp
         publisher.finish()
 
 
+def test_a_destination_that_says_when_to_come_again_is_waited_for(
+    tmp_path: Path, say: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than patience without a word would last."""
+    quick(monkeypatch, 0.2)
+
+    class BusyStore(GoneStore):
+        def ship(self, shipment: Shipment, moved: Moved) -> Receipt:
+            if self.failures:
+                self.failures -= 1
+                raise Unreachable("429", retry_after_s=1.0)
+            return super().ship(shipment, moved)
+
+    store = BusyStore(failures=1)
+    with Publisher(store, say, Stop(started_s=0, deadline_s=None)) as publisher:
+        publisher.send(parcel(tmp_path / "p"))
+        publisher.finish()
+    assert store.arrived == ["a", "b"]
+
+
 def test_waiting_for_delivery_can_be_stopped(tmp_path: Path, say: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch, 600)
     monkeypatch.setattr(publish, "PARTING_S", 0.0)
