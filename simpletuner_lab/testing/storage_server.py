@@ -89,6 +89,8 @@ def storage_server(
     public_url: str | None = None,
     clock: Callable[[], float] = time.time,
     max_object_bytes: int = 5 << 30,
+    body_timeout_s: float = 60.0,
+    patience_s: float = 10.0,
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[StorageServer]:
     """Serves `<root>/objects` at `{base_url}api/cloud/storage` until the block ends; the server key is beside it."""
@@ -106,6 +108,8 @@ def storage_server(
             base_url=base_url,
             public_url=public_url,
             max_object_bytes=max_object_bytes,
+            body_timeout_s=body_timeout_s,
+            patience_s=patience_s,
             on_object_stored=lambda bucket, key, size: stored.append((bucket, key, size)),
         )
         prefix = base_url.rstrip("/") + "/api/cloud/storage"

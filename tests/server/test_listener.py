@@ -94,7 +94,7 @@ def test_a_presigned_url_stands_in_no_log(outside: Outside) -> None:
         )
         assert httpx.get(url).status_code == 404
     log = outside.server.log()
-    assert "/letters/secret-looking" in log
+    assert "letters secret-looking" in log
     assert "X-Amz-Signature" not in log
     assert "X-Amz-Credential" not in log
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from simpletuner_lab.server.storage.checksums import (
     checked_value,
     declared,
     decoded,
+    encoded,
     new_hash,
 )
 from simpletuner_lab.server.storage.chunked import (
@@ -78,11 +78,11 @@ class Received:
     checksums: Mapping[str, str]
 
 
-def read_promise(headers: Mapping[str, str], payload: str) -> Promise:
+def read_promise(headers: Mapping[str, str], payload: str, max_bytes: int = 5 << 30) -> Promise:
     """Reads what the headers say of the body.
 
     Raises:
-        S3Error: they contradict each other or name what is not spoken here.
+        S3Error: they contradict each other, name what is not spoken here, or promise more than `max_bytes`.
     """
     if payload not in STREAMING | {UNSIGNED} and not _SHA256.fullmatch(payload):
         if payload.startswith("STREAMING-"):
@@ -91,6 +91,8 @@ def read_promise(headers: Mapping[str, str], payload: str) -> Promise:
     length = headers.get("x-amz-decoded-content-length" if payload in STREAMING else "content-length")
     if length is not None and not (length.isascii() and length.isdigit() and len(length) < 16):
         raise S3Error("InvalidArgument", "the length of the body cannot be read")
+    if length is not None and int(length) > max_bytes:
+        raise S3Error("EntityTooLarge", f"one request carries at most {max_bytes} bytes")
     md5 = decoded(headers["content-md5"]) if "content-md5" in headers else None
     if "content-md5" in headers and len(md5 or b"") != 16:
         raise S3Error("InvalidDigest", "Content-MD5 is not base64 of 16 bytes")
@@ -120,12 +122,14 @@ def _check_trailer(trailer: str, payload: str, checksum: tuple[str, str] | None)
 class Intake:
     """Takes a body in. Not for the event loop: it hashes, and its sink may write to a disk."""
 
-    def __init__(self, promise: Promise, seed: Seed, sink: Sink) -> None:
+    def __init__(self, promise: Promise, seed: Seed, sink: Sink, also: str = "") -> None:
+        """`also` is a checksum that is wanted whatever the client sends, empty for none."""
         self._promise = promise
         self._sink = sink
         self._decoder = _decoder(promise.payload, seed)
         self._size = 0
-        names = {"md5", promise.algorithm} - {""}
+        self._also = also
+        names = {"md5", promise.algorithm, also} - {""}
         if _SHA256.fullmatch(promise.payload):
             names.add("sha256")
         self._hashes = {name: new_hash(name) for name in names}
@@ -160,11 +164,13 @@ class Intake:
         if promise.md5 is not None and digests["md5"] != promise.md5:
             raise S3Error("BadDigest", "the body is not the one that Content-MD5 was made of")
         checksums = {}
+        if self._also:
+            checksums[self._also] = encoded(digests[self._also])
         if promise.algorithm:
             value = promise.checksum[1] if promise.checksum else _trailing(trailers, promise.trailer)
             if decoded(value) != digests[promise.algorithm]:
                 raise S3Error("BadDigest", f"the {promise.algorithm} of the body is not the one that was sent with it")
-            checksums[promise.algorithm] = base64.b64encode(digests[promise.algorithm]).decode("ascii")
+            checksums[promise.algorithm] = encoded(digests[promise.algorithm])
         elif trailers:
             raise S3Error("MalformedTrailerError", "there is a trailer that x-amz-trailer does not announce")
         return Received(size=self._size, md5_hex=digests["md5"].hex(), checksums=checksums)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,30 @@ class Buckets:
             with folder(self._root, (), create=(name,)):
                 return
 
+    def delete(self, name: str) -> None:
+        """Removes a bucket, with folders in it that hold nothing; a file in it, whatever it is, keeps it there.
+
+        Raises:
+            S3Error: NoSuchBucket, BucketNotEmpty.
+        """
+        self.check(name)
+        for _, _, _, directory in os.fwalk(self._root / name, topdown=False, follow_symlinks=False):
+            with os.scandir(directory) as entries:
+                folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for empty in folders:
+                with suppress(OSError):
+                    os.rmdir(empty, dir_fd=directory)
+        try:
+            with folder(self._root, ()) as root:
+                os.rmdir(name, dir_fd=root)
+                os.fsync(root)
+        except FileNotFoundError as error:
+            raise _missing(name) from error
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise S3Error("BucketNotEmpty", "the bucket's folder is not empty", BucketName=name) from error
+            raise
+
     def check(self, name: str) -> None:
         """Passes when the bucket exists.
 
@@ -59,7 +85,11 @@ class Buckets:
         except FileNotFoundError:
             status = None
         if status is None or not stat.S_ISDIR(status.st_mode):
-            raise S3Error("NoSuchBucket", "there is no such bucket", BucketName=name)
+            raise _missing(name)
+
+
+def _missing(name: str) -> S3Error:
+    return S3Error("NoSuchBucket", "there is no such bucket", BucketName=name)
 
 
 def _is_name(name: str) -> bool:

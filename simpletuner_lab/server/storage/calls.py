@@ -1,115 +1,42 @@
 """Which S3 operation a request asks for, and what it needs leave for. Pure. What is not in the table is refused by name.
 
-Query parameters and x-amz- headers are taken from a list of what is understood: anything else would otherwise be
+Query parameters and x-amz- headers are taken from lists of what is understood: anything else would otherwise be
 dropped silently, and a request for an ACL or a copy would look like a plain object call.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from simpletuner_lab.core.grant import Grant, Verb, allows, allows_bucket, is_live
 from simpletuner_lab.server.storage.checksums import HEADER as CHECKSUM_HEADER
 from simpletuner_lab.server.storage.errors import S3Error, not_implemented
 from simpletuner_lab.server.storage.keys import check_bucket, check_key
 from simpletuner_lab.server.storage.sigv4 import Request, query_pairs
+from simpletuner_lab.server.storage.table import (
+    HEADERS,
+    HEADERS_OF,
+    ONLY,
+    OWNER_ONLY,
+    ROWS,
+    SIGNING,
+    SOURCE,
+    Operation,
+    Row,
+)
 
-
-class Operation(enum.StrEnum):
-    """The S3 operations spoken here, by their names in the S3 API reference."""
-
-    LIST_BUCKETS = "ListBuckets"
-    CREATE_BUCKET = "CreateBucket"
-    HEAD_BUCKET = "HeadBucket"
-    LIST_OBJECTS = "ListObjects"
-    LIST_OBJECTS_V2 = "ListObjectsV2"
-    PUT_OBJECT = "PutObject"
-    GET_OBJECT = "GetObject"
-    HEAD_OBJECT = "HeadObject"
-    DELETE_OBJECT = "DeleteObject"
-    CREATE_UPLOAD = "CreateMultipartUpload"
-    UPLOAD_PART = "UploadPart"
-    LIST_PARTS = "ListParts"
-    COMPLETE_UPLOAD = "CompleteMultipartUpload"
-    ABORT_UPLOAD = "AbortMultipartUpload"
+_FAMILIES: Final = ("x-amz-meta-", CHECKSUM_HEADER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the table: `level` is what the path names, `needs` and `may` are query parameters."""
+class Source:
+    """What a copy is made of."""
 
-    operation: Operation
-    method: str
-    level: str
-    verb: Verb
-    needs: frozenset[str] = frozenset()
-    may: frozenset[str] = frozenset()
-
-
-_LIST: Final = frozenset({"prefix", "delimiter", "max-keys", "encoding-type"})
-_LIST_V2: Final = _LIST | {"start-after", "continuation-token", "fetch-owner"}
-_PART: Final = frozenset({"partNumber", "uploadId"})
-_UPLOAD: Final = frozenset({"uploadId"})
-_PARTS: Final = frozenset({"max-parts", "part-number-marker"})
-
-ROWS: Final = (
-    Row(operation=Operation.LIST_BUCKETS, method="GET", level="service", verb=Verb.LIST),
-    Row(operation=Operation.CREATE_BUCKET, method="PUT", level="bucket", verb=Verb.PUT),
-    Row(operation=Operation.HEAD_BUCKET, method="HEAD", level="bucket", verb=Verb.HEAD),
-    Row(
-        operation=Operation.LIST_OBJECTS_V2,
-        method="GET",
-        level="bucket",
-        verb=Verb.LIST,
-        needs=frozenset({"list-type"}),
-        may=_LIST_V2,
-    ),
-    Row(operation=Operation.LIST_OBJECTS, method="GET", level="bucket", verb=Verb.LIST, may=_LIST | {"marker"}),
-    Row(operation=Operation.UPLOAD_PART, method="PUT", level="key", verb=Verb.PUT, needs=_PART),
-    Row(operation=Operation.PUT_OBJECT, method="PUT", level="key", verb=Verb.PUT),
-    Row(operation=Operation.LIST_PARTS, method="GET", level="key", verb=Verb.PUT, needs=_UPLOAD, may=_PARTS),
-    Row(operation=Operation.GET_OBJECT, method="GET", level="key", verb=Verb.GET),
-    Row(operation=Operation.HEAD_OBJECT, method="HEAD", level="key", verb=Verb.HEAD),
-    Row(operation=Operation.ABORT_UPLOAD, method="DELETE", level="key", verb=Verb.PUT, needs=_UPLOAD),
-    Row(operation=Operation.DELETE_OBJECT, method="DELETE", level="key", verb=Verb.DELETE),
-    Row(operation=Operation.CREATE_UPLOAD, method="POST", level="key", verb=Verb.PUT, needs=frozenset({"uploads"})),
-    Row(operation=Operation.COMPLETE_UPLOAD, method="POST", level="key", verb=Verb.PUT, needs=_UPLOAD),
-)
-
-_SIGNING: Final = frozenset(
-    f"x-amz-{name}"
-    for name in ("algorithm", "credential", "date", "expires", "signedheaders", "signature", "content-sha256")
-)
-_HEADERS: Final = frozenset(
-    {
-        *_SIGNING,
-        "x-amz-checksum-algorithm",
-        "x-amz-checksum-mode",
-        "x-amz-checksum-type",
-        "x-amz-decoded-content-length",
-        "x-amz-mp-object-size",
-        "x-amz-sdk-checksum-algorithm",
-        "x-amz-security-token",
-        "x-amz-trailer",
-        "x-amz-user-agent",
-    }
-)
-_ONLY: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "x-amz-acl": "private",
-        "x-amz-bucket-object-lock-enabled": "false",
-        "x-amz-storage-class": "STANDARD",
-        "x-amz-checksum-type": "COMPOSITE",
-    }
-)
-"""Headers whose one accepted value asks for what is done anyway."""
-
-_CONDITIONS: Final = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
-_READS: Final = frozenset({Operation.GET_OBJECT, Operation.HEAD_OBJECT})
+    bucket: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +49,7 @@ class Call:
     key: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    source: Source | None = None
 
 
 def read_call(request: Request, bucket: str, key: str) -> Call:
@@ -132,13 +60,22 @@ def read_call(request: Request, bucket: str, key: str) -> Call:
     """
     query, headers = _parameters(request)
     level = "key" if key else "bucket" if bucket else "service"
-    row = _row(request.method, level, query)
+    row = _row(request.method, level, query, headers)
     if bucket:
         check_bucket(bucket)
     if key:
         check_key(key)
     _check_headers(headers, row.operation)
-    return Call(operation=row.operation, verb=row.verb, bucket=bucket, key=key, query=query, headers=headers)
+    source = _source(headers[SOURCE]) if row.header == SOURCE else None
+    return Call(
+        operation=row.operation,
+        verb=row.verb,
+        bucket=bucket,
+        key=key,
+        query=query,
+        headers=headers,
+        source=source,
+    )
 
 
 def authorise(call: Call, grant: Grant, now: float) -> None:
@@ -147,30 +84,40 @@ def authorise(call: Call, grant: Grant, now: float) -> None:
     Raises:
         S3Error: AccessDenied.
     """
-    if call.operation is Operation.LIST_BUCKETS:
-        allowed = grant.is_owner and is_live(grant, now)
+    if call.operation in OWNER_ONLY:
+        allowed = grant.is_owner and call.verb in grant.verbs and is_live(grant, now)
     elif call.key:
         allowed = allows(grant, call.verb, call.bucket, call.key, now)
     elif call.verb is Verb.LIST:
         allowed = allows(grant, call.verb, call.bucket, call.query.get("prefix", ""), now)
     else:
         allowed = allows_bucket(grant, call.verb, call.bucket, now)
+    if call.source is not None:
+        allowed = allowed and allows(grant, Verb.GET, call.source.bucket, call.source.key, now)
     if not allowed:
-        raise S3Error("AccessDenied", "these credentials give no leave for this, or not any more")
+        raise denied()
 
 
-def number(call: Call, name: str, default: int, low: int, high: int) -> int:
-    """An integer parameter; InvalidArgument when it is not one from `low` to `high`."""
-    text = call.query.get(name)
+def denied() -> S3Error:
+    """The refusal of what a grant does not cover."""
+    return S3Error("AccessDenied", "these credentials give no leave for this, or not any more")
+
+
+def number(given: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """An integer among parameters or headers; InvalidArgument when it is not one from `low` to `high`."""
+    text = given.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
         raise S3Error("InvalidArgument", f"{name} is a whole number from {low} to {high}", ArgumentName=name)
     return int(text)
 
 
 def _parameters(request: Request) -> tuple[dict[str, str], dict[str, str]]:
-    """Query parameters and headers. What a presigner moved from a header into the query counts as the header."""
+    """Query parameters and headers. What a presigner moved from a header into the query counts as the header.
+
+    Values of headers are latin-1 for the bytes that came, wherever they stood.
+    """
     headers = {name: request.header(name) or "" for name, _ in request.headers}
     query: dict[str, str] = {}
     try:
@@ -178,20 +125,19 @@ def _parameters(request: Request) -> tuple[dict[str, str], dict[str, str]]:
     except UnicodeDecodeError as error:
         raise S3Error("InvalidURI", "the query is not UTF-8") from error
     for name, value in pairs:
-        lower = name.lower()
-        into = headers if lower.startswith("x-amz-") else query
-        place = lower if into is headers else name
-        if place in into and place not in _SIGNING:
+        moved = name.lower().startswith("x-amz-")
+        into, place = (headers, name.lower()) if moved else (query, name)
+        if place in into and place not in SIGNING:
             raise S3Error("InvalidArgument", "a parameter is given twice", ArgumentName=name)
-        into[place] = value
+        into[place] = value.encode().decode("latin-1") if moved else value
     query.pop("x-id", None)
     return query, headers
 
 
-def _row(method: str, level: str, query: Mapping[str, str]) -> Row:
+def _row(method: str, level: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Row:
     rows = [row for row in ROWS if row.method == method and row.level == level]
     for row in rows:
-        if row.needs <= query.keys():
+        if row.needs <= query.keys() and (not row.header or row.header in headers):
             unknown = sorted(query.keys() - row.needs - row.may)
             if unknown:
                 raise not_implemented(f"the parameter {unknown[0]!r} of {row.operation}")
@@ -205,11 +151,27 @@ def _row(method: str, level: str, query: Mapping[str, str]) -> Row:
 
 def _check_headers(headers: Mapping[str, str], operation: Operation) -> None:
     for name, value in headers.items():
-        if name in _ONLY:
-            if value != _ONLY[name]:
+        if name in HEADERS_OF:
+            if operation not in HEADERS_OF[name]:
+                raise not_implemented(f"the header {name} on {operation}")
+        elif name in ONLY:
+            if value != ONLY[name]:
                 raise not_implemented(f"{name}: {value}")
-        elif name.startswith("x-amz-") and name not in _HEADERS:
-            if not name.startswith(("x-amz-meta-", CHECKSUM_HEADER)):
-                raise not_implemented(f"the header {name}")
-        elif name in _CONDITIONS and operation not in _READS:
-            raise not_implemented(f"the header {name} on {operation}")
+        elif name.startswith("x-amz-") and not (name in HEADERS or name.startswith(_FAMILIES)):
+            raise not_implemented(f"the header {name}")
+
+
+def _source(header: str) -> Source:
+    """`bucket/key` or `/bucket/key`, percent-encoded; a version is none of ours."""
+    path, _, version = header.partition("?")
+    if version not in {"", "versionId=null"}:
+        raise not_implemented("a version of the source of a copy")
+    try:
+        bucket, slash, key = unquote_to_bytes(path.encode("latin-1")).decode().removeprefix("/").partition("/")
+    except UnicodeDecodeError as error:
+        raise S3Error("InvalidArgument", "x-amz-copy-source is not UTF-8") from error
+    if not slash or not key:
+        raise S3Error("InvalidArgument", "x-amz-copy-source is BUCKET/KEY, percent-encoded")
+    check_bucket(bucket)
+    check_key(key)
+    return Source(bucket=bucket, key=key)

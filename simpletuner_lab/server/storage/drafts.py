@@ -6,10 +6,11 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from simpletuner_lab.server.storage.errors import S3Error, disk_errors
 from simpletuner_lab.server.storage.records import Record, Records
@@ -32,6 +33,13 @@ class Quota:
         return bucket == self.bucket and key.startswith(self.prefix)
 
 
+class Movable(Protocol):
+    """A sealed file that can be given its place."""
+
+    def move(self, directory: int, name: str, check: Callable[[], None] = ...) -> None:
+        """See `Draft.move`."""
+
+
 class Draft:
     """One file on its way. The lock on it says that its writer is alive; a sweep leaves it alone."""
 
@@ -39,6 +47,7 @@ class Draft:
         self._path = path
         self._records = records
         self._release = release
+        self._moved = False
         self.size = 0
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,20 +65,16 @@ class Draft:
                 self.size += written
                 view = view[written:]
 
-    def copy_from(self, source: int, size: int) -> None:
-        """Appends `size` bytes of another file from its start, inside the kernel where it can.
+    def copy_from(self, source: int, offset: int, size: int) -> None:
+        """Appends `size` bytes of another file from `offset` on, inside the kernel where it can.
 
         Raises:
             S3Error: InsufficientStorage; IncompleteBody when the file is shorter.
         """
-        done = 0
         with disk_errors():
-            while done < size:
-                copied = self._copy_some(source, done, size - done)
-                if not copied:
-                    raise S3Error("IncompleteBody", "a part is shorter than it was")
-                done += copied
-                self.size += copied
+            copy_range(source, offset, self.descriptor, self.size, size)
+        self.size += size
+        os.lseek(self.descriptor, self.size, os.SEEK_SET)
 
     def seal(self, record: Record) -> None:
         """Attaches the record and waits until the disk has everything."""
@@ -77,15 +82,17 @@ class Draft:
             self._records.write(self.descriptor, record, os.fstat(self.descriptor))
             os.fsync(self.descriptor)
 
-    def move(self, directory: int, name: str) -> None:
+    def move(self, directory: int, name: str, check: Callable[[], None] = lambda: None) -> None:
         """Puts the sealed file in its place, in one step, over whatever file was there; the draft is then done.
+
+        `check` is asked while no other writer of this folder can come in between; if it raises, nothing happens.
 
         Raises:
             OSError: the folder is gone, or a folder stands in its place; the draft is as before.
         """
         with disk_errors():
-            old = _status(name, directory)
-            os.rename(self._path, name, dst_dir_fd=directory)
+            old = rename(self._path, None, directory, name, check)
+            self._moved = True
             os.fsync(directory)
         if old is not None:
             self._records.forget(old)
@@ -94,23 +101,32 @@ class Draft:
     def discard(self) -> None:
         """Removes the file; after `move`, or a second time, nothing happens."""
         if self.descriptor >= 0:
-            self._records.forget(os.fstat(self.descriptor))
-            self._path.unlink(missing_ok=True)
+            if not self._moved:
+                self._records.forget(os.fstat(self.descriptor))
+                self._path.unlink(missing_ok=True)
             self._close()
-
-    def _copy_some(self, source: int, offset: int, size: int) -> int:
-        if hasattr(os, "copy_file_range"):
-            try:
-                return os.copy_file_range(source, self.descriptor, min(size, _COPY_IN_KERNEL_BYTES), offset)
-            except OSError as error:
-                if error.errno not in _NO_KERNEL_COPY:
-                    raise
-        return os.write(self.descriptor, os.pread(source, min(size, _COPY_BYTES), offset))
 
     def _close(self) -> None:
         os.close(self.descriptor)
         self.descriptor = -1
         self._release(self)
+
+
+class Renamed:
+    """A sealed file of ours, in a folder that stays behind, on its way to its place."""
+
+    def __init__(self, folder: int, path: str, records: Records) -> None:
+        self._folder = folder
+        self._path = path
+        self._records = records
+
+    def move(self, directory: int, name: str, check: Callable[[], None] = lambda: None) -> None:
+        """As `Draft.move`."""
+        with disk_errors():
+            old = rename(self._path, self._folder, directory, name, check)
+            os.fsync(directory)
+        if old is not None:
+            self._records.forget(old)
 
 
 class Drafts:
@@ -168,6 +184,51 @@ class Drafts:
 
     def _release(self, draft: Draft) -> None:
         self._reserved.pop(draft, None)
+
+
+def rename(
+    path: Path | str, folder: int | None, directory: int, name: str, check: Callable[[], None]
+) -> os.stat_result | None:
+    """Gives a file its place once `check` has let it pass, with no other writer in between; tells what it replaced."""
+    with alone_in(directory):
+        check()
+        old = _status(name, directory)
+        os.rename(path, name, src_dir_fd=folder, dst_dir_fd=directory)
+    return old
+
+
+def copy_range(source: int, offset: int, target: int, at: int, size: int) -> None:
+    """Copies bytes between files, inside the kernel where it can; where both share a disk that can, without copying.
+
+    Raises:
+        S3Error: IncompleteBody when the source is shorter.
+    """
+    done = 0
+    while done < size:
+        copied = _copy_some(source, offset + done, target, at + done, size - done)
+        if not copied:
+            raise S3Error("IncompleteBody", "a file that is copied is shorter than it was")
+        done += copied
+
+
+def _copy_some(source: int, offset: int, target: int, at: int, size: int) -> int:
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(source, target, min(size, _COPY_IN_KERNEL_BYTES), offset, at)
+        except OSError as error:
+            if error.errno not in _NO_KERNEL_COPY:
+                raise
+    return os.pwrite(target, os.pread(source, min(size, _COPY_BYTES), offset), at)
+
+
+@contextmanager
+def alone_in(directory: int) -> Iterator[None]:
+    """Keeps every other writer out of a folder for the moment of a decision, in this process and in others."""
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(directory, fcntl.LOCK_UN)
 
 
 def _status(name: str, directory: int) -> os.stat_result | None:

@@ -18,6 +18,8 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "AuthorizationHeaderMalformed": 400,
         "AuthorizationQueryParametersError": 400,
         "BadDigest": 400,
+        "BucketNotEmpty": 409,
+        "ConditionalRequestConflict": 409,
         "EntityTooLarge": 400,
         "EntityTooSmall": 400,
         "IncompleteBody": 400,
@@ -28,11 +30,13 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "InvalidBucketName": 400,
         "InvalidDigest": 400,
         "InvalidPart": 400,
+        "InvalidPartNumber": 416,
         "InvalidPartOrder": 400,
         "InvalidRange": 416,
         "InvalidRequest": 400,
         "InvalidURI": 400,
         "KeyTooLongError": 400,
+        "KeysFallTogether": 409,
         "MalformedTrailerError": 400,
         "MalformedXML": 400,
         "MetadataTooLarge": 400,
@@ -46,6 +50,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "ParentIsObject": 409,
         "PreconditionFailed": 412,
         "RequestTimeTooSkewed": 403,
+        "RequestTimeout": 400,
         "SignatureDoesNotMatch": 403,
         "XAmzContentSHA256Mismatch": 400,
     }
@@ -54,13 +59,17 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class S3Error(Exception):
-    """An answer that is an error: `code` (a key of `STATUS`), a message, further elements such as `Key`."""
+    """An answer that is an error: `code` (a key of `STATUS`), a message, further elements such as `Key`.
+
+    `access_key` is set where the request named a key that is known here: whoever was refused stands in the log.
+    """
 
     def __init__(self, code: str, message: str, **details: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.details = details
+        self.access_key = ""
 
     @property
     def status(self) -> int:

@@ -14,14 +14,15 @@ from typing import Final, TypeVar
 
 from simpletuner_lab.core.grant import ENDPOINT_PATH, Grant
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.server.storage.answers import Answer, Work, quota_of
 from simpletuner_lab.server.storage.body import MAX_DOCUMENT_BYTES, Intake, Memory, Promise, read_promise
 from simpletuner_lab.server.storage.calls import Call, authorise, read_call
 from simpletuner_lab.server.storage.chunked import STREAMING
-from simpletuner_lab.server.storage.drafts import Quota
 from simpletuner_lab.server.storage.errors import S3Error
-from simpletuner_lab.server.storage.objects import ObjectStore, ObjectWriter
-from simpletuner_lab.server.storage.operations import Answer, Work, body_headers, open_writer, perform
+from simpletuner_lab.server.storage.objects import ObjectStore, Writer
+from simpletuner_lab.server.storage.operations import body_headers, open_writer, perform
 from simpletuner_lab.server.storage.sigv4 import Place, Request, Seed, places, read_claim, verify
+from simpletuner_lab.server.storage.table import SLOW
 
 BATCH_BYTES: Final = 1 << 20
 _SLACK_BYTES: Final = 1 << 16
@@ -38,6 +39,8 @@ class StorageContext:
         clock: seconds since the epoch.
         public_url: how clients outside see `base_url`, None when they see it as it is here (DESIGN §2.8).
         max_object_bytes: limit of one PUT or part; S3's own is 5 GiB.
+        body_timeout_s: a body that brings less than a kibibyte in so many seconds is given up.
+        patience_s: an answer that takes longer is kept alive with white space, again and again, until it is there.
         on_object_stored: told on the event loop of each new object: bucket, key, bytes.
     """
 
@@ -49,6 +52,8 @@ class StorageContext:
     base_url: str = "/"
     public_url: str | None = None
     max_object_bytes: int = 5 << 30
+    body_timeout_s: float = 60.0
+    patience_s: float = 10.0
     on_object_stored: Callable[[str, str, int], None] | None = None
 
 
@@ -56,16 +61,34 @@ class Exchange:
     """A request that was let in."""
 
     def __init__(
-        self, context: StorageContext, call: Call, promise: Promise, seed: Seed, writer: ObjectWriter | None
+        self,
+        context: StorageContext,
+        *,
+        call: Call,
+        grant: Grant,
+        promise: Promise,
+        seed: Seed,
+        writer: Writer | None,
     ) -> None:
         self._context = context
         self._call = call
+        self._grant = grant
         self._promise = promise
         self._writer = writer
         self._memory = Memory()
-        self._intake = Intake(promise, seed, writer or self._memory)
+        self._intake = Intake(promise, seed, writer or self._memory, writer.algorithm if writer else "")
         self._buffer = bytearray()
         self._concluding = False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the answer may take longer than a client waits for its first byte."""
+        return self._call.operation in SLOW
+
+    @property
+    def access_key(self) -> str:
+        """Whose request it is."""
+        return self._grant.id
 
     @property
     def max_wire_bytes(self) -> int:
@@ -111,6 +134,7 @@ class Exchange:
             return perform(
                 Work(
                     objects=self._context.objects,
+                    grant=self._grant,
                     call=self._call,
                     promise=self._promise,
                     received=received,
@@ -136,17 +160,34 @@ async def admit(context: StorageContext, request: Request, bucket: str, key: str
     if found is None:
         raise S3Error("InvalidAccessKeyId", "there is no such access key here")
     grant, secret = found
-    seed = verify(request, claim, secret.reveal(), _places(context, request, grant))
-    call = read_call(request, bucket, key)
-    authorise(call, grant, now)
-    promise = read_promise(body_headers(call), claim.payload)
-    if promise.size is not None and promise.size > context.max_object_bytes:
-        raise S3Error("EntityTooLarge", f"one request carries at most {context.max_object_bytes} bytes")
-    quota = None
-    if grant.quota_bytes is not None:
-        quota = Quota(bucket=grant.bucket, prefix=grant.prefix, limit_bytes=grant.quota_bytes)
-    writer = await _on(context.disk, lambda: open_writer(context.objects, call, promise, quota))
-    return Exchange(context, call, promise, seed, writer)
+    try:
+        seed = verify(request, claim, secret.reveal(), _places(context, request, grant))
+        call = read_call(request, bucket, key)
+        authorise(call, grant, now)
+        promise = read_promise(body_headers(call), claim.payload, context.max_object_bytes)
+        writer = await _on(context.disk, lambda: open_writer(context.objects, call, promise, quota_of(grant)))
+    except S3Error as error:
+        error.access_key = grant.id
+        raise
+    exchange = Exchange(context, call=call, grant=grant, promise=promise, seed=seed, writer=writer)
+    try:
+        _check_framing(request, exchange.max_wire_bytes)
+    except S3Error as error:
+        error.access_key = grant.id
+        exchange.abandon()
+        raise
+    return exchange
+
+
+def _check_framing(request: Request, max_bytes: int) -> None:
+    """Refuses in our own words what tornado would answer with a bare line and a closed connection."""
+    length = request.header("content-length")
+    if length is not None and request.header("transfer-encoding") is not None:
+        raise S3Error("InvalidRequest", "Content-Length and Transfer-Encoding exclude each other")
+    if length is not None and not (length.isascii() and length.isdigit() and len(length) < 16):
+        raise S3Error("InvalidArgument", "the length of the body cannot be read")
+    if length is not None and int(length) > max_bytes:
+        raise S3Error("EntityTooLarge", "the body is longer than this call may have, or than it says itself")
 
 
 def _places(context: StorageContext, request: Request, grant: Grant) -> tuple[Place, ...]:

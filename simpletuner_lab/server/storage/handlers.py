@@ -7,9 +7,12 @@ its own signature in `prepare`, before a byte of its body is accepted (reference
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -17,9 +20,9 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado import httputil, iostream, web
 
 from simpletuner_lab.server.storage import xml
+from simpletuner_lab.server.storage.answers import Answer
 from simpletuner_lab.server.storage.errors import STATUS, S3Error
 from simpletuner_lab.server.storage.exchange import Exchange, StorageContext, admit
-from simpletuner_lab.server.storage.operations import Answer
 from simpletuner_lab.server.storage.sigv4 import Request
 
 DRAIN_BYTES: Final = 1 << 20
@@ -28,6 +31,11 @@ DRAIN_BYTES: Final = 1 << 20
 DRAIN_ADMITTED_BYTES: Final = 64 << 20
 """The same for one that was let in and cannot be stored after all: a part is read to its end."""
 
+MIN_PROGRESS_BYTES: Final = 1024
+"""A body that brings less within the context's time-out is given up."""
+
+_ORDINARY: Final = frozenset({404, 409, 412, 416})
+_log: Final = logging.getLogger(__name__)
 _CODES: Final = {400: "InvalidURI", 405: "MethodNotAllowed", 411: "MissingContentLength"}
 
 Route = tuple[str, type[web.RequestHandler], dict[str, StorageContext]]
@@ -77,6 +85,9 @@ class StorageHandler(web.RequestHandler):
         self._context = context
         self._exchange: Exchange | None = None
         self._failure: S3Error | None = None
+        self._refusal: S3Error | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._received_bytes = 0
         self._dropped = 0
 
     def set_default_headers(self) -> None:
@@ -104,9 +115,11 @@ class StorageHandler(web.RequestHandler):
         connection = self.request.connection
         assert connection is not None
         connection.set_max_body_size(self._exchange.max_wire_bytes)  # type: ignore[attr-defined]
+        self._watch_body(0)
 
     async def data_received(self, chunk: bytes) -> None:
         """Takes a piece of the body; tornado reads on when this returns."""
+        self._received_bytes += len(chunk)
         if self._exchange is not None and self._failure is None:
             try:
                 await self._exchange.receive(chunk)
@@ -114,27 +127,40 @@ class StorageHandler(web.RequestHandler):
                 self._exchange.abandon()
                 self._failure = error
             return
+        if self._finished:
+            return
         self._dropped += len(chunk)
         limit = DRAIN_BYTES if self._exchange is None else DRAIN_ADMITTED_BYTES
         if self._dropped > limit and self._failure is not None:
-            self.set_header("Connection", "close")
-            self._send_error(self._failure)
+            self._close_with(self._failure)
 
     def on_connection_close(self) -> None:
         """The client went away before its body was in: nothing of it stays."""
+        self._stop_watching()
         if self._exchange is not None:
             self._exchange.abandon()
         super().on_connection_close()
 
-    def _log(self) -> None:
-        """Without the query: a presigned URL in an access log would be a key in a log."""
-        self.request.uri = self.request.path
-        super()._log()
-
     def log_exception(self, typ: type[BaseException] | None, value: BaseException | None, tb: object) -> None:
-        """The same for a fault."""
+        """Without the query: a presigned URL in a log would be a key in a log."""
         self.request.uri = self.request.path
         super().log_exception(typ, value, tb)  # type: ignore[arg-type]
+
+    def _watch_body(self, before: int) -> None:
+        """Looks again and again whether the body goes on; a sender that only holds the connection is sent away."""
+
+        def look() -> None:
+            if self._received_bytes - before >= MIN_PROGRESS_BYTES:
+                self._watch_body(self._received_bytes)
+            elif self._exchange is not None and not self._finished:
+                self._exchange.abandon()
+                self._close_with(S3Error("RequestTimeout", "the body did not go on; nothing of it was kept"))
+
+        self._watch = asyncio.get_running_loop().call_later(self._context.body_timeout_s, look)
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
 
     def write_error(self, status_code: int, **_: object) -> None:
         """What tornado refuses or what failed unforeseen, in the words of S3."""
@@ -144,12 +170,21 @@ class StorageHandler(web.RequestHandler):
     @allow_unauthenticated
     async def _answer(self, **_: str) -> None:
         """What the request asks for, once its body is in."""
+        self._stop_watching()
+        if self._finished:  # the body was given up, and ended nevertheless
+            return
+        if self._failure is not None or self._exchange is None:
+            self._send_error(self._failure or S3Error("InternalError", "the request was not admitted"))
+            return
+        conclusion = asyncio.ensure_future(self._exchange.conclude())
         try:
-            if self._failure is not None or self._exchange is None:
-                raise self._failure or S3Error("InternalError", "the request was not admitted")
-            answer = await self._exchange.conclude()
+            begun = self._exchange.is_slow and await self._keep_alive(conclusion)
+            answer = await conclusion
         except S3Error as error:
             self._send_error(error)
+            return
+        if begun:
+            self.write(answer.document.removeprefix(xml.DECLARATION))
             return
         self.set_status(answer.status)
         for name, value in answer.headers.items():
@@ -159,6 +194,18 @@ class StorageHandler(web.RequestHandler):
             self.write(answer.document)
         if answer.reader is not None:
             await self._send_object(self._exchange, answer)
+
+    async def _keep_alive(self, conclusion: asyncio.Future[Answer]) -> bool:
+        """Waits for a slow answer; after a while it begins as a success, whose document may yet be an error."""
+        begun = False
+        while not (await asyncio.wait({conclusion}, timeout=self._context.patience_s))[0]:
+            if not begun:
+                self.set_header("Content-Type", "application/xml")
+            self.write(b" " if begun else xml.DECLARATION)
+            begun = True
+            with suppress(iostream.StreamClosedError):
+                await self.flush()
+        return begun
 
     get = head = put = post = delete = _answer
 
@@ -187,22 +234,43 @@ class StorageHandler(web.RequestHandler):
         headers = self.request.headers
         length = headers.get("Content-Length", "0")
         waits = headers.get("Expect", "").lower() == "100-continue"
-        if waits or not length.isdigit() or int(length) > DRAIN_BYTES:
-            self.set_header("Connection", "close")
-            self._send_error(error)
+        contradicts = "Content-Length" in headers and "Transfer-Encoding" in headers
+        if waits or contradicts or not length.isdigit() or int(length) > DRAIN_BYTES:
+            self._close_with(error)
         else:
             self._failure = error
 
+    def _close_with(self, error: S3Error) -> None:
+        """Answers although the body is not in: what still comes is not read, so the connection ends."""
+        self.set_header("Connection", "close")
+        self._failure = error
+        self._send_error(error)
+
     def _send_error(self, error: S3Error) -> None:
+        self._refusal = error
+        request_id = self._headers["x-amz-request-id"]
+        document = xml.error(error.code, error.message, self.request.path, request_id, error.details)
+        if self._headers_written:
+            self.finish(document.removeprefix(xml.DECLARATION))
+            return
         self.set_status(STATUS[error.code])
         if error.code == "InvalidRange":
             self.set_header("Content-Range", f"bytes */{error.details.get('ActualObjectSize', '*')}")
         self.clear_header("Content-Length")
         if self.request.method != "HEAD":
             self.set_header("Content-Type", "application/xml")
-            request_id = self._headers["x-amz-request-id"]
-            self.write(xml.error(error.code, error.message, self.request.path, request_id, error.details))
+            self.write(document)
         self.finish()
+
+    def _log(self) -> None:
+        """Refusals, and nothing of what would let them be repeated: no signature, no query, no token."""
+        error = self._refusal
+        if error is None:
+            return
+        level = logging.INFO if error.status in _ORDINARY else logging.WARNING
+        access_key = error.access_key or (self._exchange.access_key if self._exchange else "-")
+        bucket, key = (ascii(self.path_kwargs.get(name) or "")[1:-1] or "-" for name in ("bucket", "key"))
+        _log.log(level, "refused: %s %s %s %s %s", self.request.method, bucket, key, access_key, error.code)
 
     def _received(self) -> Request:
         return Request(

@@ -6,10 +6,13 @@ import re
 import unicodedata
 from typing import Final
 
-from simpletuner_lab.server.storage.errors import S3Error, not_implemented
+from simpletuner_lab.server.storage.errors import S3Error
 
 MAX_KEY_BYTES: Final = 1024
 MAX_SEGMENT_BYTES: Final = 255
+MARKER: Final = ".stlab-folder"
+"""The file in the folder `a` that is the object `a/`: what S3's clients make to show an empty folder."""
+
 RESERVED_BUCKETS: Final = frozenset({"api"})
 """`/api/...` at the root of the public listener is not a bucket (DESIGN §2.8)."""
 
@@ -29,24 +32,24 @@ def check_bucket(name: str) -> str:
 
 
 def check_key(key: str) -> tuple[str, ...]:
-    """The segments of a key, each fit to be a file name on every system we run on.
+    """The names of folders and file that a key is, each fit for every system we run on; `a/` is a marker in `a`.
 
     Raises:
-        S3Error: KeyTooLongError; InvalidArgument for an empty, `.` or `..` segment, a backslash, or a character that
-            has no place in a name or in XML; NotImplemented for a key that ends in a slash.
+        S3Error: KeyTooLongError; InvalidArgument for an empty, `.` or `..` segment, the marker's own name, a
+            backslash, or a character that has no place in a name or in XML.
     """
     segments = tuple(key.split("/"))
-    if any(not _is_plain(character) for character in key):
+    if "\\" in key or not all(map(is_carried, key)):
         raise S3Error("InvalidArgument", "the key holds a backslash, a control character or one that XML cannot carry")
     if len(key.encode()) > MAX_KEY_BYTES or any(len(segment.encode()) > MAX_SEGMENT_BYTES for segment in segments):
         raise S3Error(
             "KeyTooLongError", f"a key has at most {MAX_KEY_BYTES} bytes, {MAX_SEGMENT_BYTES} between two slashes"
         )
-    if any(segment in {".", ".."} for segment in segments) or "" in segments[:-1] or not key:
-        raise S3Error("InvalidArgument", "the key has an empty segment, or one that is '.' or '..'")
-    if segments[-1] == "":
-        raise not_implemented("a key that ends in a slash (a folder marker)")
-    return segments
+    if any(segment in {".", ".."} or segment.casefold() == MARKER for segment in segments):
+        raise S3Error("InvalidArgument", f"the key has a segment that is '.', '..' or '{MARKER}'")
+    if not segments[0] or "" in segments[:-1]:
+        raise S3Error("InvalidArgument", "the key is empty, begins with a slash or has two of them in a row")
+    return segments if segments[-1] else (*segments[:-1], MARKER)
 
 
 def is_key(key: str) -> bool:
@@ -58,5 +61,6 @@ def is_key(key: str) -> bool:
     return True
 
 
-def _is_plain(character: str) -> bool:
-    return character not in "\\\ufffe\uffff" and unicodedata.category(character) not in {"Cc", "Cs"}
+def is_carried(character: str) -> bool:
+    """Whether XML can carry a character; of control characters we let none pass."""
+    return character not in "\ufffe\uffff" and unicodedata.category(character) not in {"Cc", "Cs"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from simpletuner_lab.server.storage.parts import Upload
+from simpletuner_lab.server.storage.records import ObjectInfo
 from simpletuner_lab.server.storage.tree import AFTER_ALL, Found, Walk
-
-if TYPE_CHECKING:
-    from simpletuner_lab.server.storage.objects import ObjectInfo
 
 MAX_PAGE: Final = 1000
 
@@ -58,3 +57,44 @@ def list_page(
             objects.append(info)
             last = found.key.encode()
     return Page(objects=tuple(objects), prefixes=tuple(prefixes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadsPage:
+    """`next_key` and `next_id` are where the next page begins, empty on the last one."""
+
+    uploads: tuple[Upload, ...]
+    prefixes: tuple[str, ...]
+    next_key: str = ""
+    next_id: str = ""
+
+
+def uploads_page(
+    uploads: Iterable[Upload], *, prefix: str, delimiter: str, after: tuple[str, str], limit: int
+) -> UploadsPage:
+    """The first `limit` uploads and common prefixes behind `after`, a key and, where it is not empty, an id.
+
+    A key alone passes by all uploads of it. The ids of one key sort by the time at which they were given.
+    """
+    key_after, id_after = after[0].encode(), after[1]
+    found: list[Upload] = []
+    prefixes: list[str] = []
+    last = ("", "")
+    for upload in sorted(uploads, key=lambda upload: (upload.key.encode(), upload.id)):
+        key = upload.key.encode()
+        passed = key <= key_after and not (key == key_after and id_after and upload.id > id_after)
+        common = rolled_up(upload.key, prefix, delimiter)
+        rolled = common is not None and (after[0].startswith(common) or common in prefixes[-1:])
+        if not upload.key.startswith(prefix) or (key_after and passed) or rolled:
+            continue
+        if len(found) + len(prefixes) == limit:
+            if not limit:
+                break
+            return UploadsPage(uploads=tuple(found), prefixes=tuple(prefixes), next_key=last[0], next_id=last[1])
+        if common is not None:
+            prefixes.append(common)
+            last = (common, "")
+        else:
+            found.append(upload)
+            last = (upload.key, upload.id)
+    return UploadsPage(uploads=tuple(found), prefixes=tuple(prefixes))

@@ -1,8 +1,8 @@
 """Multipart uploads, each a folder: `upload.json` says what it will be, `00001` and so on are its parts.
 
 A part is acknowledged once it is whole, in place and on the disk, so an upload goes on after a crash with the parts
-that were answered. A folder without `upload.json` is a leftover. Completing copies the parts inside the kernel; a
-cheaper way for tens of gigabytes (writing parts of equal size straight into one file) would replace `copy_parts` alone.
+that were answered. Its bytes are in that file, or in the slot of a file that all parts share (`slots`). A folder
+without `upload.json` is a leftover.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from hashlib import md5
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from simpletuner_lab.server.storage.checksums import composite
+from simpletuner_lab.server.storage import slots
 from simpletuner_lab.server.storage.drafts import Draft
 from simpletuner_lab.server.storage.errors import S3Error, disk_errors
-from simpletuner_lab.server.storage.records import Record, Records
+from simpletuner_lab.server.storage.folding import names_in
+from simpletuner_lab.server.storage.parts import Part, Upload, invalid_part
+from simpletuner_lab.server.storage.records import ObjectInfo, Record, Records
 from simpletuner_lab.server.storage.tree import folder, open_file
 
-MAX_PARTS: Final = 10_000
-MIN_PART_BYTES: Final = 5 << 20
 MAX_AGE_S: Final = 7 * 24 * 3600
 """An upload that nobody completed for a week is swept."""
 
@@ -38,35 +37,24 @@ _PART: Final = re.compile(r"[0-9]{5}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
-    """What a multipart upload will become. `checksum` is the algorithm its parts carry, empty for none."""
+class PartWriter:
+    """A part on its way into a file of its own: a `Writer`."""
 
-    id: str
-    bucket: str
-    key: str
-    checksum: str
-    initiated_at: float
-    record: Record
+    draft: Draft
+    place: Callable[[Draft, Record], None]
+    algorithm: str
 
+    def write(self, data: memoryview | bytes) -> None:
+        """Appends; raises S3Error InsufficientStorage."""
+        self.draft.write(data)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """An acknowledged part; `modified_at` in seconds since the epoch."""
+    def commit(self, record: Record) -> None:
+        """Acknowledges the part; raises S3Error."""
+        self.place(self.draft, record)
 
-    number: int
-    size: int
-    etag: str
-    modified_at: float
-    checksums: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """A part as the client names it on completion, with the checksums it repeats."""
-
-    number: int
-    etag: str
-    checksums: dict[str, str] = field(default_factory=dict)
+    def discard(self) -> None:
+        """Removes what was written; after a commit nothing happens."""
+        self.draft.discard()
 
 
 class Uploads:
@@ -82,7 +70,8 @@ class Uploads:
         Raises:
             S3Error: InsufficientStorage.
         """
-        about.write(json.dumps(asdict(upload)).encode())
+        fields = {name: getattr(upload, name) for name in Upload.__slots__}
+        about.write(json.dumps(fields | {"record": upload.record.as_json()}).encode())
         with disk_errors():
             self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.fsync(about.descriptor)
@@ -100,49 +89,82 @@ class Uploads:
             raise S3Error("NoSuchUpload", "there is no such upload: never begun, completed or aborted")
         return upload
 
-    def put_part(self, upload: Upload, number: int, part: Draft, record: Record) -> None:
-        """Acknowledges a part; one sent again replaces the earlier.
+    def all(self) -> list[Upload]:
+        """Every upload that is under way."""
+        return [upload for upload_id in self._ids() if (upload := self._load(upload_id)) is not None]
+
+    def open_part(self, upload: Upload, number: int, size: int, draft: Draft) -> PartWriter | slots.SlotWriter:
+        """Where a part of `size` bytes goes; the draft, in which it is counted already, becomes its file.
 
         Raises:
-            S3Error: NoSuchUpload, when the upload ended meanwhile; InsufficientStorage.
+            S3Error: NoSuchUpload, InsufficientStorage.
         """
-        part.seal(record)
+
+        def place(draft: Draft, record: Record) -> None:
+            self._acknowledge(upload, number, draft, record)
+
         try:
-            with folder(self._place, (upload.id,)) as directory:
-                os.stat(_ABOUT, dir_fd=directory)
-                part.move(directory, f"{number:05}")
+            with disk_errors(), folder(self._place, (upload.id,)) as directory:
+                stride = slots.stride_for(directory, number, size)
+                opened = slots.open_slot(directory, number, stride) if stride else None
         except FileNotFoundError as error:
-            raise S3Error("NoSuchUpload", "the upload was completed or aborted meanwhile") from error
+            raise _gone() from error
+        if opened is None:
+            return PartWriter(draft=draft, place=place, algorithm=upload.checksum)
+        data, claim = opened
+        return slots.SlotWriter(
+            about=draft,
+            place=place,
+            data=data,
+            claim=claim,
+            offset=(number - 1) * stride,
+            stride=stride,
+            algorithm=upload.checksum,
+        )
 
     def parts(self, upload: Upload) -> list[Part]:
         """The acknowledged parts by number."""
         try:
             with folder(self._place, (upload.id,)) as directory:
-                with os.scandir(directory) as entries:
-                    names = sorted(entry.name for entry in entries if _PART.fullmatch(entry.name))
+                names = sorted(name for name in names_in(directory) if _PART.fullmatch(name))
                 found = [self._part(directory, name) for name in names]
         except FileNotFoundError:
             found = []
         return [part for part in found if part is not None]
 
-    def copy_parts(self, upload: Upload, chosen: Sequence[Chosen], whole: Draft) -> None:
-        """Copies the chosen parts, one after the other, into `whole`.
+    @contextmanager
+    def folder_of(self, upload: Upload) -> Iterator[int]:
+        """Descriptor of an upload's folder."""
+        with folder(self._place, (upload.id,)) as directory:
+            yield directory
+
+    @contextmanager
+    def part_file(self, directory: int, part: Part) -> Iterator[tuple[int, int]]:
+        """Descriptor and offset of a part's bytes, as long as it is still the one that was listed.
 
         Raises:
-            S3Error: NoSuchUpload, InvalidPart, InsufficientStorage.
+            S3Error: InvalidPart.
         """
-        with folder(self._place, (upload.id,)) as directory:
-            for wanted in chosen:
-                descriptor = open_file(f"{wanted.number:05}", directory)
-                if descriptor is None:
-                    raise invalid_part(wanted.number)
-                try:
-                    record = self._records.read(descriptor)
-                    if record is None or record.etag != wanted.etag:
-                        raise invalid_part(wanted.number)
-                    whole.copy_from(descriptor, os.fstat(descriptor).st_size)
-                finally:
-                    os.close(descriptor)
+        descriptor = open_file(f"{part.number:05}", directory)
+        record = None if descriptor is None else self._records.read(descriptor)
+        if descriptor is None or record is None or record.etag != part.etag:
+            if descriptor is not None:
+                os.close(descriptor)
+            raise invalid_part(part.number)
+        try:
+            if not record.slot:
+                yield descriptor, 0
+                return
+            stride = record.slot[0]
+            data = open_file(f"data-{stride}", directory)
+            if data is None:
+                raise invalid_part(part.number)
+            try:
+                yield data, (part.number - 1) * stride
+            finally:
+                os.close(data)
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def ending(self, upload_id: str, bucket: str, key: str) -> Iterator[Upload]:
@@ -152,18 +174,10 @@ class Uploads:
             S3Error: NoSuchUpload.
         """
         self.find(upload_id, bucket, key)
-        gone = S3Error("NoSuchUpload", "the upload was completed or aborted meanwhile")
-        try:
-            descriptor = os.open(self._place / upload_id / _ABOUT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise gone from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink == 0:
-                raise gone
+        with self._held(upload_id, fcntl.LOCK_EX) as held:
+            if not held:
+                raise _gone()
             yield self.find(upload_id, bucket, key)
-        finally:
-            os.close(descriptor)
 
     def remove(self, upload_id: str) -> None:
         """Ends an upload: its description first, so that nothing takes it for one from then on."""
@@ -178,27 +192,68 @@ class Uploads:
                 raise
 
     def used_bytes(self, bucket: str, prefix: str) -> int:
-        """Bytes that unfinished uploads hold for keys with this prefix."""
-        total = 0
-        for upload_id in self._ids():
-            upload = self._load(upload_id)
-            if upload is not None and upload.bucket == bucket and upload.key.startswith(prefix):
-                total += sum(part.size for part in self.parts(upload))
-        return total
+        """Bytes that unfinished uploads hold for keys with this prefix; holes between parts are none."""
+        ours = (upload for upload in self.all() if upload.bucket == bucket and upload.key.startswith(prefix))
+        return sum(part.size for upload in ours for part in self.parts(upload))
 
-    def sweep(self, now: float) -> None:
-        """Removes leftovers and uploads begun more than a week ago."""
+    def sweep(self, now: float, made_by: Callable[[str, str, str], ObjectInfo | None]) -> None:
+        """Removes leftovers, uploads begun more than a week ago, and those that did become their object.
+
+        In what goes on, the space of parts that a killed server did not acknowledge is given back.
+        """
         for upload_id in self._ids():
             upload = self._load(upload_id)
             directory = self._place / upload_id
             begun = upload.initiated_at + MAX_AGE_S if upload else directory.stat().st_mtime + _UNFINISHED_S
             if begun < now:
                 shutil.rmtree(directory)
+            elif upload is not None and made_by(upload.bucket, upload.key, upload.id):
+                self.remove(upload_id)
+            elif upload is not None:
+                self._free(upload)
+
+    def _free(self, upload: Upload) -> None:
+        stored = {part.number for part in self.parts(upload) if part.stride}
+        with self.folder_of(upload) as directory:
+            claimed = (match for name in names_in(directory) if (match := slots.CLAIM.fullmatch(name)))
+            for number in {int(match[1]) for match in claimed} - stored:
+                slots.free_slot(directory, number)
+
+    def _acknowledge(self, upload: Upload, number: int, draft: Draft, record: Record) -> None:
+        """One sent again replaces the earlier, and what that had in a slot is given back unless it is being read."""
+        draft.seal(record)
+        try:
+            with folder(self._place, (upload.id,)) as directory:
+                old = self._part(directory, f"{number:05}")
+                draft.move(directory, f"{number:05}", lambda: _check_begun(directory))
+                if old is not None and old.stride and not record.slot:
+                    with self._held(upload.id, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+                        if held:
+                            slots.free_slot(directory, number)
+        except FileNotFoundError as error:
+            raise _gone() from error
+
+    @contextmanager
+    def _held(self, upload_id: str, how: int) -> Iterator[bool]:
+        try:
+            descriptor = os.open(self._place / upload_id / _ABOUT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield False
+            return
+        try:
+            fcntl.flock(descriptor, how)
+            held = os.fstat(descriptor).st_nlink > 0
+        except BlockingIOError:
+            held = False
+        try:
+            yield held
+        finally:
+            os.close(descriptor)
 
     def _ids(self) -> list[str]:
         if not self._place.is_dir():
             return []
-        return [entry.name for entry in self._place.iterdir() if _ID.fullmatch(entry.name)]
+        return sorted(entry.name for entry in self._place.iterdir() if _ID.fullmatch(entry.name))
 
     def _load(self, upload_id: str) -> Upload | None:
         if not _ID.fullmatch(upload_id):
@@ -219,53 +274,20 @@ class Uploads:
             os.close(descriptor)
         if record is None:
             return None
+        stride, size = record.slot or (0, status.st_size)
         return Part(
             number=int(name),
-            size=status.st_size,
+            size=size,
             etag=record.etag,
             modified_at=status.st_mtime,
             checksums=dict(record.checksums),
+            stride=stride,
         )
 
 
-def invalid_part(number: int) -> S3Error:
-    """The refusal of a part that is missing or is not the one the client means."""
-    return S3Error("InvalidPart", "a part is missing, or its ETag or checksum is another", PartNumber=str(number))
+def _check_begun(directory: int) -> None:
+    os.stat(_ABOUT, dir_fd=directory)
 
 
-def check_chosen(chosen: Sequence[Chosen], parts: Sequence[Part]) -> list[Part]:
-    """The stored parts behind a completion request, each verified against what the client says of it. Pure.
-
-    Raises:
-        S3Error: MalformedXML, InvalidPartOrder, InvalidPart, EntityTooSmall.
-    """
-    numbers = [part.number for part in chosen]
-    if not numbers or len(numbers) > MAX_PARTS:
-        raise S3Error("MalformedXML", f"a completion names from 1 to {MAX_PARTS} parts")
-    if numbers != sorted(set(numbers)):
-        raise S3Error("InvalidPartOrder", "parts are named once each, in ascending order")
-    stored = {part.number: part for part in parts}
-    found = []
-    for wanted in chosen:
-        part = stored.get(wanted.number)
-        if part is None or part.etag != wanted.etag:
-            raise invalid_part(wanted.number)
-        if any(part.checksums.get(name) != value for name, value in wanted.checksums.items()):
-            raise invalid_part(wanted.number)
-        found.append(part)
-    for part in found[:-1]:
-        if part.size < MIN_PART_BYTES:
-            raise S3Error("EntityTooSmall", f"every part but the last has at least {MIN_PART_BYTES} bytes")
-    return found
-
-
-def joined_etag(parts: Sequence[Part]) -> str:
-    """ETag of a multipart object: the MD5 of its parts' MD5s, and their number."""
-    digests = b"".join(bytes.fromhex(part.etag) for part in parts)
-    return f"{md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
-
-
-def joined_checksums(algorithm: str, parts: Sequence[Part]) -> dict[str, str]:
-    """Composite checksum of a multipart object; none when a part came without."""
-    values = [part.checksums.get(algorithm, "") for part in parts]
-    return {algorithm: composite(algorithm, values)} if algorithm and all(values) else {}
+def _gone() -> S3Error:
+    return S3Error("NoSuchUpload", "the upload was completed or aborted meanwhile")

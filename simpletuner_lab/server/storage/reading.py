@@ -1,6 +1,6 @@
-"""Which bytes of an object a GET or HEAD asks for, and whether it wants them at all. Pure.
+"""Which bytes of an object a request asks for, and the headers that come with them. Pure.
 
-Rules: RFC 9110 §13 and §14; where S3 differs (several ranges are answered whole), the S3 documentation.
+Rules: RFC 9110 §14; where S3 differs (several ranges are answered whole), the S3 documentation.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import format_datetime
 from typing import Final
 
 from simpletuner_lab.server.storage.checksums import HEADER
 from simpletuner_lab.server.storage.errors import S3Error
-from simpletuner_lab.server.storage.objects import ObjectInfo
+from simpletuner_lab.server.storage.parts import Piece, pieces
+from simpletuner_lab.server.storage.records import ObjectInfo, Record
+from simpletuner_lab.server.storage.table import OVERRIDES, SOURCE
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
@@ -26,6 +28,10 @@ class Extent:
     offset: int
     size: int
     partial: bool
+
+    def content_range(self, whole: int) -> str:
+        """The header that says which bytes these are of how many."""
+        return f"bytes {self.offset}-{self.offset + self.size - 1}/{whole}"
 
 
 def extent(header: str | None, size: int) -> Extent:
@@ -47,21 +53,34 @@ def extent(header: str | None, size: int) -> Extent:
     return Extent(offset=start, size=end - start + 1, partial=True)
 
 
-def is_modified(headers: Mapping[str, str], info: ObjectInfo) -> bool:
-    """Evaluates the conditions of a read: False asks for 304.
+def part_extent(number: int, record: Record, size: int) -> Extent:
+    """The bytes of a part by its number; an object that came in one piece is its own only part.
 
     Raises:
-        S3Error: PreconditionFailed.
+        S3Error: InvalidPartNumber.
     """
-    match, none_match = headers.get("if-match"), headers.get("if-none-match")
-    since, until = _time(headers.get("if-modified-since")), _time(headers.get("if-unmodified-since"))
-    modified = int(info.modified_at)
-    late = match is None and until is not None and modified > until
-    if late or (match is not None and not _names(match, info.record.etag)):
-        raise S3Error("PreconditionFailed", "the object is not the one the request is about")
-    if none_match is not None:
-        return not _names(none_match, info.record.etag)
-    return since is None or modified > since
+    found = pieces(record) or [Piece(number=1, offset=0, size=size, checksum="")]
+    if number > len(found):
+        raise S3Error("InvalidPartNumber", "the object has no such part", ActualPartCount=str(len(found)))
+    piece = found[number - 1]
+    return Extent(offset=piece.offset, size=piece.size, partial=size > 0)
+
+
+def copied_extent(header: str | None, size: int) -> Extent:
+    """What x-amz-copy-source-range selects; unlike Range it must be of the one form and lie within the source.
+
+    Raises:
+        S3Error: InvalidArgument, InvalidRange.
+    """
+    if header is None:
+        return Extent(offset=0, size=size, partial=False)
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or not match[1] or not match[2] or int(match[2]) < int(match[1]):
+        raise S3Error("InvalidArgument", "x-amz-copy-source-range is bytes=FIRST-LAST", ArgumentName=f"{SOURCE}-range")
+    first, last = int(match[1]), int(match[2])
+    if last >= size:
+        raise S3Error("InvalidRange", "the range ends behind the end of the source", ActualObjectSize=str(size))
+    return Extent(offset=first, size=last - first + 1, partial=True)
 
 
 def object_headers(info: ObjectInfo, *, checksums: bool) -> dict[str, str]:
@@ -87,14 +106,17 @@ def http_date(seconds: float) -> str:
     return format_datetime(datetime.fromtimestamp(int(seconds), tz=UTC), usegmt=True)
 
 
-def _names(header: str, etag: str) -> bool:
-    """Whether an entity tag list holds this one; clients send them quoted, bare or weak."""
-    tags = {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
-    return "*" in tags or etag in tags
+def overrides(query: Mapping[str, str]) -> dict[str, str]:
+    """The headers that the parameters `response-...` put in the place of the object's own.
 
-
-def _time(header: str | None) -> float | None:
-    try:
-        return parsedate_to_datetime(header).timestamp() if header else None
-    except ValueError:
-        return None
+    Raises:
+        S3Error: InvalidArgument for a value that is no header.
+    """
+    found = {}
+    for parameter in OVERRIDES & query.keys():
+        value = query[parameter]
+        if not value.isprintable():
+            raise S3Error("InvalidArgument", f"{parameter} holds a control character", ArgumentName=parameter)
+        name = parameter.removeprefix("response-").title()
+        found[name] = value.encode().decode("latin-1")
+    return found

@@ -11,8 +11,9 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ DEFAULT_TYPE: Final = "binary/octet-stream"
 MAX_ATTRIBUTE_BYTES: Final = 3500
 """ext4 takes 4,000 bytes and answers "no space" to 4,096, which would look like a full disk."""
 
+_YOUNG_S: Final = 60
 _NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOSPC, errno.E2BIG, errno.ERANGE})
 
 
@@ -28,7 +30,9 @@ _NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, err
 class Record:
     """ETag without quotes, headers to give back (`content_headers`: Cache-Control and the like), checksums in base64.
 
-    `upload_id` names the multipart upload that made the object, so that a repeated completion is recognised.
+    Of an object that was uploaded in parts, `upload_id` names the upload, so that a repeated completion is recognised;
+    `part_sizes` are runs of (size, count), and `part_digests` the parts' checksums in a row, in base64. The record of
+    a part that lies in a file with others has the `slot`: their distance there, and its size.
     """
 
     etag: str
@@ -38,6 +42,24 @@ class Record:
     checksums: Mapping[str, str] = field(default_factory=dict)
     checksum_type: str = ""
     upload_id: str = ""
+    part_sizes: Sequence[Sequence[int]] = ()
+    part_digests: str = ""
+    slot: Sequence[int] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """The ETag, and the other fields that say something."""
+        said = {one.name: value for one in fields(self) if (value := getattr(self, one.name))}
+        return {"etag": self.etag} | said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """An object as listings and headers tell of it; `modified_at` in seconds since the epoch."""
+
+    key: str
+    size: int
+    modified_at: float
+    record: Record
 
 
 class Records:
@@ -50,7 +72,7 @@ class Records:
     def write(self, descriptor: int, record: Record, status: os.stat_result) -> None:
         """Attaches a record to an open file; `status` is of the moment whose content it describes."""
         stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-        text = json.dumps({**asdict(record), **stamp}, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps({**record.as_json(), **stamp}, ensure_ascii=False, separators=(",", ":")).encode()
         if not (self._attributes and len(text) <= MAX_ATTRIBUTE_BYTES and _set(descriptor, text)):
             self._write_aside(status, text)
 
@@ -63,6 +85,20 @@ class Records:
     def forget(self, status: os.stat_result) -> None:
         """Removes what stands aside for a file that is gone; an attribute went with it."""
         self._path(status).unlink(missing_ok=True)
+
+    def sweep(self, now: float, root: Path) -> None:
+        """Removes what stands aside, older than a minute, for files below `root` that are gone or have changed."""
+        found = [path for path in self._aside.glob("*.json") if path.stat().st_mtime + _YOUNG_S < now]
+        if not found:
+            return
+        living = set()
+        for _, _, names, directory in os.fwalk(root, follow_symlinks=False):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    living.add(self._path(os.stat(name, dir_fd=directory, follow_symlinks=False)))
+        for path in found:
+            if path not in living:
+                path.unlink(missing_ok=True)
 
     def _path(self, status: os.stat_result) -> Path:
         return self._aside / f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}.json"
@@ -108,8 +144,8 @@ def _get(descriptor: int) -> bytes | None:
 
 def _parsed(text: bytes | None, status: os.stat_result) -> Record | None:
     try:
-        fields = json.loads(text or b"null")
-        fits = (fields.pop("size"), fields.pop("mtime_ns")) == (status.st_size, status.st_mtime_ns)
-        return Record(**fields) if fits else None
+        found = json.loads(text or b"null")
+        fits = (found.pop("size"), found.pop("mtime_ns")) == (status.st_size, status.st_mtime_ns)
+        return Record(**found) if fits else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from simpletuner_lab.server.storage.keys import MAX_KEY_BYTES, is_key
+from simpletuner_lab.server.storage.folding import check_exact
+from simpletuner_lab.server.storage.keys import MARKER, MAX_KEY_BYTES, is_key
 
 NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG, errno.EACCES})
 """What opening a name can answer when there is no object behind it: nothing, a link, a socket, a file above it."""
@@ -24,17 +25,22 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextmanager
-def folder(root: Path, segments: Sequence[str], *, create: Sequence[str] = ()) -> Iterator[int]:
+def folder(root: Path, segments: Sequence[str], *, create: Sequence[str] = (), exact: bool = False) -> Iterator[int]:
     """Descriptor of a folder below `root`; of `create`, what is missing is made, durably.
 
     Raises:
         OSError: a folder is missing, is a link, or is no folder.
+        FallsTogether: with `exact`, a folder is there by another name only.
     """
     current = os.open(root, _FOLDER)
     try:
         for position, name in enumerate((*segments, *create)):
+            if exact:
+                check_exact(current, name)
             if position >= len(segments):
                 _make(current, name)
+            if exact and position >= len(segments):  # another may have made it, by another name, just now
+                check_exact(current, name)
             below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=current)
             os.close(current)
             current = below
@@ -92,7 +98,7 @@ class Walk:
 
     def _below(self, directory: int, path: str) -> Iterator[Found]:
         for name, is_folder in _entries(directory):
-            key = path + name
+            key = path + name if name != MARKER else path
             if not is_key(key):
                 continue
             if not is_folder:
@@ -136,11 +142,14 @@ def _make(directory: int, name: str) -> None:
 
 
 def _entries(directory: int) -> list[tuple[str, bool]]:
-    """Files and folders as they sort in keys: a folder as if a slash ended its name. Links and devices are left out."""
+    """Files and folders as they sort in keys: a folder as if a slash ended its name, its marker before all in it.
+
+    Links and devices are left out.
+    """
     with os.scandir(directory) as entries:
         found = [
             (entry.name, entry.is_dir(follow_symlinks=False))
             for entry in entries
             if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
         ]
-    return sorted(found, key=lambda entry: os.fsencode(entry[0] + "/" * entry[1]))
+    return sorted(found, key=lambda entry: b"" if entry[0] == MARKER else os.fsencode(entry[0] + "/" * entry[1]))

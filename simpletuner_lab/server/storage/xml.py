@@ -1,8 +1,7 @@
-"""The XML of S3's answers, and the one document that comes in. Element names: botocore's model of the service."""
+"""The XML of S3's answers. Element names: botocore's model of the service."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -12,14 +11,15 @@ from xml.etree import ElementTree as ET
 from simpletuner_lab.server.storage.buckets import Bucket
 from simpletuner_lab.server.storage.checksums import ELEMENTS
 from simpletuner_lab.server.storage.errors import S3Error
-from simpletuner_lab.server.storage.listing import Page
-from simpletuner_lab.server.storage.multipart import Chosen, Part, Upload
+from simpletuner_lab.server.storage.keys import is_carried
+from simpletuner_lab.server.storage.listing import Page, UploadsPage
+from simpletuner_lab.server.storage.parts import Part, Upload, pieces
+from simpletuner_lab.server.storage.records import ObjectInfo, Record
 
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 OWNER: Final = "simpletuner-lab"
 _PERSON: Final = (("ID", OWNER), ("DisplayName", OWNER))
-_DECLARATION: Final = b'<?xml version="1.0" encoding="UTF-8"?>\n'
-_NUMBER: Final = re.compile(r"[0-9]{1,5}")
+DECLARATION: Final = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 
 Field = tuple[str, "str | Iterable[Field]"]
 """An element: its name, and its text or its children."""
@@ -29,38 +29,33 @@ def document(root: str, fields: Iterable[Field], namespace: str = NAMESPACE) -> 
     """An XML document."""
     element = ET.Element(root, {"xmlns": namespace} if namespace else {})
     _fill(element, fields)
-    return _DECLARATION + bytes(ET.tostring(element, encoding="utf-8", xml_declaration=False))
+    return DECLARATION + bytes(ET.tostring(element, encoding="utf-8", xml_declaration=False))
 
 
 def error(code: str, message: str, resource: str, request_id: str, details: Mapping[str, str]) -> bytes:
     """The document of an error; it has no namespace."""
     fields = {"Code": code, "Message": message, **details, "Resource": resource, "RequestId": request_id}
-    return document("Error", ((name, _printable(text)) for name, text in fields.items()), namespace="")
+    return document("Error", ((name, _carried(text)) for name, text in fields.items()), namespace="")
 
 
-def buckets(found: Iterable[Bucket]) -> bytes:
-    """ListBuckets."""
+def buckets(found: Iterable[Bucket], given: Mapping[str, str]) -> bytes:
+    """ListBuckets; `given` as in `listing`."""
     entries = [("Bucket", (("Name", bucket.name), ("CreationDate", timestamp(bucket.created_at)))) for bucket in found]
-    return document("ListAllMyBucketsResult", [("Owner", _PERSON), ("Buckets", entries)])
+    return document("ListAllMyBucketsResult", [("Owner", _PERSON), ("Buckets", entries), *given.items()])
 
 
 def listing(bucket: str, page: Page, given: Mapping[str, str], *, encode: bool, owner: bool) -> bytes:
     """ListObjects and ListObjectsV2; `given` are the elements that repeat or answer the request, in order."""
-
-    def text(value: str) -> str:
-        return quote(value, safe="/-_.~") if encode else value
-
-    fields: list[Field] = [("Name", bucket)]
-    names = {"Prefix", "Delimiter", "Marker", "NextMarker", "StartAfter"}
-    fields += [(name, text(value) if name in names else value) for name, value in given.items()]
-    if encode:
-        fields.append(("EncodingType", "url"))
+    text = _encoded if encode else str
+    fields: list[Field] = [("Name", bucket), *_given(given, encode=encode)]
     fields.append(("IsTruncated", "true" if page.next_after else "false"))
     for info in page.objects:
         entry: list[Field] = [
             ("Key", text(info.key)),
             ("LastModified", timestamp(info.modified_at)),
             ("ETag", f'"{info.record.etag}"'),
+            *(("ChecksumAlgorithm", name.upper()) for name in info.record.checksums),
+            *((("ChecksumType", info.record.checksum_type),) if info.record.checksum_type else ()),
             ("Size", str(info.size)),
             ("StorageClass", "STANDARD"),
         ]
@@ -84,7 +79,7 @@ def parts(upload: Upload, page: list[Part], *, marker: int, max_parts: int, trun
         ("IsTruncated", "true" if truncated else "false"),
     ]
     if upload.checksum:
-        fields += [("ChecksumAlgorithm", upload.checksum.upper()), ("ChecksumType", "COMPOSITE")]
+        fields += [("ChecksumAlgorithm", upload.checksum.upper()), ("ChecksumType", upload.checksum_type)]
     for part in page:
         entry: list[Field] = [
             ("PartNumber", str(part.number)),
@@ -92,28 +87,87 @@ def parts(upload: Upload, page: list[Part], *, marker: int, max_parts: int, trun
             ("ETag", f'"{part.etag}"'),
             ("Size", str(part.size)),
         ]
-        fields.append(("Part", entry + [(ELEMENTS[name], value) for name, value in part.checksums.items()]))
+        fields.append(("Part", [*entry, *_checksums(part.checksums)]))
     return document("ListPartsResult", fields)
 
 
-def completion(body: bytes) -> list[Chosen]:
-    """Reads a CompleteMultipartUpload document, with or without its namespace.
+def uploads(bucket: str, page: UploadsPage, given: Mapping[str, str], *, encode: bool) -> bytes:
+    """ListMultipartUploads."""
+    text = _encoded if encode else str
+    fields: list[Field] = [("Bucket", bucket), *_given(given, encode=encode)]
+    if page.next_key:
+        fields += [("NextKeyMarker", text(page.next_key)), ("NextUploadIdMarker", page.next_id)]
+    fields.append(("IsTruncated", "true" if page.next_key else "false"))
+    for upload in page.uploads:
+        entry: list[Field] = [
+            ("Key", text(upload.key)),
+            ("UploadId", upload.id),
+            ("Initiator", _PERSON),
+            ("Owner", _PERSON),
+            ("StorageClass", "STANDARD"),
+            ("Initiated", timestamp(upload.initiated_at)),
+        ]
+        if upload.checksum:
+            entry += [("ChecksumAlgorithm", upload.checksum.upper()), ("ChecksumType", upload.checksum_type)]
+        fields.append(("Upload", entry))
+    fields += [("CommonPrefixes", [("Prefix", text(prefix))]) for prefix in page.prefixes]
+    return document("ListMultipartUploadsResult", fields)
 
-    Raises:
-        S3Error: MalformedXML; anything with a document type is, so there are no entities to expand.
-    """
-    root = _parse(body)
-    if _local(root) != "CompleteMultipartUpload":
-        raise S3Error("MalformedXML", "expected CompleteMultipartUpload")
-    chosen = []
-    for element in root:
-        fields = {_local(child): (child.text or "").strip() for child in element}
-        number, etag = fields.get("PartNumber", ""), fields.get("ETag", "").strip('"')
-        if _local(element) != "Part" or not _NUMBER.fullmatch(number) or not etag:
-            raise S3Error("MalformedXML", "expected Part elements, each with PartNumber and ETag")
-        checksums = {name: fields[tag] for name, tag in ELEMENTS.items() if tag in fields}
-        chosen.append(Chosen(number=int(number), etag=etag, checksums=checksums))
-    return chosen
+
+def copied(root: str, record: Record, now: float) -> bytes:
+    """CopyObject and UploadPartCopy."""
+    return document(root, [("LastModified", timestamp(now)), *identity(record)])
+
+
+def deleted(done: Iterable[str], failed: Iterable[tuple[str, S3Error]]) -> bytes:
+    """DeleteObjects."""
+    fields: list[Field] = [("Deleted", [("Key", key)]) for key in done]
+    for key, error_ in failed:
+        fields.append(("Error", [("Key", _carried(key)), ("Code", error_.code), ("Message", error_.message)]))
+    return document("DeleteResult", fields)
+
+
+def identity(record: Record) -> list[Field]:
+    """ETag and checksums."""
+    fields: list[Field] = [("ETag", f'"{record.etag}"'), *_checksums(record.checksums)]
+    return [*fields, ("ChecksumType", record.checksum_type)] if record.checksum_type else fields
+
+
+def attributes(info: ObjectInfo, wanted: set[str], *, marker: int, max_parts: int) -> bytes:
+    """GetObjectAttributes: the attributes that are wanted, and of them those the object has."""
+    record = info.record
+    fields: list[Field] = []
+    if "ETag" in wanted:
+        fields.append(("ETag", record.etag))
+    if "Checksum" in wanted and record.checksums:
+        kind: list[Field] = [("ChecksumType", record.checksum_type)] if record.checksum_type else []
+        fields.append(("Checksum", [*_checksums(record.checksums), *kind]))
+    if "ObjectParts" in wanted and record.part_sizes:
+        fields.append(("ObjectParts", _pieces(record, marker=marker, max_parts=max_parts)))
+    if "StorageClass" in wanted:
+        fields.append(("StorageClass", "STANDARD"))
+    if "ObjectSize" in wanted:
+        fields.append(("ObjectSize", str(info.size)))
+    return document("GetObjectAttributesResponse", fields)
+
+
+def _pieces(record: Record, *, marker: int, max_parts: int) -> list[Field]:
+    everything = pieces(record)
+    behind = [piece for piece in everything if piece.number > marker]
+    page = behind[:max_parts]
+    fields: list[Field] = [
+        ("PartsCount", str(len(everything))),
+        ("PartNumberMarker", str(marker)),
+        ("NextPartNumberMarker", str(page[-1].number if page else 0)),
+        ("MaxParts", str(max_parts)),
+        ("IsTruncated", "true" if len(behind) > len(page) > 0 else "false"),
+    ]
+    algorithm = next(iter(record.checksums), "")
+    for piece in page:
+        checksum = {algorithm: piece.checksum} if piece.checksum else {}
+        entry: list[Field] = [("PartNumber", str(piece.number)), ("Size", str(piece.size)), *_checksums(checksum)]
+        fields.append(("Part", entry))
+    return fields
 
 
 def timestamp(seconds: float) -> str:
@@ -121,22 +175,21 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class _NoDoctype(ET.TreeBuilder):
-    """Refuses a document type before a single entity of it is declared."""
+def _given(given: Mapping[str, str], *, encode: bool) -> list[Field]:
+    """What repeats the request: names in the encoding that was asked for."""
+    names = {"Prefix", "Delimiter", "Marker", "NextMarker", "StartAfter", "KeyMarker"}
+    fields: list[Field] = [
+        (name, _encoded(value) if encode and name in names else _carried(value)) for name, value in given.items()
+    ]
+    return [*fields, ("EncodingType", "url")] if encode else fields
 
-    def doctype(self, *_: str | None) -> None:
-        raise S3Error("MalformedXML", "a document type is not allowed")
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="/-_.~")
 
 
-def _parse(body: bytes) -> ET.Element:
-    parser = ET.XMLParser(target=_NoDoctype())  # noqa: S314 - without a document type there is no entity
-    try:
-        parser.feed(body)
-        root = parser.close()
-    except (ET.ParseError, ValueError, LookupError) as error:
-        raise S3Error("MalformedXML", "the XML cannot be read") from error
-    assert isinstance(root, ET.Element)
-    return root
+def _checksums(values: Mapping[str, str]) -> list[Field]:
+    return [(ELEMENTS[name], value) for name, value in values.items()]
 
 
 def _fill(parent: ET.Element, fields: Iterable[Field]) -> None:
@@ -148,10 +201,6 @@ def _fill(parent: ET.Element, fields: Iterable[Field]) -> None:
             _fill(element, content)
 
 
-def _local(element: ET.Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
-def _printable(text: str) -> str:
-    """What a client sent may come back in an error, but not what XML cannot carry."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+def _carried(text: str) -> str:
+    """What a client sent may come back, but not what XML cannot carry."""
+    return "".join(character if is_carried(character) else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -91,9 +91,9 @@ def raw(
         )
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=20)
     try:
-        connection.putrequest(method, target, skip_accept_encoding=True)
+        connection.putrequest(method, target, skip_accept_encoding=True, skip_host="Host" in (extra or {}))
         for name, value in (given | (extra or {})).items():
-            connection.putheader(name, value)
+            connection.putheader(name, value.encode())
         if "Content-Length" not in given and "Transfer-Encoding" not in given and (body or method in {"PUT", "POST"}):
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body or None)

@@ -17,7 +17,7 @@ import pytest
 from simpletuner_lab.core.grant import grant_id
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.storage.chunked import STREAMING, STREAMING_UNSIGNED_TRAILER
-from simpletuner_lab.server.storage.multipart import MIN_PART_BYTES
+from simpletuner_lab.server.storage.parts import MIN_PART_BYTES
 from simpletuner_lab.services.grants import Credentials
 from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.storage_server import storage_server

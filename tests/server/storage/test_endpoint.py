@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from boto3.s3.transfer import TransferConfig
 
-from simpletuner_lab.server.storage.multipart import MIN_PART_BYTES
+from simpletuner_lab.server.storage.parts import MIN_PART_BYTES
 from simpletuner_lab.testing.storage_server import storage_server
 from tests.server.storage.kit import BUCKET, client, keys_in, leftovers, raw, refused
 
@@ -134,7 +134,7 @@ def test_conditions_of_reads(shared):
     assert refused(s3.get_object, Bucket=BUCKET, Key="cond", IfNoneMatch=etag) == "304 304"
     modified = s3.head_object(Bucket=BUCKET, Key="cond")["LastModified"]
     assert refused(s3.head_object, Bucket=BUCKET, Key="cond", IfModifiedSince=modified) == "304 304"
-    assert refused(s3.put_object, Bucket=BUCKET, Key="cond", Body=b"y", IfNoneMatch="*") == "NotImplemented 501"
+    assert refused(s3.put_object, Bucket=BUCKET, Key="cond", Body=b"y", IfNoneMatch="*") == "PreconditionFailed 412"
     assert s3.get_object(Bucket=BUCKET, Key="cond")["Body"].read() == b"x"
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 import socket
 import subprocess
-import sys
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,52 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from simpletuner_lab.core.secret import Secret
-from simpletuner_lab.server.storage.multipart import MIN_PART_BYTES
-from simpletuner_lab.services.grants import Credentials
+from simpletuner_lab.server.storage.parts import MIN_PART_BYTES
 from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.storage_server import storage_server
+from tests.server.storage.elsewhere import Elsewhere, elsewhere
 from tests.server.storage.kit import BUCKET, client, keys_in, leftovers, refused, signed_headers
 
 MIB = 1 << 20
-SERVE = """
-import json, sys
-from pathlib import Path
-from simpletuner_lab.testing.storage_server import storage_server
-with storage_server(Path(sys.argv[1])) as server:
-    keys = server.owner
-    print(json.dumps([server.endpoint_url, keys.access_key, keys.secret_key.reveal()]), flush=True)
-    sys.stdin.read()
-"""
-
-
-class Elsewhere:
-    """A server in a process of its own, with the attributes the clients of the kit need."""
-
-    def __init__(self, root: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.endpoint_url, access_key, secret = json.loads(self.process.stdout.readline())
-        self.owner = Credentials(access_key=access_key, secret_key=Secret(secret))
-
-    def peak_mib(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
-
-    def end(self, *, kill: bool = False) -> None:
-        if kill:
-            self.process.kill()
-        self.process.communicate()
-
-
-@contextmanager
-def elsewhere(root: Path):
-    server = Elsewhere(root)
-    try:
-        yield server
-    finally:
-        server.end()
 
 
 @contextmanager
@@ -109,15 +67,26 @@ def _target(link: Path) -> str:
         return ""
 
 
+def test_an_object_that_is_deleted_while_it_is_read_is_read_to_its_end(server):
+    s3 = client(server)
+    data = os.urandom(8 * MIB)
+    s3.put_object(Bucket=BUCKET, Key="k", Body=data)
+    body = s3.get_object(Bucket=BUCKET, Key="k")["Body"]
+    first = body.read(1000)
+    s3.delete_object(Bucket=BUCKET, Key="k")
+    assert refused(s3.get_object, Bucket=BUCKET, Key="k") == "NoSuchKey 404"
+    assert first + body.read() == data
+
+
 def test_writers_at_once_never_mix(server):
-    s3 = client(server, max_pool_connections=8)
-    size = 2 * MIB + 7
+    s3 = client(server, max_pool_connections=34)
+    size = MIB + 7
     s3.put_object(Bucket=BUCKET, Key="k", Body=b"0" * size)
     seen: set[bytes] = set()
     torn: list[str] = []
 
     def write(letter: bytes) -> None:
-        for _ in range(4):
+        for _ in range(2):
             s3.put_object(Bucket=BUCKET, Key="k", Body=letter * size)
 
     def read() -> None:
@@ -128,22 +97,24 @@ def test_writers_at_once_never_mix(server):
                 torn.append(answer["ETag"])
             seen.add(body[:1])
 
-    threads = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    letters = [bytes([65 + number]) for number in range(32)]
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in letters]
     threads += [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert torn == []
-    assert seen <= {b"0", b"a", b"b", b"c"}
+    assert seen <= {b"0", *letters}
     assert leftovers(server) == []
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(request, tmp_path):
     place = tmp_path / "small"
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], capture_output=True)
+    options = ",".join(["size=24m", *([request.param] if hasattr(request, "param") else [])])
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True)
     if made.returncode:
         if os.environ.get("CI_REQUIRE_ALL"):
             pytest.fail(f"no small file system: {made.stderr.decode()}")
@@ -167,11 +138,12 @@ def test_a_full_disk_is_one_clean_error(small_disk):
             answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 507")
         eventually(lambda: leftovers(server), lambda left: left == [])
-        # full when parts become an object
+        # full when parts of several sizes become an object, and are copied
         filler.unlink()
         upload = s3.create_multipart_upload(Bucket=BUCKET, Key="m")["UploadId"]
         here = {"Bucket": BUCKET, "Key": "m", "UploadId": upload}
-        etags = [s3.upload_part(**here, PartNumber=number, Body=b"x" * MIN_PART_BYTES)["ETag"] for number in (1, 2)]
+        sizes = (MIN_PART_BYTES, MIN_PART_BYTES + 1)
+        etags = [s3.upload_part(**here, PartNumber=n, Body=b"x" * size)["ETag"] for n, size in enumerate(sizes, 1)]
         _fill(filler)
         chosen = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]}
         assert refused(s3.complete_multipart_upload, **here, MultipartUpload=chosen) == "InsufficientStorage 507"
@@ -182,6 +154,82 @@ def test_a_full_disk_is_one_clean_error(small_disk):
         filler.unlink()
         s3.complete_multipart_upload(**here, MultipartUpload=chosen)
         assert (keys_in(server), leftovers(server)) == (["m"], [])
+
+
+def test_parts_of_one_size_need_no_room_to_become_an_object(small_disk):
+    with storage_server(small_disk) as server:
+        s3 = client(server)
+        upload = s3.create_multipart_upload(Bucket=BUCKET, Key="m")["UploadId"]
+        here = {"Bucket": BUCKET, "Key": "m", "UploadId": upload}
+        etags = [s3.upload_part(**here, PartNumber=n, Body=b"x" * MIN_PART_BYTES)["ETag"] for n in (1, 2, 3)]
+        # and a part that finds the disk full leaves nothing of itself
+        filler = small_disk / "filler"
+        before = _free(small_disk)
+        with begun(server, f"m?partNumber=4&uploadId={upload}", MIN_PART_BYTES, b"x" * (2 * MIB)) as connection:
+            eventually(lambda: _free(small_disk), lambda free: free <= before - MIB)
+            _fill(filler)
+            connection.sendall(b"x" * (MIN_PART_BYTES - 2 * MIB))
+            assert connection.recv(65536).startswith(b"HTTP/1.1 507")
+        filler.unlink()
+        eventually(lambda: _free(small_disk), lambda free: free >= before - 65536)
+        _fill(filler)
+        chosen = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]}
+        s3.complete_multipart_upload(**here, MultipartUpload=chosen)
+        assert s3.head_object(Bucket=BUCKET, Key="m")["ContentLength"] == 3 * MIN_PART_BYTES
+        assert leftovers(server) == []
+
+
+@pytest.mark.parametrize("small_disk", ["nr_inodes=200"], indirect=True)
+def test_a_disk_without_room_for_names(small_disk):
+    """Full where drafts, folders, records and descriptions are made: the same clean error, and nothing half done."""
+    with storage_server(small_disk) as server:
+        s3 = client(server)
+        s3.put_object(Bucket=BUCKET, Key="k", Body=b"old")
+        upload = s3.create_multipart_upload(Bucket=BUCKET, Key="m")["UploadId"]
+        here = {"Bucket": BUCKET, "Key": "m", "UploadId": upload}
+        etag = s3.upload_part(**here, PartNumber=1, Body=b"part")["ETag"]
+        fillers = small_disk / "fillers"
+        fillers.mkdir()
+        made = 0
+        with suppress(OSError):
+            while True:
+                (fillers / str(made)).touch()
+                made += 1
+        drafts = small_disk / "objects/.stlab/drafts"
+        # freed one by one, so that each next step is the one that finds no room
+        codes = []
+        deep = "/".join("abcdefgh")
+        long = {"Metadata": {"a": "x" * 2000}, "ContentDisposition": "y" * 1900}
+        for free in range(1, 5):
+            for call, more in (
+                (s3.put_object, {"Key": "new", "Body": b"x"}),
+                (s3.put_object, {"Key": deep, "Body": b"x"}),
+                (s3.put_object, {"Key": "long", "Body": b"x", **long}),
+                (s3.create_multipart_upload, {"Key": "n"}),
+                (s3.copy_object, {"Key": "copy/deep/er", "CopySource": {"Bucket": BUCKET, "Key": "k"}}),
+            ):
+                try:
+                    call(Bucket=BUCKET, **more)
+                except s3.exceptions.ClientError as error:
+                    codes.append(error.response["Error"]["Code"])
+                else:
+                    codes.append("done")
+                if codes[-1] == "done" and "UploadId" not in more and call is not s3.create_multipart_upload:
+                    s3.delete_object(Bucket=BUCKET, Key=more["Key"])
+                eventually(lambda: list(drafts.iterdir()), lambda left: left == [])
+            assert s3.get_object(Bucket=BUCKET, Key="k")["Body"].read() == b"old"
+            assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == ["k"]
+            (fillers / str(made - free)).unlink()
+        assert set(codes) == {"done", "InsufficientStorage"}
+        for path in fillers.iterdir():
+            path.unlink()
+        s3.complete_multipart_upload(**here, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})
+        assert s3.get_object(Bucket=BUCKET, Key="m")["Body"].read() == b"part"
+
+
+def _free(place: Path) -> int:
+    space = os.statvfs(place)
+    return space.f_bavail * space.f_frsize
 
 
 def _used(server) -> int:

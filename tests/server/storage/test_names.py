@@ -38,7 +38,11 @@ BAD = {
     "k" * 256: "KeyTooLongError",
     "é" * 128: "KeyTooLongError",
     "/".join(["k" * 200] * 6): "KeyTooLongError",
-    "a/": "NotImplemented",
+    "/": "InvalidArgument",
+    "a//": "InvalidArgument",
+    "a/../": "InvalidArgument",
+    ".stlab-folder": "InvalidArgument",
+    "a/.STLAB-Folder": "InvalidArgument",
 }
 
 
@@ -52,6 +56,10 @@ def test_keys_that_may_not(key):
     with pytest.raises(S3Error) as caught:
         check_key(key)
     assert caught.value.code == BAD[key]
+
+
+def test_a_folder_marker_is_a_file_in_its_folder():
+    assert check_key("a/b/") == ("a", "b", ".stlab-folder")
 
 
 @pytest.mark.parametrize("name", ["abc", "a-b.c", "0" * 63, "outputs"])

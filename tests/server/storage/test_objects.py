@@ -205,6 +205,21 @@ def test_leftovers_of_a_dead_writer_are_swept_and_a_living_one_is_left_alone(sto
     assert get(store, "k") == b"live"
 
 
+def test_records_aside_whose_file_is_gone_are_swept(root):
+    """As after a crash between the step that replaced a file and the one that forgot the old one's record."""
+    aside = root / ".stlab/records"
+    store = ObjectStore(root, records=Records(aside, attributes=False))
+    store.sweep(0.0)
+    put(store, "kept", b"1", metadata={"a": "b"})
+    put(store, "lost", b"2")
+    (root / BUCKET / "lost").unlink()
+    store.sweep(0.0)
+    assert len(list(aside.iterdir())) == 2
+    store.sweep(2**33)
+    assert len(list(aside.iterdir())) == 1
+    assert info(store, "kept").record.metadata == {"a": "b"}
+
+
 def test_writers_and_deleters_of_one_folder_do_not_trip_over_each_other(store):
     wrong: list[BaseException] = []
 
