@@ -135,13 +135,20 @@ def with_awscli(url: str, outside: Outside, folder: Path, bucket: str) -> Files:
 def with_s5cmd(url: str, outside: Outside, folder: Path, bucket: str) -> Files:
     run = runner(url, outside, folder)
     run("s5cmd", "mb", f"s3://{bucket}")
+
+    def listed() -> list[str]:
+        try:
+            lines = run("s5cmd", "--json", "ls", f"s3://{bucket}/*").splitlines()
+        except AssertionError as error:
+            if "no object found" in str(error):  # so it tells an empty list
+                return []
+            raise
+        return [json.loads(line)["key"].removeprefix(f"s3://{bucket}/") for line in lines]
+
     return Files(
         put=lambda key, path: run("s5cmd", "cp", "--part-size", 5, path, f"s3://{bucket}/{key}"),
         get=lambda key, path: run("s5cmd", "cp", "--part-size", 5, f"s3://{bucket}/{key}", path),
-        list=lambda: [
-            json.loads(line)["key"].removeprefix(f"s3://{bucket}/")
-            for line in run("s5cmd", "--json", "ls", f"s3://{bucket}/*").splitlines()
-        ],
+        list=listed,
         read=None,  # it has no such command; a large file comes in ranges
         presigned=lambda key: run("s5cmd", "presign", f"s3://{bucket}/{key}").strip(),
         delete=lambda _: run("s5cmd", "rm", f"s3://{bucket}/*"),
