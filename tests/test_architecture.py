@@ -20,6 +20,8 @@ import simpletuner_lab
 import simpletuner_trainer
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.handlers import api_rules
+from simpletuner_lab.server.hooks import WebhookHandler
+from simpletuner_lab.server.listener import NowhereHandler
 from simpletuner_lab.server.storage.handlers import StorageHandler
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,6 +147,14 @@ def test_the_object_endpoint_says_that_it_has_its_own_authentication() -> None:
     assert set(found) == {"get", "head", "put", "post", "delete"}
     assert all(getattr(getattr(StorageHandler, verb), "__allow_unauthenticated", False) for verb in found)
     assert StorageHandler.prepare is not web.RequestHandler.prepare
+
+
+def test_webhooks_say_that_they_have_their_own_authentication() -> None:
+    """So do the methods of the second listener's 404, which no login guards either."""
+    assert set(methods(WebhookHandler)) == {"post"}
+    for handler in (WebhookHandler, NowhereHandler):
+        assert not issubclass(handler, JupyterHandler)
+        assert all(getattr(getattr(handler, verb), "__allow_unauthenticated", False) for verb in methods(handler))
 
 
 def test_errors_become_answers_in_one_place() -> None:

@@ -110,9 +110,11 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 def test_every_command_and_option_is_told() -> None:
     assert missing("docs/users.md", (f"`stcloud {name}" for name in commands())) == []
+    storage = next(a for a in commands()["storage"]._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert missing("docs/users.md", (f"`stcloud storage {name}" for name in storage)) == []
     shown = {
         action.option_strings[0]
-        for command in commands().values()
+        for command in (*commands().values(), storage["grant"], storage["grants"])
         for action in command._actions
         if action.option_strings and action.dest != "help"
     }
@@ -127,7 +129,7 @@ def test_every_exit_code_is_told() -> None:
 
 def test_every_trait_is_told_with_its_default() -> None:
     for name, trait in SimpleTunerLabApp.class_own_traits(config=True).items():
-        shown = trait.default_value or "empty"
+        shown = "empty" if trait.default_value == "" else trait.default_value
         assert f"| `SimpleTunerLabApp.{name}` | {shown} |" in document("docs/operators.md")
 
 

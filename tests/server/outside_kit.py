@@ -106,8 +106,8 @@ def server_with_outside(folder: Path) -> Iterator[Outside]:
         server.stop()
 
 
-def s3(url: str, keys: Credentials):
-    return boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id=keys.access_key,
-        aws_secret_access_key=keys.secret_key.reveal(), config=Config(signature_version="s3v4", retries={"max_attempts": 0}),
-    )  # fmt: skip
+def s3(url: str, keys: Credentials, **more: object):
+    """boto3, that signs with version 4 and tries once."""
+    own = {"aws_access_key_id": keys.access_key, "aws_secret_access_key": keys.secret_key.reveal()}
+    config = Config(signature_version="s3v4", retries={"max_attempts": 0})
+    return boto3.client("s3", endpoint_url=url, region_name="us-east-1", config=config, **own, **more)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simpletuner_lab.core.errors import ServerKeyUnusable
+from simpletuner_lab.core.errors import NotFound, ServerKeyUnusable
 from simpletuner_lab.core.grant import (
     ANY_BUCKET,
     Grant,
@@ -19,7 +19,10 @@ from simpletuner_lab.core.grant import (
     grant_id,
     is_grant_id,
 )
-from simpletuner_lab.services.grants import Grants, ServerKey
+from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.services.desk import ACCESS_KEY, Desk
+from simpletuner_lab.services.grants import Grants, ServerKey, Terms
+from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.testing.storage_server import MemoryGrants
 
 NOW = 1_800_000_000.0
@@ -191,3 +194,77 @@ def test_a_server_key_that_is_not_as_we_wrote_it_is_refused(tmp_path, spoil):
     spoil(path)
     with pytest.raises(ServerKeyUnusable, match=re.escape(str(path))):
         ServerKey.load_or_create(path)
+
+
+# ------------------------------------------------------------ by hand, and for how long
+
+
+def test_a_grant_by_hand_has_its_terms_and_can_be_revoked_once(grants, clock):
+    terms = Terms(name="Ann", bucket="models", prefix="ann/", read_only=True, expires_at=NOW + 60, quota_bytes=5)
+    made, keys = grants.issue_by_hand(terms)
+    found = grants.resolve(keys.access_key)
+    assert found is not None
+    assert (found[0], found[1].reveal()) == (made, keys.secret_key.reveal())
+    assert allows(made, Verb.GET, "models", "ann/x", NOW)
+    assert not allows(made, Verb.PUT, "models", "ann/x", NOW)
+    assert not allows(made, Verb.GET, "models", "bob/x", NOW)
+    assert not allows(made, Verb.GET, "models", "ann/x", NOW + 60)
+    assert [one.id for one in grants.by_hand()] == [made.id]
+    assert grants.revoke(made.id).revoked_at == NOW
+    clock.now += 5
+    assert grants.revoke(made.id).revoked_at == NOW
+
+
+def test_a_jobs_grant_is_none_made_by_hand(grants):
+    issued, _ = grants.issue_for_job("job-1", 1, NOW + 60)
+    assert grants.by_hand() == ()
+    with pytest.raises(NotFound):
+        grants.revoke(issued.id)
+    assert grants.resolve(issued.id)[0].revoked_at is None
+
+
+def job(**changes) -> Job:
+    fields = {
+        "id": "job-1", "owner": "me", "name": "n", "provider": "p", "target": "t", "hardware": "h", "remote": True,
+        "state": JobState.RUNNING, "created_at": NOW, "updated_at": NOW, "digest": "d", "nonce": "n",
+    }  # fmt: skip
+    return Job(**(fields | changes))
+
+
+@pytest.fixture
+def desk(grants, tmp_path):
+    return Desk(
+        Outputs(tmp_path),
+        grants,
+        endpoint=lambda: "http://127.0.0.1:1/api/cloud/storage",
+        public_endpoint=lambda: "https://lab.example/api/cloud/storage",
+        max_job_bytes=77,
+    )
+
+
+@pytest.mark.parametrize(("deadline_s", "life_s"), [(3600.0, 3600 + 24 * 3600), (None, 7 * 24 * 3600)])
+@pytest.mark.parametrize(
+    ("remote", "url"),
+    [(True, "https://lab.example/api/cloud/storage"), (False, "http://127.0.0.1:1/api/cloud/storage")],
+)
+def test_an_address_is_for_where_the_run_is(desk, grants, remote, url, deadline_s, life_s):
+    address = desk.address(job(remote=remote), granted=True, deadline_s=deadline_s, now=NOW)
+    assert address.delivery.endpoint_url == url
+    issued = grants.resolve(address.secrets[ACCESS_KEY].reveal())[0]
+    assert (issued.endpoint_url, issued.quota_bytes, issued.expires_at) == (url, 77, NOW + life_s)
+
+
+def test_the_next_attempt_and_the_end_revoke(desk, grants, clock):
+    """At once with the next attempt; at the time that is named with the end, and never later than before."""
+    first = desk.address(job(attempt=1), granted=True, deadline_s=None, now=NOW).secrets[ACCESS_KEY].reveal()
+    clock.now = NOW + 10
+    second = desk.address(job(attempt=2), granted=True, deadline_s=None, now=NOW).secrets[ACCESS_KEY].reveal()
+    assert grants.resolve(first)[0].revoked_at == NOW + 10
+    assert grants.resolve(second)[0].revoked_at is None
+    desk.close(job(), at=NOW + 900)
+    assert grants.resolve(second)[0].revoked_at == NOW + 900
+    assert allows(grants.resolve(second)[0], Verb.PUT, "outputs", "job-1/x", NOW + 899)
+    assert not allows(grants.resolve(second)[0], Verb.PUT, "outputs", "job-1/x", NOW + 900)
+    desk.close(job(), at=NOW + 20)
+    desk.close(job(), at=NOW + 5000)
+    assert grants.resolve(second)[0].revoked_at == NOW + 20

@@ -152,6 +152,11 @@ class StorageHandler(web.RequestHandler):
             self._exchange.abandon()
         super().on_connection_close()
 
+    def log_exception(self, typ: type[BaseException] | None, value: BaseException | None, tb: object) -> None:
+        """Without the query: a presigned URL in a log would be a key in a log."""
+        self.request.uri = self.request.path
+        super().log_exception(typ, value, tb)  # type: ignore[arg-type]
+
     def _watch_body(self, before: int) -> None:
         """Looks again and again whether the body goes on; a sender that only holds the connection is sent away."""
 
@@ -167,11 +172,6 @@ class StorageHandler(web.RequestHandler):
     def _stop_watching(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
-
-    def log_exception(self, typ: type[BaseException] | None, value: BaseException | None, tb: object) -> None:
-        """The same for a fault."""
-        self.request.uri = self.request.path
-        super().log_exception(typ, value, tb)  # type: ignore[arg-type]
 
     def write_error(self, status_code: int, **_: object) -> None:
         """What tornado refuses or what failed unforeseen, in the words of S3."""
@@ -265,8 +265,6 @@ class StorageHandler(web.RequestHandler):
 
     def _log(self) -> None:
         """Refusals, and nothing of what would let a request be repeated: no signature, no query, no token."""
-        self.request.uri = self.request.path  # a presigned URL in an access log would be a key in a log
-        super()._log()
         error = self._refusal
         if error is None:
             return

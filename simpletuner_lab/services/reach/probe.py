@@ -29,6 +29,7 @@ WHOLE_BYTES: Final = 8 << 20
 
 ANNOUNCED_BYTES: Final = 64 << 20
 BEGINNING_BYTES: Final = 1024
+PUSH_BYTES: Final = 16 << 10
 EARLY_S: Final = 4.0
 """A refusal that only the headers need comes long before; from behind a proxy that collects the body, never."""
 
@@ -192,6 +193,7 @@ class _Probe:
             self._site.path + self._object,
             {"content-length": str(ANNOUNCED_BYTES)},
             bytes(BEGINNING_BYTES),
+            push=bytes(PUSH_BYTES),
             patience_s=EARLY_S,
         )
         if begun is None:

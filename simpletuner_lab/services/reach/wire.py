@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import socket
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from simpletuner_lab.core.errors import InvalidRequest
@@ -20,6 +21,7 @@ PATIENCE_S: Final = 10.0
 SOON_S: Final = 14 * 24 * 3600.0
 """A certificate that ends within this time is worth a word."""
 
+_PUSH_EVERY_S: Final = 0.5
 _MAX_ANSWER: Final = 1 << 18
 _WITH_HEADERS: Final = 1024
 """So much of a body goes with the headers: read with them, it cannot reset the connection that the answer is on."""
@@ -99,11 +101,19 @@ class Wire:
         self._context = context
 
     def ask(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"", *, patience_s: float = PATIENCE_S
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        push: bytes = b"",
+        patience_s: float = PATIENCE_S,
     ) -> Answer | None:
         """Sends a request and reads the answer, which may come before all of the body is sent.
 
-        None where nothing comes in time. `Content-Length` may promise more than `body` holds.
+        `push` is sent again and again until something comes: some proxies hand on the headers with the first full buffer
+        of the body, and an answer with the next. None where nothing comes in time. `Content-Length` may promise more than `body` holds.
 
         Raises:
             OSError, http.client.HTTPException: the connection broke, or what came is no HTTP.
@@ -112,11 +122,15 @@ class Wire:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in ({"host": self._site.netloc} | dict(headers)).items():
                 connection.putheader(name, value)
+            connection.endheaders(body[:_WITH_HEADERS])
+            with contextlib.suppress(ConnectionError, ssl.SSLError):  # answered before the end
+                connection.send(body[_WITH_HEADERS:])
             try:
-                connection.endheaders(body[:_WITH_HEADERS])
-                with contextlib.suppress(ConnectionError, ssl.SSLError):  # answered before the end
-                    connection.send(body[_WITH_HEADERS:])
-                response = connection.getresponse()
+                begun = _Begun.awaited(connection.sock, push, patience_s)
+                if begun is None:
+                    return None
+                response = http.client.HTTPResponse(begun, method=method)  # type: ignore[arg-type]
+                response.begin()
                 text = response.read(_MAX_ANSWER).decode("utf-8", "replace")
             except TimeoutError:
                 return None
@@ -134,6 +148,47 @@ class Wire:
             plain.close()
             raise
         return connection
+
+
+class _Begun(io.RawIOBase):
+    """A connection's answer whose first byte was read: waiting for it is the one way to know that it comes.
+
+    What `select` tells of a TLS connection may be its session tickets.
+    """
+
+    def __init__(self, sock: socket.socket, first: bytes) -> None:
+        super().__init__()
+        self._sock = sock
+        self._first = first
+
+    @classmethod
+    def awaited(cls, sock: socket.socket, push: bytes, patience_s: float) -> _Begun | None:
+        """None where nothing comes in time; `push` is sent every half second until then."""
+        pieces = int(patience_s / _PUSH_EVERY_S) if push else 0
+        sock.settimeout(_PUSH_EVERY_S if push else patience_s)
+        for _ in range(pieces + 1):
+            try:
+                first = sock.recv(1)
+            except TimeoutError:
+                with contextlib.suppress(ConnectionError, ssl.SSLError):
+                    sock.sendall(push)
+            else:
+                sock.settimeout(patience_s)
+                return cls(sock, first)
+        return None
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """What `http.client` asks a socket for."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._first:
+            buffer[:1], self._first = self._first, b""
+            return 1
+        return self._sock.recv_into(buffer)
 
 
 def connect(site: Site, now: float) -> tuple[list[Look], Wire | None]:
