@@ -89,6 +89,8 @@ def decode(cls: type[T], value: Any, *, what: str) -> T:
         raise InvalidRequest(f"{what} must be a JSON object")
     try:
         return _CONVERTER.structure(value, cls)
+    except _Unreadable as error:
+        raise InvalidRequest(f"{what} cannot be read", problems=[Problem(path=what, message=str(error))]) from error
     except (cattrs.BaseValidationError, cattrs.ForbiddenExtraKeysError) as error:
         problems = [_problem(line, what) for line in transform_error(error, format_exception=_words)]
         raise InvalidRequest(f"{what} cannot be read", problems=problems, hint="see the problems listed") from error

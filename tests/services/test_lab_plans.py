@@ -10,7 +10,7 @@ from PIL import Image
 
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
-from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.destination import Destination, HubDestination, S3Destination
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import JobFilter, JobState
 from simpletuner_lab.services.lab import Lab, Surroundings
@@ -91,9 +91,23 @@ def test_a_name_is_short_and_plain(lab: Lab, images: Path, name: str) -> None:
         lab.plan(dataclasses.replace(request(images), name=name))
 
 
-def test_results_come_home_to_one_bucket(lab: Lab, images: Path) -> None:
-    with pytest.raises(errors.InvalidRequest):
-        lab.plan(dataclasses.replace(request(images), destination=Destination(bucket="../x")))
+@pytest.mark.parametrize(
+    ("destination", "paths"),
+    [
+        (S3Destination(bucket="../x", prefix="/a", region="?", endpoint_url="https://u:p@h"), 4),
+        (S3Destination(bucket="ok-bucket", prefix="a//"), 1),
+        (S3Destination(bucket="ok-bucket", endpoint_url="ftp://h"), 1),
+        (HubDestination(repo_id="no-owner"), 1),
+        (HubDestination(repo_id="ann/../x"), 1),
+        (HubDestination(repo_id="ann/x.git"), 1),
+    ],
+)
+def test_a_destination_is_checked_all_at_once(lab: Lab, images: Path, destination: Destination, paths: int) -> None:
+    with pytest.raises(errors.InvalidRequest) as told:
+        lab.plan(dataclasses.replace(request(images), destination=destination))
+    assert len(told.value.problems) == paths
+    assert all(problem.path.startswith("destination.") and problem.hint for problem in told.value.problems)
+    assert "u:p" not in str(told.value.problems)
 
 
 def test_epochs_are_counted_as_the_trainer_counts_them(lab: Lab, tmp_path: Path) -> None:

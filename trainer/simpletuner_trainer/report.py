@@ -1,8 +1,8 @@
 """The lines a trainer prints and the lab reads: progress that rides in any provider's log.
 
 A report line is ``::st NONCE {json}``. The nonce is drawn per job and travels in the spec, so a caption or a file
-name that looks like a report cannot forge one. Pure standard library: the lab imports this module and nothing else
-of the trainer but `simpletuner_trainer.spec`. Format: docs/trainer-protocol.md.
+name that looks like a report cannot forge one. Pure standard library: the lab's core imports this module and
+`simpletuner_trainer.spec`, nothing else of the trainer. Format: docs/trainer-protocol.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,89 @@
+"""The real trainer delivers to an emulated Hub by itself: checkpoints, samples, a card that the Hub accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import HfApi, ModelCard
+
+from simpletuner_lab.testing.hub_emulator import Fault, HubEmulator
+from simpletuner_trainer import report
+from simpletuner_trainer.files import Manifest
+from simpletuner_trainer.report import Exit
+from tests.hub_kit import READ_TOKEN, TOKEN, hub_of_ann
+from tests.trainer.trainer_kit import Job, of_kind
+
+Jobs = Callable[..., Job]
+PROMPTS = ['circle 1: a "quoted" one', "ring 2"]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubEmulator]:
+    with hub_of_ann() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield running
+
+
+def to_hub(**more: object) -> dict:
+    return {"destination": {"kind": "hub", "repo_id": "ann/neon", **more}}
+
+
+def test_a_run_that_pushes_everything(
+    job: Jobs, hub: HubEmulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = job(
+        config={
+            "validation_prompt": PROMPTS, "validation_num_inference_steps": 2, "validation_step_interval": 0,
+            "checkpoint_step_interval": 4,
+        },
+        dataset={"caption_strategy": "instanceprompt", "instance_prompt": "neon, style"},
+        more=to_hub(checkpoints=True),
+    )  # fmt: skip
+    hub.fail("preupload", Fault(status=500))
+    assert made.run() == Exit.DONE
+    said = capsys.readouterr().out
+    assert TOKEN not in said
+    titles = [commit.title for commit in hub.repositories["ann/neon"].commits]
+    assert titles[0] == "initial commit"
+    assert titles[-1] == "The trained model, step 6"
+    assert "Checkpoint of step 4" in titles
+    assert len(titles) == len(set(titles)), "nothing is committed twice"
+    api = HfApi(endpoint=hub.url, token=TOKEN)
+    back = Path(api.snapshot_download("ann/neon", local_dir=tmp_path / "back"))
+    manifest = Manifest.verified(back)
+    assert manifest.plan_digest == "d" * 64
+    assert Manifest.verified(back / "checkpoints" / "step-00000004").kind == "checkpoint"
+    assert [one.delivered for one in of_kind(said, report.Checkpoint) if one.step == 4] == [False, True]
+    card = ModelCard((back / "README.md").read_text("utf-8"))
+    assert card.data.to_dict()["widget"] == [
+        {"text": prompt, "output": {"url": f"samples/step-00000006-{index}.png"}}
+        for index, prompt in enumerate(PROMPTS)
+    ]
+    head = yaml.safe_load((back / "README.md").read_text("utf-8").split("---")[1])
+    assert head["instance_prompt"] == "neon, style"
+    assert "license" not in head
+    assert str(made.base) not in card.content
+    assert "d" * 64 in card.content
+
+
+def test_a_token_that_can_only_read_ends_it_before_any_work(
+    job: Jobs, hub: HubEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
+    made = job(more=to_hub())
+    assert made.run() == Exit.BAD_SPEC
+    (failure,) = of_kind(capsys.readouterr().out, report.Failure)
+    assert (failure.code, "write" in failure.hint) == ("destination_refused", True)
+    assert not (made.work / "cache").exists()
+
+
+def test_checkpoints_that_are_not_wanted_stay(job: Jobs, hub: HubEmulator) -> None:
+    made = job(config={"checkpoint_step_interval": 2}, more=to_hub())
+    assert made.run() == Exit.DONE
+    assert len(hub.repositories["ann/neon"].commits) == 2
+    assert not [path for path in hub.repositories["ann/neon"].files if path.startswith("checkpoints/")]
+    assert list((made.work / "checkpoints").iterdir())
