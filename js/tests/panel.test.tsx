@@ -7,7 +7,7 @@ import type { ConsentMode } from "../src/contract";
 import { type Answers, MemoryModel, Refusal } from "../src/hosts/memory";
 import type { State } from "../src/model";
 import { openJob, openTab } from "../src/panel";
-import { sampleCurve, sampleJob, samplePlan, sampleProviders, sampleRequest } from "./samples";
+import { sampleCurve, sampleJob, samplePlan, sampleProviders, samplePublishing, sampleRequest } from "./samples";
 import { stage } from "./stage";
 
 function lab(state: Partial<State> = {}, answers: Answers = {}): MemoryModel {
@@ -15,6 +15,9 @@ function lab(state: Partial<State> = {}, answers: Answers = {}): MemoryModel {
   return new MemoryModel(state, {
     jobs: () => ({ jobs: [job], total: 1 }),
     job: () => job,
+    destination: () => ({ kind: "home" }),
+    publishing: () => samplePublishing(),
+    receiving: () => ({ enabled: false, endpoint_url: "", bucket: "outputs", outputs_dir: "/home/ann/out" }),
     detail: () => ({ job, plan: samplePlan(), events: [], delivery: null }),
     metrics: () => sampleCurve(10),
     events: () => [],

@@ -233,7 +233,7 @@ def test_a_wrong_config_lists_every_problem(http: httpx.Client, images: Path) ->
 ROUTES = [
     ("GET", "/jobs"), ("POST", "/jobs/plan"), ("POST", "/jobs/submit"), ("GET", "/jobs/x"), ("DELETE", "/jobs/x"),
     ("POST", "/jobs/x/cancel"), ("GET", "/jobs/x/logs"), ("GET", "/jobs/x/logs/stream"), ("GET", "/jobs/x/inline-progress"),
-    ("GET", "/jobs/x/events"), ("GET", "/jobs/x/metrics"), ("GET", "/jobs/x/outputs"), ("GET", "/jobs/x/outputs/y"),
+    ("GET", "/jobs/x/events"), ("GET", "/jobs/x/metrics"), ("GET", "/jobs/x/outputs"), ("GET", "/jobs/x/outputs/y"), ("GET", "/jobs/x/outputs.zip"),
     ("POST", "/data-consent/preview"), ("GET", "/events"), ("GET", "/data-consent/setting"), ("PUT", "/data-consent/setting"), ("GET", "/providers"),
     ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
 ]  # fmt: skip

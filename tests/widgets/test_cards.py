@@ -73,7 +73,7 @@ def outputs(folder: Path, **files: bytes) -> OutputsView:
     listed = sorted(path for path in folder.rglob("*") if path.is_file())
     return OutputsView(
         job_id="j", folder=str(folder), verified=True,
-        outputs=tuple(OutputView(path=p.relative_to(folder).as_posix(), bytes=p.stat().st_size, modified_at="") for p in listed),
+        outputs=tuple(OutputView(path=p.relative_to(folder).as_posix(), bytes=p.stat().st_size, modified_at="", sha256="") for p in listed),
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_the_newest_samples_are_few_and_small(tmp_path: Path) -> None:
 def test_what_is_saved_says_nothing_of_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
     text = "/home/ann/x is not /data/home/ann/x nor /home/annabel, but /home/ann: hf_" + "a" * 34
-    view = OutputView(path=text, bytes=1, modified_at="")
+    view = OutputView(path=text, bytes=1, modified_at="", sha256="")
     assert saved(view)["path"] == "~/x is not /data/home/ann/x nor /home/annabel, but ~: ********"
     asked = SubmitRequest(
         config={"note": 1.0},
