@@ -41,9 +41,9 @@ def revoked_answer(grant: Grant) -> Answer:
 
 def reach_answer(reach: Reach) -> Answer:
     """Each step on a line, then what to do."""
-    lines = [f"{look.outcome:<11} {look.step:<10} {one_line(look.message)}" for look in reach.looks]
+    lines = [f"{look.status:<11} {look.name:<10} {one_line(look.message)}" for look in reach.steps]
     fixes = [
-        f"{look.step}: {one_line(look.fix)}" for look in reach.looks if look.fix and look.outcome is not Outcome.OK
+        f"{look.name}: {one_line(look.hint)}" for look in reach.steps if look.hint and look.status is not Outcome.OK
     ]
     verdict = "is reached" if reach.reached else "is not reached as it must be"
     return Answer(value=reach, text="\n".join((*lines, f"{reach.url} {verdict}", *fixes)))

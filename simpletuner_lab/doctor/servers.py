@@ -96,11 +96,11 @@ def _exposure(server: FoundServer) -> Iterator[Finding]:
         message = "no public URL is set: results of runs elsewhere cannot come home to this machine"
         yield ok("public endpoint", message)
         return
-    for look in found.looks:
-        if look.outcome is Outcome.FAILED:
-            yield problem("public endpoint", f"{look.step}: {look.message}", look.fix)
-        elif look.outcome is Outcome.WARNING:
-            yield warning("public endpoint", f"{look.step}: {look.message}", look.fix)
+    for look in found.steps:
+        if look.status is Outcome.FAILED:
+            yield problem("public endpoint", f"{look.name}: {look.message}", look.hint)
+        elif look.status is Outcome.WARNING:
+            yield warning("public endpoint", f"{look.name}: {look.message}", look.hint)
     if found.reached:
         yield ok("public endpoint", f"{found.url} is reached")
 

@@ -73,7 +73,10 @@ def multipart(table: Table, client: Client, peer: Peer, source: Path) -> None:
 def small(table: Table, client: Client, peer: Peer) -> None:
     """Many small objects from several connections at once."""
     body = os.urandom(SMALL_BYTES)
-    for what, requests in (("PUT 16 KiB", client.puts("small", SMALL, body)), ("GET 16 KiB", client.gets("small", SMALL))):
+    for what, requests in (
+        ("PUT 16 KiB", client.puts("small", SMALL, body)),
+        ("GET 16 KiB", client.gets("small", SMALL)),
+    ):
         shares = [requests[start::THREADS] for start in range(THREADS)]
         with ThreadPoolExecutor(THREADS) as pool, table.timed(what, peer):
             list(pool.map(client.send_all, shares))

@@ -101,7 +101,7 @@ def _read_answer(connection: socket.socket, buffer: bytearray) -> int:
     left = length - len(rest)
     view = memoryview(buffer)
     while left > 0:
-        count = connection.recv_into(view) if len(view) else len(connection.recv(65536))
+        count = connection.recv_into(view) if view else len(connection.recv(65536))
         assert count, "the server closed the connection"
         left -= count
     return length

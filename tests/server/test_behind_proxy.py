@@ -47,8 +47,8 @@ def examined(outside: Outside, url: str = "") -> dict[str, Any]:
 def test_the_server_tests_itself(outside: Outside) -> None:
     found = examined(outside)
     assert found["url"] == f"{outside.url}/api/cloud/storage"
-    assert (found["reached"], {look["outcome"] for look in found["looks"]}) == (True, {"ok"})
-    assert [look["step"] for look in found["looks"]] == ["dns", "tcp", "tls", "path", "signature", "upload", "clock"]
+    assert (found["reached"], {look["status"] for look in found["steps"]}) == (True, {"ok"})
+    assert [look["step"] for look in found["steps"]] == ["dns", "tcp", "tls", "path", "signature", "upload", "clock"]
 
 
 @needs_nginx
@@ -63,7 +63,7 @@ def test_the_server_tests_itself(outside: Outside) -> None:
 )  # fmt: skip
 def test_a_path_that_a_proxy_spoils(outside: Outside, behind: Callable[[str], str], location: str, words: str) -> None:
     found = examined(outside, behind(location) + "/lab")
-    fault = next(look for look in found["looks"] if look["outcome"] == "failed")
+    fault = next(look for look in found["steps"] if look["status"] == "failed")
     assert fault["step"] == "path"
     assert re.search(words, fault["message"]), fault["message"]
     assert found["reached"] is False
@@ -95,7 +95,7 @@ def test_a_stripped_path_and_any_host_are_right_where_public_url_says_so(tmp_pat
             with nginx(tmp_path / f"nginx{number}", block, public):
                 with server.http() as told:
                     found = told.post("/local-upload/test", json={}).json()
-                assert {look["outcome"] for look in found["looks"]} == {"ok"}, found
+                assert {look["status"] for look in found["steps"]} == {"ok"}, found
                 client = s3(f"http://127.0.0.1:{public}/lab/api/cloud/storage", owner)
                 client.put_object(Bucket="outputs", Key="a b/é+%", Body=b"x" * 100_000)
                 assert client.get_object(Bucket="outputs", Key="a b/é+%")["Body"].read() == b"x" * 100_000

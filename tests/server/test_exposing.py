@@ -51,7 +51,7 @@ def prove(server: Server, public_url: str, folder: Path) -> None:
     """The server's own test finds nothing, and a client's bytes come and go, under a key that is hard to spell."""
     with server.http() as told:
         found = told.post("/local-upload/test", json={}).json()
-    assert {look["outcome"] for look in found["looks"]} == {"ok"}, found
+    assert {look["status"] for look in found["steps"]} == {"ok"}, found
     owner = Grants(MemoryGrants(), ServerKey.load_or_create(server.home / "cloud" / "server.key"), lambda: 0.0).owner()
     client = s3(f"{public_url}/api/cloud/storage", owner, verify=str(folder / "authority.pem"))
     body = bytes(range(256)) * 40_000

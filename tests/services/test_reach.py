@@ -23,7 +23,7 @@ from simpletuner_lab.testing.storage_server import StorageServer, storage_server
 from tests.nginx_kit import needs_nginx, nginx
 from tests.server.server_kit import free_port
 
-OK, WARNING, FAILED, NOT_REACHED = Outcome
+OK, WARNING, FAILED, SKIPPED = Outcome
 
 
 def port_of(server: StorageServer) -> int:
@@ -31,7 +31,7 @@ def port_of(server: StorageServer) -> int:
 
 
 def look(found: Reach, step: Step) -> Look:
-    return next(one for one in found.looks if one.step is step)
+    return next(one for one in found.steps if one.name is step)
 
 
 def asker(server: StorageServer, **changes: object) -> Asker:
@@ -41,9 +41,9 @@ def asker(server: StorageServer, **changes: object) -> Asker:
 
 def first_fault(found: Reach) -> Look:
     """The step to mend: every one before it is right, and it says what to do."""
-    assert [one.step for one in found.looks] == list(Step)
-    fault = next(one for one in found.looks if one.outcome is FAILED)
-    assert fault.fix
+    assert [one.name for one in found.steps] == list(Step)
+    fault = next(one for one in found.steps if one.status is FAILED)
+    assert fault.hint
     assert not found.reached
     return fault
 
@@ -90,7 +90,7 @@ RIGHT = f"{WIDE} proxy_set_header Host $http_host;"
 def test_an_endpoint_that_is_reached(server: StorageServer, outputs: Path) -> None:
     found = examine(f"http://127.0.0.1:{port_of(server)}", asker(server))
     assert found.reached
-    assert {one.outcome for one in found.looks} == {OK}
+    assert {one.status for one in found.steps} == {OK}
     assert found.url == server.endpoint_url
     assert list(outputs.iterdir()) == []  # nothing was stored
     assert server.stored == []
@@ -104,7 +104,7 @@ def test_before_the_first_bucket_is_made(tmp_path: Path) -> None:
 @needs_nginx
 def test_a_proxy_that_does_it_right(server: StorageServer, proxied: Proxied, outputs: Path) -> None:
     found = examine(proxied(f"{RIGHT} location / {{ proxy_pass UPSTREAM; }}"), asker(server))
-    assert {one.outcome for one in found.looks} == {OK}
+    assert {one.status for one in found.steps} == {OK}
     assert list(outputs.iterdir()) == []
 
 
@@ -124,7 +124,7 @@ def test_with_a_public_url_any_host_and_a_stripped_path_are_right(tmp_path: Path
         with nginx(tmp_path / "nginx", block, port):
             found = examine(f"http://127.0.0.1:{port}/a/b", asker(told))
     if right:
-        assert {one.outcome for one in found.looks} == {OK}
+        assert {one.status for one in found.steps} == {OK}
     else:
         fault = first_fault(found)
         assert (fault.step, "changes the path" in fault.message) == (Step.PATH, True)
@@ -143,8 +143,8 @@ def test_nobody_at_the_port(server: StorageServer) -> None:
     found = examine(f"http://127.0.0.1:{port}", asker(server))
     fault = first_fault(found)
     assert (fault.step, f"port {port}" in fault.message) == (Step.TCP, True)
-    assert look(found, Step.DNS).outcome is OK
-    assert look(found, Step.SIGNATURE).outcome is NOT_REACHED
+    assert look(found, Step.DNS).status is OK
+    assert look(found, Step.SIGNATURE).status is SKIPPED
 
 
 @pytest.fixture
@@ -165,13 +165,13 @@ def served(tmp_path: Path, certificate: trustme.LeafCert, asker_of: Callable[[St
 
 def test_a_good_certificate(tmp_path: Path, authority: trustme.CA) -> None:
     found = served(tmp_path, authority.issue_cert("localhost"), asker)
-    assert (look(found, Step.TLS).outcome, found.reached) == (OK, True)
+    assert (look(found, Step.TLS).status, found.reached) == (OK, True)
 
 
 def test_a_certificate_that_soon_ends(tmp_path: Path, authority: trustme.CA) -> None:
     soon = dt.datetime.now(dt.UTC) + dt.timedelta(days=3)
     found = served(tmp_path, authority.issue_cert("localhost", not_after=soon), asker)
-    assert (look(found, Step.TLS).outcome, found.reached) == (WARNING, True)
+    assert (look(found, Step.TLS).status, found.reached) == (WARNING, True)
 
 
 def test_a_self_signed_certificate(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_self_signed_certificate(tmp_path: Path) -> None:
     found = served(tmp_path, trustme.CA().issue_cert("localhost"), asker)
     fault = first_fault(found)
     assert (fault.step, "self-signed" in fault.message or "no authority" in fault.message) == (Step.TLS, True)
-    assert look(found, Step.UPLOAD).outcome is OK
+    assert look(found, Step.UPLOAD).status is OK
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_certificate_that_does_not_fit(
 
 def test_no_tls_at_all(server: StorageServer) -> None:
     fault = first_fault(examine(f"https://127.0.0.1:{port_of(server)}", asker(server)))
-    assert (fault.step, "http://" in fault.fix) == (Step.TLS, True)
+    assert (fault.step, "http://" in fault.hint) == (Step.TLS, True)
 
 
 def test_what_is_no_web_server() -> None:
@@ -228,7 +228,7 @@ def test_a_path_that_leads_elsewhere(server: StorageServer, proxied: Proxied, li
     found = examine(proxied(f"{RIGHT} {lines}") + "/lab", asker(server))
     fault = first_fault(found)
     assert fault.step is Step.PATH
-    assert look(found, Step.SIGNATURE).outcome is NOT_REACHED
+    assert look(found, Step.SIGNATURE).status is SKIPPED
     assert re.search(words, fault.message), fault.message
 
 
@@ -244,8 +244,8 @@ def test_a_proxy_that_changes_the_host(server: StorageServer, proxied: Proxied, 
     fault = first_fault(examine(url, asker(server)))
     assert fault.step is Step.SIGNATURE
     assert f"changes the Host header to {upstream}:{port_of(server)}" in fault.message
-    assert f"public_url to {url}" in fault.fix
-    assert "proxy_set_header Host" in fault.fix
+    assert f"public_url to {url}" in fault.hint
+    assert "proxy_set_header Host" in fault.hint
 
 
 @needs_nginx
@@ -276,7 +276,7 @@ def test_a_proxy_with_a_limit(server: StorageServer, proxied: Proxied) -> None:
     url = proxied("proxy_set_header Host $http_host; location / { proxy_pass UPSTREAM; }")
     fault = first_fault(examine(url, asker(server)))
     assert (fault.step, fault.message) == (Step.UPLOAD, "the proxy refuses a body of 8 MiB (413)")
-    assert "client_max_body_size 0" in fault.fix
+    assert "client_max_body_size 0" in fault.hint
 
 
 @needs_nginx
@@ -290,15 +290,15 @@ def test_a_proxy_with_a_limit_for_larger_ones(server: StorageServer, proxied: Pr
 def test_a_proxy_that_collects_uploads(server: StorageServer, proxied: Proxied) -> None:
     url = proxied("client_max_body_size 0; proxy_set_header Host $http_host; location / { proxy_pass UPSTREAM; }")
     found = examine(url, asker(server))
-    assert (look(found, Step.UPLOAD).outcome, found.reached) == (WARNING, True)
-    assert "proxy_request_buffering off" in look(found, Step.UPLOAD).fix
+    assert (look(found, Step.UPLOAD).status, found.reached) == (WARNING, True)
+    assert "proxy_request_buffering off" in look(found, Step.UPLOAD).hint
 
 
 @pytest.mark.parametrize(("ahead_s", "outcome"), [(0, OK), (200, OK), (400, WARNING), (-400, WARNING), (1000, FAILED)])
 def test_clocks(server: StorageServer, ahead_s: float, outcome: Outcome) -> None:
     found = examine(server.endpoint_url, asker(server, clock=lambda: time.time() + ahead_s))
-    assert look(found, Step.CLOCK).outcome is outcome
-    assert look(found, Step.SIGNATURE).outcome is OK
+    assert look(found, Step.CLOCK).status is outcome
+    assert look(found, Step.SIGNATURE).status is OK
     assert found.reached is (outcome is not FAILED)
 
 

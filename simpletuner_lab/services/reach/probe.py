@@ -68,7 +68,7 @@ def examine(url: str, asker: Asker) -> Reach:
         except (OSError, http.client.HTTPException) as error:
             told = str(error) or type(error).__name__
             fix = "is this a web server at all, and is the proxy or tunnel up?"
-            seen = {look.step for look in looks}
+            seen = {look.name for look in looks}
             step = next(step for step in Step if step not in seen)
             looks.append(failed(step, f"the connection broke: {told}", fix))
     return Reach.of(site.url, looks)
@@ -97,10 +97,10 @@ class _Probe:
         if self._is_other_object(signed):
             return [self._kept(_resource(signed)), clock]
         look = self._signature(signed, _resource(first))
-        if look.step is Step.PATH:
+        if look.name is Step.PATH:
             return [look, clock]
         found = [ok(Step.PATH, "the object endpoint answers"), look, clock]
-        return [*found, self._upload()] if look.outcome is Outcome.OK else found
+        return [*found, self._upload()] if look.status is Outcome.OK else found
 
     def _path(self, answer: Answer) -> Look | None:
         """What is wrong with where the request arrived; None where it arrived."""

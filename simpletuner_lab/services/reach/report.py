@@ -31,22 +31,22 @@ class Step(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """`not reached` stands behind a step that failed."""
+    """`skipped` stands behind a step that failed."""
 
     OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
-    NOT_REACHED = "not reached"
+    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """One step: what was seen, in a sentence, and what to do."""
 
-    step: Step
-    outcome: Outcome
+    name: Step
+    status: Outcome
     message: str
-    fix: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,32 +55,32 @@ class Reach:
 
     url: str
     reached: bool
-    looks: tuple[Look, ...]
+    steps: tuple[Look, ...]
 
     @classmethod
     def of(cls, url: str, looks: Sequence[Look]) -> Reach:
         """With the steps that were not come to."""
-        seen = {look.step for look in looks}
+        seen = {look.name for look in looks}
         rest = (
-            Look(step=step, outcome=Outcome.NOT_REACHED, message="a step before it failed")
+            Look(name=step, status=Outcome.SKIPPED, message="a step before it failed")
             for step in Step
             if step not in seen
         )
         order = list(Step)
-        whole = tuple(sorted((*looks, *rest), key=lambda look: order.index(look.step)))
-        return cls(url=url, reached=all(look.outcome in {Outcome.OK, Outcome.WARNING} for look in whole), looks=whole)
+        whole = tuple(sorted((*looks, *rest), key=lambda look: order.index(look.name)))
+        return cls(url=url, reached=all(look.status in {Outcome.OK, Outcome.WARNING} for look in whole), steps=whole)
 
 
 def ok(step: Step, message: str) -> Look:
     """As it should be."""
-    return Look(step=step, outcome=Outcome.OK, message=message)
+    return Look(name=step, status=Outcome.OK, message=message)
 
 
-def warning(step: Step, message: str, fix: str) -> Look:
+def warning(step: Step, message: str, hint: str) -> Look:
     """It works, and not well."""
-    return Look(step=step, outcome=Outcome.WARNING, message=message, fix=fix)
+    return Look(name=step, status=Outcome.WARNING, message=message, hint=hint)
 
 
-def failed(step: Step, message: str, fix: str) -> Look:
+def failed(step: Step, message: str, hint: str) -> Look:
     """A model would not arrive."""
-    return Look(step=step, outcome=Outcome.FAILED, message=message, fix=fix)
+    return Look(name=step, status=Outcome.FAILED, message=message, hint=hint)
