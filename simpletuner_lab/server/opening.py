@@ -54,5 +54,5 @@ def endpoint_of(serverapp: Any) -> Callable[[], str | None]:
 
 
 def _plain(path: str) -> str:
-    """A path as clients want it: most quote it themselves; what would end it or make it unreadable stays quoted."""
-    return "".join(quote(char, safe="") if char in "%#?" or not char.isprintable() else char for char in unquote(path))
+    """A path as clients want it: most quote it themselves; what no URL may hold as it is stays quoted."""
+    return "".join(quote(char, safe="/@:!$&'()*+,;=") for char in unquote(path))

@@ -48,7 +48,7 @@ def test_the_server_tests_itself(outside: Outside) -> None:
     found = examined(outside)
     assert found["url"] == f"{outside.url}/api/cloud/storage"
     assert (found["reached"], {look["status"] for look in found["steps"]}) == (True, {"ok"})
-    assert [look["step"] for look in found["steps"]] == ["dns", "tcp", "tls", "path", "signature", "upload", "clock"]
+    assert [look["name"] for look in found["steps"]] == ["dns", "tcp", "tls", "path", "signature", "upload", "clock"]
 
 
 @needs_nginx
@@ -64,7 +64,7 @@ def test_the_server_tests_itself(outside: Outside) -> None:
 def test_a_path_that_a_proxy_spoils(outside: Outside, behind: Callable[[str], str], location: str, words: str) -> None:
     found = examined(outside, behind(location) + "/lab")
     fault = next(look for look in found["steps"] if look["status"] == "failed")
-    assert fault["step"] == "path"
+    assert fault["name"] == "path"
     assert re.search(words, fault["message"]), fault["message"]
     assert found["reached"] is False
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simpletuner_lab.core.destination import HOME
 from simpletuner_lab.core.errors import NotFound, ServerKeyUnusable
 from simpletuner_lab.core.grant import (
     ANY_BUCKET,
@@ -20,9 +21,11 @@ from simpletuner_lab.core.grant import (
     is_grant_id,
 )
 from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.plan import STORAGE_GRANT
 from simpletuner_lab.services.desk import ACCESS_KEY, Desk
 from simpletuner_lab.services.grants import Grants, ServerKey, Terms
 from simpletuner_lab.services.outputs import Outputs
+from simpletuner_lab.services.tokens import Tokens
 from simpletuner_lab.testing.storage_server import MemoryGrants
 
 NOW = 1_800_000_000.0
@@ -236,6 +239,7 @@ def desk(grants, tmp_path):
     return Desk(
         Outputs(tmp_path),
         grants,
+        Tokens(tmp_path / "secrets", {}, lambda: NOW),
         endpoint=lambda: "http://127.0.0.1:1/api/cloud/storage",
         public_endpoint=lambda: "https://lab.example/api/cloud/storage",
         max_job_bytes=77,
@@ -248,7 +252,7 @@ def desk(grants, tmp_path):
     [(True, "https://lab.example/api/cloud/storage"), (False, "http://127.0.0.1:1/api/cloud/storage")],
 )
 def test_an_address_is_for_where_the_run_is(desk, grants, remote, url, deadline_s, life_s):
-    address = desk.address(job(remote=remote), granted=True, deadline_s=deadline_s, now=NOW)
+    address = desk.address(job(remote=remote), HOME, agreed=frozenset({STORAGE_GRANT}), deadline_s=deadline_s, now=NOW)
     assert address.delivery.endpoint_url == url
     issued = grants.resolve(address.secrets[ACCESS_KEY].reveal())[0]
     assert (issued.endpoint_url, issued.quota_bytes, issued.expires_at) == (url, 77, NOW + life_s)
@@ -256,9 +260,17 @@ def test_an_address_is_for_where_the_run_is(desk, grants, remote, url, deadline_
 
 def test_the_next_attempt_and_the_end_revoke(desk, grants, clock):
     """At once with the next attempt; at the time that is named with the end, and never later than before."""
-    first = desk.address(job(attempt=1), granted=True, deadline_s=None, now=NOW).secrets[ACCESS_KEY].reveal()
+    first = (
+        desk.address(job(attempt=1), HOME, agreed=frozenset({STORAGE_GRANT}), deadline_s=None, now=NOW)
+        .secrets[ACCESS_KEY]
+        .reveal()
+    )
     clock.now = NOW + 10
-    second = desk.address(job(attempt=2), granted=True, deadline_s=None, now=NOW).secrets[ACCESS_KEY].reveal()
+    second = (
+        desk.address(job(attempt=2), HOME, agreed=frozenset({STORAGE_GRANT}), deadline_s=None, now=NOW)
+        .secrets[ACCESS_KEY]
+        .reveal()
+    )
     assert grants.resolve(first)[0].revoked_at == NOW + 10
     assert grants.resolve(second)[0].revoked_at is None
     desk.close(job(), at=NOW + 900)

@@ -127,7 +127,7 @@ def test_with_a_public_url_any_host_and_a_stripped_path_are_right(tmp_path: Path
         assert {one.status for one in found.steps} == {OK}
     else:
         fault = first_fault(found)
-        assert (fault.step, "changes the path" in fault.message) == (Step.PATH, True)
+        assert (fault.name, "changes the path" in fault.message) == (Step.PATH, True)
 
 
 # ------------------------------------------------------------ names, ports, certificates
@@ -135,14 +135,14 @@ def test_with_a_public_url_any_host_and_a_stripped_path_are_right(tmp_path: Path
 
 def test_a_name_without_an_address(server: StorageServer) -> None:
     fault = first_fault(examine("https://no-such-host.invalid/x", asker(server)))
-    assert (fault.step, "no-such-host.invalid has no address" in fault.message) == (Step.DNS, True)
+    assert (fault.name, "no-such-host.invalid has no address" in fault.message) == (Step.DNS, True)
 
 
 def test_nobody_at_the_port(server: StorageServer) -> None:
     port = free_port()
     found = examine(f"http://127.0.0.1:{port}", asker(server))
     fault = first_fault(found)
-    assert (fault.step, f"port {port}" in fault.message) == (Step.TCP, True)
+    assert (fault.name, f"port {port}" in fault.message) == (Step.TCP, True)
     assert look(found, Step.DNS).status is OK
     assert look(found, Step.SIGNATURE).status is SKIPPED
 
@@ -178,7 +178,7 @@ def test_a_self_signed_certificate(tmp_path: Path) -> None:
     """What lies behind it is told all the same."""
     found = served(tmp_path, trustme.CA().issue_cert("localhost"), asker)
     fault = first_fault(found)
-    assert (fault.step, "self-signed" in fault.message or "no authority" in fault.message) == (Step.TLS, True)
+    assert (fault.name, "self-signed" in fault.message or "no authority" in fault.message) == (Step.TLS, True)
     assert look(found, Step.UPLOAD).status is OK
 
 
@@ -195,12 +195,12 @@ def test_a_certificate_that_does_not_fit(
         "not_after": now + dt.timedelta(days=days),
     }
     fault = first_fault(served(tmp_path, authority.issue_cert(*names, **dates), asker))
-    assert (fault.step, words in fault.message) == (Step.TLS, True), fault.message
+    assert (fault.name, words in fault.message) == (Step.TLS, True), fault.message
 
 
 def test_no_tls_at_all(server: StorageServer) -> None:
     fault = first_fault(examine(f"https://127.0.0.1:{port_of(server)}", asker(server)))
-    assert (fault.step, "http://" in fault.hint) == (Step.TLS, True)
+    assert (fault.name, "http://" in fault.hint) == (Step.TLS, True)
 
 
 def test_what_is_no_web_server() -> None:
@@ -208,7 +208,7 @@ def test_what_is_no_web_server() -> None:
         mute.bind(("127.0.0.1", 0))  # nobody listens: connecting is refused, or hangs up
         keys = Credentials(access_key="x", secret_key=Secret("y"))
         found = examine(f"http://127.0.0.1:{mute.getsockname()[1]}", Asker(keys=keys, clock=time.time))
-    assert first_fault(found).step is Step.TCP
+    assert first_fault(found).name is Step.TCP
 
 
 # ------------------------------------------------------------ paths
@@ -227,7 +227,7 @@ PATHS = [
 def test_a_path_that_leads_elsewhere(server: StorageServer, proxied: Proxied, lines: str, words: str) -> None:
     found = examine(proxied(f"{RIGHT} {lines}") + "/lab", asker(server))
     fault = first_fault(found)
-    assert fault.step is Step.PATH
+    assert fault.name is Step.PATH
     assert look(found, Step.SIGNATURE).status is SKIPPED
     assert re.search(words, fault.message), fault.message
 
@@ -242,7 +242,7 @@ def test_a_proxy_that_changes_the_host(server: StorageServer, proxied: Proxied, 
     to = f"http://{upstream}:{port_of(server)}"
     url = proxied(f"location / {{ proxy_pass {to}; }}")
     fault = first_fault(examine(url, asker(server)))
-    assert fault.step is Step.SIGNATURE
+    assert fault.name is Step.SIGNATURE
     assert f"changes the Host header to {upstream}:{port_of(server)}" in fault.message
     assert f"public_url to {url}" in fault.hint
     assert "proxy_set_header Host" in fault.hint
@@ -252,7 +252,7 @@ def test_a_proxy_that_changes_the_host(server: StorageServer, proxied: Proxied, 
 def test_a_proxy_that_changes_the_host_to_something_unforeseen(server: StorageServer, proxied: Proxied) -> None:
     url = proxied("location / { proxy_set_header Host backend.internal; proxy_pass UPSTREAM; }")
     fault = first_fault(examine(url, asker(server)))
-    assert (fault.step, "no signature fits" in fault.message) == (Step.SIGNATURE, True)
+    assert (fault.name, "no signature fits" in fault.message) == (Step.SIGNATURE, True)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_keys_of_another_lab(server: StorageServer, access_key: str | None, secr
         secret_key=Secret(secret) if secret else server.owner.secret_key,
     )
     fault = first_fault(examine(server.endpoint_url, asker(server, keys=keys)))
-    assert (fault.step, words in fault.message) == (Step.SIGNATURE, True)
+    assert (fault.name, words in fault.message) == (Step.SIGNATURE, True)
 
 
 # ------------------------------------------------------------ uploads and clocks
@@ -275,7 +275,7 @@ def test_a_proxy_with_a_limit(server: StorageServer, proxied: Proxied) -> None:
     """nginx takes 1 MiB unless it is told otherwise."""
     url = proxied("proxy_set_header Host $http_host; location / { proxy_pass UPSTREAM; }")
     fault = first_fault(examine(url, asker(server)))
-    assert (fault.step, fault.message) == (Step.UPLOAD, "the proxy refuses a body of 8 MiB (413)")
+    assert (fault.name, fault.message) == (Step.UPLOAD, "the proxy refuses a body of 8 MiB (413)")
     assert "client_max_body_size 0" in fault.hint
 
 
@@ -283,7 +283,7 @@ def test_a_proxy_with_a_limit(server: StorageServer, proxied: Proxied) -> None:
 def test_a_proxy_with_a_limit_for_larger_ones(server: StorageServer, proxied: Proxied) -> None:
     url = proxied("client_max_body_size 20m; proxy_set_header Host $http_host; location / { proxy_pass UPSTREAM; }")
     fault = first_fault(examine(url, asker(server)))
-    assert (fault.step, fault.message) == (Step.UPLOAD, "the proxy refuses a body of 64 MiB (413)")
+    assert (fault.name, fault.message) == (Step.UPLOAD, "the proxy refuses a body of 64 MiB (413)")
 
 
 @needs_nginx
@@ -305,7 +305,7 @@ def test_clocks(server: StorageServer, ahead_s: float, outcome: Outcome) -> None
 def test_a_clock_that_refuses_signatures(tmp_path: Path) -> None:
     with storage_server(tmp_path, clock=lambda: time.time() - 3600) as late:
         fault = first_fault(examine(late.endpoint_url, asker(late)))
-    assert (fault.step, "clocks differ" in fault.message) == (Step.SIGNATURE, True)
+    assert (fault.name, "clocks differ" in fault.message) == (Step.SIGNATURE, True)
 
 
 # ------------------------------------------------------------ words

@@ -12,8 +12,8 @@ from tests.e2e.browser.kit import PATIENCE_MS
 from tests.lab_kit import config
 
 PANEL = "#simpletuner-lab-panel"
-STEADY = 1200
-"""Steps of a run that outlives its test: two minutes."""
+STEADY = 2400
+"""Steps of a run that outlives its test: four minutes."""
 
 
 def training_cell(images: Path, how: str, name: str, **more: Any) -> str:

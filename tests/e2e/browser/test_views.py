@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
+from simpletuner_lab.core.errors import IllegalTransition
 from simpletuner_lab.services.views import JobView
 from simpletuner_lab.testing import eventually
 from tests.e2e.browser.kit import PATIENCE_MS, Visit, jupyterlab, visit, write_notebook
@@ -52,7 +54,8 @@ def page(chromium: Browser, server: Server, folder: Path) -> Iterator[Visit]:
         opened.execute("notebook:run-all-cells")
         expect(opened.cell(LIST).locator(".stc-jobs-row").first).to_be_visible(timeout=PATIENCE_MS)
         yield opened
-        server.client().cancel(running.job_id)
+        with suppress(IllegalTransition):  # on a slow machine it came to its end by itself
+            server.client().cancel(running.job_id)
 
 
 def submitted(server: Server, images: Path, how: str, **more: object) -> JobView:
