@@ -2,8 +2,8 @@
 
     python tests/bench/bench_storage.py [MEGABYTES] [ROUNDS]
 
-One client for all: signed requests over plain sockets, made beforehand, so that what is measured is the server. The
-data lie on a tmpfs where there is one, then once more on this disk, where every object of ours is synced and nobody
+One client for all: signed requests over plain sockets, made beforehand, so that what is measured is the server; then
+boto3, as users have it. The data lie on a tmpfs where there is one, then once more on this disk, where every object of ours is synced and nobody
 else's is. nginx verifies no signature, computes no checksum and lists nothing. Peers come from `.venv-bench` (rclone,
 moto) and from PATH (nginx); one that is missing is left out, and said to be.
 """
@@ -16,14 +16,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.bench.storage_client import Client
 from tests.bench.storage_peers import Peer, peers
+
+T = TypeVar("T")
 
 SMALL: Final = 1_000
 SMALL_BYTES: Final = 16 << 10
@@ -73,20 +75,33 @@ def multipart(table: Table, client: Client, peer: Peer, source: Path) -> None:
 def small(table: Table, client: Client, peer: Peer) -> None:
     """Many small objects from several connections at once."""
     body = os.urandom(SMALL_BYTES)
-    for what, requests in (
-        ("PUT 16 KiB", client.puts("small", SMALL, body)),
-        ("GET 16 KiB", client.gets("small", SMALL)),
-    ):
-        shares = [requests[start::THREADS] for start in range(THREADS)]
-        with ThreadPoolExecutor(THREADS) as pool, table.timed(what, peer):
-            list(pool.map(client.send_all, shares))
+    in_turn = (("PUT 16 KiB", client.puts("small", SMALL, body)), ("GET 16 KiB", client.gets("small", SMALL)))
+    for what, requests in in_turn:
+        with table.timed(what, peer):
+            spread(client.send_all, requests)
 
 
-def fill(client: Client) -> None:
-    """The keys that are listed."""
-    requests = client.puts("listed", LISTED, b"")
+def small_by_boto3(table: Table, client: Client, peer: Peer) -> None:
+    """The same by boto3, whose own work is the larger half."""
+    body, keys = os.urandom(SMALL_BYTES), [f"by-boto3/{index:05}" for index in range(SMALL)]
+    with table.timed("boto3 PUT 16 KiB", peer):
+        spread(lambda share: client.boto3_puts(share, body), keys)
+    with table.timed("boto3 GET 16 KiB", peer):
+        spread(client.boto3_gets, keys)
+
+
+def spread(work: Callable[[Sequence[T]], object], items: Sequence[T]) -> None:
+    """Shares the items among the threads."""
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(client.send_all, [requests[start::THREADS] for start in range(THREADS)]))
+        list(pool.map(work, [items[start::THREADS] for start in range(THREADS)]))
+
+
+def fill(client: Client, peer: Peer) -> None:
+    """The keys that are listed."""
+    if peer.by_boto3_alone:
+        spread(lambda keys: client.boto3_puts(keys, b""), [f"listed/{index:05}" for index in range(LISTED)])
+    else:
+        spread(client.send_all, client.puts("listed", LISTED, b""))
 
 
 def listing(table: Table, client: Client, peer: Peer) -> None:
@@ -101,7 +116,8 @@ def measure(place: Path, megabytes: int, rounds: int, *, whole: bool) -> None:
     table = Table()
     units = {
         "PUT": (megabytes, "MiB/s"), "GET": (megabytes, "MiB/s"), "boto3 multipart": (megabytes, "MiB/s"),
-        "PUT 16 KiB": (SMALL, "/s"), "GET 16 KiB": (SMALL, "/s"), "list 10,000": (LISTED, "keys/s"),
+        "PUT 16 KiB": (SMALL, "/s"), "GET 16 KiB": (SMALL, "/s"), "boto3 PUT 16 KiB": (SMALL, "/s"),
+        "boto3 GET 16 KiB": (SMALL, "/s"), "list 10,000": (LISTED, "keys/s"),
     }  # fmt: skip
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place, prefix="bench-storage-")))
@@ -109,21 +125,25 @@ def measure(place: Path, megabytes: int, rounds: int, *, whole: bool) -> None:
         with source.open("wb") as file:
             for _ in range(megabytes):
                 file.write(os.urandom(1 << 20))
-        running = [(peer, Client(peer)) for peer in peers(folder, stack) if whole or peer.name != "moto"]
-        turns: list[Callable[[Client, Peer], None]] = [
-            lambda client, peer: big(table, client, peer, megabytes),
-            lambda client, peer: small(table, client, peer),
+        running = [(peer, Client(peer)) for peer in peers(folder, stack)]
+        turns: list[tuple[Callable[[Client, Peer], None], Callable[[Peer], bool]]] = [
+            (lambda client, peer: big(table, client, peer, megabytes), lambda peer: not peer.by_boto3_alone),
+            (lambda client, peer: small(table, client, peer), lambda peer: not peer.by_boto3_alone),
         ]
         if whole:
-            turns.append(lambda client, peer: multipart(table, client, peer, source) if peer.speaks_s3 else None)
             for peer, client in running:
                 if peer.speaks_s3:
-                    fill(client)
-            turns.append(lambda client, peer: listing(table, client, peer) if peer.speaks_s3 else None)
+                    fill(client, peer)
+            turns += [
+                (lambda client, peer: small_by_boto3(table, client, peer), lambda peer: peer.speaks_s3),
+                (lambda client, peer: multipart(table, client, peer, source), lambda peer: peer.speaks_s3),
+                (lambda client, peer: listing(table, client, peer), lambda peer: peer.speaks_s3),
+            ]
         for _ in range(rounds):
-            for turn in turns:
+            for turn, takes in turns:
                 for peer, client in running:
-                    turn(client, peer)
+                    if takes(peer):
+                        turn(client, peer)
         print(f"-- {place}, {megabytes} MiB, {rounds} rounds, medians; peak memory "
               + ", ".join(f"{peer.name} {peer.memory_mib():.0f} MiB" for peer, _ in running))  # fmt: skip
         table.show(units)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,9 @@ class Peer:
     url: str
     process: psutil.Process
     speaks_s3: bool = True
+    """nginx stores and sends files, and verifies nothing."""
+    by_boto3_alone: bool = False
+    """moto's development server does not answer plain sockets."""
 
     def cpu_s(self) -> float:
         """CPU seconds of the process and its children so far."""
@@ -60,7 +63,8 @@ def peers(folder: Path, stack: ExitStack) -> Iterator[Peer]:
     for name, command in _from_venv(folder):
         if Path(command[0]).exists():
             port = free_port()
-            yield _started(name, [text.replace("PORT", str(port)) for text in command], port, stack)
+            started = _started(name, [text.replace("PORT", str(port)) for text in command], port, stack)
+            yield replace(started, by_boto3_alone=name == "moto")
         else:
             print(f"{name} is not here: make .venv-bench")
 
@@ -93,7 +97,7 @@ def _nginx(folder: Path, stack: ExitStack) -> Iterator[Peer]:
     user = "user root;" if Path.home() == Path("/root") else ""
     config.write_text(user + _NGINX.format(folder=folder, port=port))
     peer = _started("nginx", [program, "-c", str(config)], port, stack)
-    yield Peer(name=peer.name, url=peer.url, process=peer.process, speaks_s3=False)
+    yield replace(peer, speaks_s3=False)
 
 
 def _started(name: str, command: list[str], port: int, stack: ExitStack) -> Peer:
