@@ -39,9 +39,13 @@ def check_key(key: str) -> tuple[str, ...]:
             backslash, or a character that has no place in a name or in XML.
     """
     segments = tuple(key.split("/"))
-    if "\\" in key or not all(map(is_carried, key)):
+    carried = key.isprintable() if key.isascii() else all(map(is_carried, key))
+    if "\\" in key or not carried:
         raise S3Error("InvalidArgument", "the key holds a backslash, a control character or one that XML cannot carry")
-    if len(key.encode()) > MAX_KEY_BYTES or any(len(segment.encode()) > MAX_SEGMENT_BYTES for segment in segments):
+    size = len(key.encode())
+    if size > MAX_KEY_BYTES or (
+        size > MAX_SEGMENT_BYTES and any(len(segment.encode()) > MAX_SEGMENT_BYTES for segment in segments)
+    ):
         raise S3Error(
             "KeyTooLongError", f"a key has at most {MAX_KEY_BYTES} bytes, {MAX_SEGMENT_BYTES} between two slashes"
         )

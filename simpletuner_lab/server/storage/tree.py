@@ -81,6 +81,7 @@ class Walk:
     def __init__(self, root: Path, bucket: str, prefix: str, after: bytes = b"") -> None:
         self._root = root
         self._bucket = bucket
+        self._start = prefix
         self._prefix = prefix.encode()
         self._base = prefix.rpartition("/")[0]
         self.after = after
@@ -99,15 +100,13 @@ class Walk:
     def _below(self, directory: int, path: str) -> Iterator[Found]:
         for name, is_folder in _entries(directory):
             key = path + name if name != MARKER else path
-            if not is_key(key):
-                continue
             if not is_folder:
-                if key.encode() > self.after and key.encode().startswith(self._prefix):
+                if os.fsencode(key) > self.after and key.startswith(self._start) and is_key(key):
                     yield Found(key=key, directory=directory, name=name)
                 continue
-            start = f"{key}/".encode()
+            start = os.fsencode(f"{key}/")
             wanted = start.startswith(self._prefix) or self._prefix.startswith(start)
-            if not wanted or start + AFTER_ALL <= self.after or len(start) > MAX_KEY_BYTES:
+            if not wanted or start + AFTER_ALL <= self.after or len(start) > MAX_KEY_BYTES or not is_key(key):
                 continue
             try:
                 below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=directory)
@@ -148,8 +147,8 @@ def _entries(directory: int) -> list[tuple[str, bool]]:
     """
     with os.scandir(directory) as entries:
         found = [
-            (entry.name, entry.is_dir(follow_symlinks=False))
+            (entry.name, is_folder)
             for entry in entries
-            if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
+            if (is_folder := entry.is_dir(follow_symlinks=False)) or entry.is_file(follow_symlinks=False)
         ]
     return sorted(found, key=lambda entry: b"" if entry[0] == MARKER else os.fsencode(entry[0] + "/" * entry[1]))
