@@ -100,7 +100,7 @@ def test_watching_ends_with_an_interrupt_and_the_job_goes_on(tmp_path: Path) -> 
         watching = Terminal(*words)
         watching.until(r"running .*5/12  loss 0.2000  100.00 steps/s  0 s left")
         watching.type("\x03")
-        assert watching.end() == 130
+        assert watching.end() == 130, watching.plain
         assert "the job goes on" in watching.plain
     assert json.loads(piped("job", job_id, "--json").stdout)["job"]["status"] == "running"
     assert piped("cancel", job_id, "--json").returncode == 0
