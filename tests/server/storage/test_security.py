@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 
 import pytest
@@ -20,18 +19,6 @@ from tests.server.storage.wire import BODY, MODES, SIGNED, TRAILED, UNSIGNED, ma
 UNKNOWN = Credentials(access_key=grant_id(b"\0" * 10), secret_key=Secret("x" * 40))
 WAYS = pytest.mark.parametrize("how", ["header", "query"])
 ALL = pytest.mark.parametrize("mode", MODES)
-
-
-class Clock:
-    shift_s = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.shift_s
-
-
-@pytest.fixture(scope="module")
-def clock():
-    return Clock()
 
 
 @pytest.fixture(scope="module")
