@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from simpletuner_lab.commands.tree import build_parser
-from simpletuner_lab.core.errors import ConsentRequired, LabError
+from simpletuner_lab.core.errors import ConsentRequired, LabError, is_interrupt
 
 if TYPE_CHECKING:
     from simpletuner_lab.client import Client
@@ -44,18 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return _run(args)
-    except ConsentRequired as error:
-        _complain(error, as_json=args.json)
-        return CONSENT
-    except LabError as error:
-        _complain(error, as_json=args.json)
-        return FAULT
-    except KeyboardInterrupt:
+    except BaseException as error:  # noqa: BLE001 - it is raised again where it is none of these
+        return _ended_by(error, args)
+
+
+def _ended_by(error: BaseException, args: argparse.Namespace) -> int:
+    """Tells in a line what ended a command; returns the exit code. What is a defect of ours is raised again."""
+    if is_interrupt(error):
         print(f"\n{interrupted(args)}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
+    if isinstance(error, LabError):
+        _complain(error, as_json=args.json)
+        return CONSENT if isinstance(error, ConsentRequired) else FAULT
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    raise error
 
 
 def _run(args: argparse.Namespace) -> int:

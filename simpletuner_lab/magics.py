@@ -24,7 +24,7 @@ from simpletuner_lab.commands.completion import attach, complete
 from simpletuner_lab.commands.screen import log_text
 from simpletuner_lab.commands.tree import LISTED, build_parser
 from simpletuner_lab.commands.verbs import VERBS, chosen, follow, submitted
-from simpletuner_lab.core.errors import InvalidRequest, LabError, ServerUnreachable
+from simpletuner_lab.core.errors import InvalidRequest, LabError, ServerUnreachable, is_interrupt
 from simpletuner_lab.core.job import ALL_JOBS
 from simpletuner_lab.services.codec import encode
 from simpletuner_lab.services.views import JobView, LogChunk
@@ -333,7 +333,8 @@ def _interruptible(args: argparse.Namespace) -> Iterator[None]:
     """An interrupt of a command that follows a job ends the looking, and not the cells after it."""
     try:
         yield
-    except KeyboardInterrupt:
-        if not (getattr(args, "follow", False) or getattr(args, "wait", False) or getattr(args, "watch", False)):
+    except BaseException as error:
+        followed = getattr(args, "follow", False) or getattr(args, "wait", False) or getattr(args, "watch", False)
+        if not (followed and is_interrupt(error)):
             raise
         sys.stdout.write("\nstopped looking; the job goes on\n")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType, FunctionType
 
 import pytest
 from rich.console import Console
+from sqlalchemy.engine.base import RootTransaction
 
+from simpletuner_lab import cli
 from simpletuner_lab.client import connect
 from simpletuner_lab.commands.answers import Answer, jobs_answer
 from simpletuner_lab.commands.colour import ColourScreen
@@ -108,6 +114,47 @@ def test_watching_ends_with_an_interrupt_and_the_job_goes_on(tmp_path: Path) -> 
     assert (watched.returncode, "cancelled" in watched.stdout.splitlines()[-1]) == (4, True)
     watched = piped("job", job_id, "--watch", "--json")
     assert json.loads(watched.stdout.splitlines()[-1])["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "at", [threading.Condition._acquire_restore, RootTransaction._connection_rollback_impl], ids=["thread", "database"]
+)
+def test_an_interrupt_ends_the_looking_wherever_it_arrives(
+    at: FunctionType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both clean-ups fail when cut in half: what leaves them is a RuntimeError and an AssertionError."""
+    _, out, _ = run(capsys, "submit", str(written(tmp_path, "wait")), "--yes")
+    job_id = re.search(r"submitted: job (\S+)", out)[1]  # type: ignore[index]
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(cli, "_screen", lambda *, as_json: contextlib.closing(ColourScreen(terminal)))
+    with interrupted_in(at):
+        code, _, err = run(capsys, "logs", job_id, "-f")
+    assert (code, err.strip()) == (130, "stopped looking; the job goes on")
+    assert run(capsys, "cancel", job_id)[0] == 0
+    assert run(capsys, "job", job_id, "--watch")[0] == 4
+
+
+@contextlib.contextmanager
+def interrupted_in(function: FunctionType) -> Iterator[None]:
+    """Ctrl-C as Python gives it: once, in this thread, before the first line of a function."""
+    arrived = []
+
+    def enter(frame: FrameType, _event: str, _value: object) -> object:
+        return line if frame.f_code is function.__code__ and not arrived else None
+
+    def line(_frame: FrameType, event: str, _value: object) -> object:
+        if event == "line" and not arrived:
+            arrived.append(event)
+            raise KeyboardInterrupt
+        return line
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+    assert arrived
 
 
 def test_a_pipe_gets_plain_lines_and_json_gets_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,3 +222,15 @@ class DiskFull(LabError):
 
     code = "disk_full"
     status = 507
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether this is Ctrl-C, or what a library made of it.
+
+    An interrupt arrives between any two instructions. Where it unwinds through a half-made thread or transaction, the
+    clean-up there may fail (`RuntimeError: release unlocked lock`, `AssertionError`) and take its place.
+    """
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__cause__ or seen.__context__
+    return seen is not None

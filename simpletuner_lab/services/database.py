@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Table, and_, create_engine, event, in
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from simpletuner_lab.core.errors import Conflict, DiskFull, InvalidRequest, LabError, StoreUnusable
+from simpletuner_lab.core.errors import Conflict, DiskFull, InvalidRequest, LabError, StoreUnusable, is_interrupt
 from simpletuner_lab.services import schema
 from simpletuner_lab.services.mounts import network_kind, read_mounts
 
@@ -183,6 +183,10 @@ def _translated(engine: Engine) -> Iterator[None]:
         raise _translate(error, engine.url.render_as_string(hide_password=True)) from error
     except UnicodeEncodeError as error:
         raise InvalidRequest("a text holds half a character pair", hint="it cannot be written as UTF-8") from error
+    except AssertionError as error:
+        if is_interrupt(error):  # SQLAlchemy's own clean-up, cut in half by Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
 
 
 _LITTLE_BYTES: Final = 1 << 18
