@@ -85,7 +85,13 @@ async def _serve(stand: Stand, objects: ObjectStore, tell: Callable[[str], None]
         loop.add_signal_handler(number, ended.set)
     with ThreadPoolExecutor(8, "simpletuner-disk") as disk, ThreadPoolExecutor(1, "simpletuner-db") as db:
         context = StorageContext(
-            objects=objects, resolve=_resolver(stand), disk=disk, db=db, clock=time.time, base_url=stand.base_path
+            objects=objects,
+            resolve=lambda _: None,
+            known=_known(stand),
+            disk=disk,
+            db=db,
+            clock=time.time,
+            base_url=stand.base_path,
         )
         application = web.Application(
             list[Any](storage_routes(context, stand.base_path)),
@@ -115,14 +121,14 @@ async def _serve(stand: Stand, objects: ObjectStore, tell: Callable[[str], None]
         await server.close_all_connections()
 
 
-def _resolver(stand: Stand) -> Callable[[str], tuple[Grant, Secret] | None]:
+def _known(stand: Stand) -> Callable[[str], tuple[Grant, Secret] | None]:
     owner = Grant(id=stand.access_key, job_id=None, bucket=ANY_BUCKET, prefix="", verbs=ALL_VERBS, expires_at=None)
 
-    def resolve(access_key: str) -> tuple[Grant, Secret] | None:
+    def known(access_key: str) -> tuple[Grant, Secret] | None:
         same = hmac.compare_digest(access_key.encode(), stand.access_key.encode())
         return (owner, stand.secret_key) if same else None
 
-    return resolve
+    return known
 
 
 def _tls(stand: Stand) -> ssl.SSLContext | None:

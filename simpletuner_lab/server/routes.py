@@ -58,6 +58,7 @@ class Routes:
         return StorageContext(
             objects=self._objects,
             resolve=self._resolve,
+            known=self._known,
             disk=executors.disk,
             db=executors.db,
             clock=time.time,
@@ -68,3 +69,6 @@ class Routes:
 
     def _resolve(self, access_key: str) -> tuple[Grant, Secret] | None:
         return self._rooms.wait().lab.grants.resolve(access_key)
+
+    def _known(self, access_key: str) -> tuple[Grant, Secret] | None:
+        return self._rooms.wait().lab.grants.owner_by(access_key) if self._rooms.ready else None

@@ -103,6 +103,7 @@ def storage_server(
         context = StorageContext(
             objects=objects,
             resolve=grants.resolve,
+            known=grants.owner_by,
             disk=disk,
             db=db,
             clock=clock,

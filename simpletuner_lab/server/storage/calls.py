@@ -15,7 +15,7 @@ from simpletuner_lab.core.grant import Grant, Verb, allows, allows_bucket, is_li
 from simpletuner_lab.server.storage.checksums import HEADER as CHECKSUM_HEADER
 from simpletuner_lab.server.storage.errors import S3Error, not_implemented
 from simpletuner_lab.server.storage.keys import check_bucket, check_key
-from simpletuner_lab.server.storage.sigv4 import Request, query_pairs
+from simpletuner_lab.server.storage.sigv4 import Request
 from simpletuner_lab.server.storage.table import (
     HEADERS,
     HEADERS_OF,
@@ -118,10 +118,10 @@ def _parameters(request: Request) -> tuple[dict[str, str], dict[str, str]]:
 
     Values of headers are latin-1 for the bytes that came, wherever they stood.
     """
-    headers = {name: request.header(name) or "" for name, _ in request.headers}
+    headers = dict(request.joined)
     query: dict[str, str] = {}
     try:
-        pairs = [(name.decode(), value.decode()) for name, value in query_pairs(request.query)]
+        pairs = [(name.decode(), value.decode()) for name, value in request.pairs]
     except UnicodeDecodeError as error:
         raise S3Error("InvalidURI", "the query is not UTF-8") from error
     for name, value in pairs:

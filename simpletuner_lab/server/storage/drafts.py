@@ -148,7 +148,6 @@ class Drafts:
             S3Error: InsufficientStorage, when the disk or the quota has no room for that.
         """
         with disk_errors(), self._lock:
-            self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._check_room(size, quota, usage)
             draft = Draft(self._place / self._token(), self._records, self._release)
             self._reserved[draft] = (bucket, key, size)
@@ -173,7 +172,11 @@ class Drafts:
                 os.close(descriptor)
 
     def _check_room(self, size: int, quota: Quota | None, usage: Callable[[str, str], int] | None) -> None:
-        space = os.statvfs(self._place)
+        try:
+            space = os.statvfs(self._place)
+        except FileNotFoundError:
+            self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            space = os.statvfs(self._place)
         if size > space.f_bavail * space.f_frsize:
             raise S3Error("InsufficientStorage", "there is no room left to store this")
         if quota is None or usage is None:

@@ -1,7 +1,8 @@
 """One request from its first header to its answer: admitted, its body taken in, its operation done.
 
-Nothing of the body is accepted before signature, grant and room are checked. All hashing and all files are on the
-`disk` executor, one batch of at least a mebibyte at a time, so memory stays constant and the sender waits for us.
+Nothing of a body is accepted before signature and grant are checked, and nothing of a long one before there is room
+for it. All hashing and all files are on the `disk` executor, one batch of at least a mebibyte at a time, so memory
+stays constant and the sender waits for us. A short body is kept until it is whole, and then costs one turn there.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from simpletuner_lab.server.storage.sigv4 import Place, Request, Seed, places, r
 from simpletuner_lab.server.storage.table import SLOW, STORES_BODY
 
 BATCH_BYTES: Final = 1 << 20
+SHORT_BYTES: Final = 1 << 16
+"""A body up to this length waits in memory; room is looked for, and its file opened, when it is whole."""
+
 _SLACK_BYTES: Final = 1 << 16
 _T = TypeVar("_T")
 
@@ -38,6 +42,7 @@ class StorageContext:
     Attributes:
         objects: the store; its methods run on `disk`.
         resolve: the grant and secret behind an access key id; runs on `db`, since it may ask a database.
+        known: the same for the keys that it can tell without asking, None for all others; runs on the event loop.
         clock: seconds since the epoch.
         public_url: how clients outside see `base_url`, None when they see it as it is here (DESIGN §2.8).
         max_object_bytes: limit of one PUT or part; S3's own is 5 GiB.
@@ -53,6 +58,7 @@ class StorageContext:
     clock: Callable[[], float]
     base_url: str = "/"
     public_url: str | None = None
+    known: Callable[[str], tuple[Grant, Secret] | None] = lambda _: None
     max_object_bytes: int = 5 << 30
     body_timeout_s: float = 60.0
     patience_s: float = 10.0
@@ -70,15 +76,16 @@ class Exchange:
         grant: Grant,
         promise: Promise,
         seed: Seed,
-        writer: Writer | None,
     ) -> None:
         self._context = context
         self._call = call
         self._grant = grant
         self._promise = promise
-        self._writer = writer
+        self._seed = seed
+        self._stores = call.operation in STORES_BODY
+        self._writer: Writer | None = None
         self._memory = Memory()
-        self._intake = Intake(promise, seed, writer or self._memory, writer.algorithm if writer else "")
+        self._intake: Intake | None = None
         self._buffer = bytearray()
         self._feeding: asyncio.Future[None] | None = None
         self._concluding = False
@@ -102,10 +109,17 @@ class Exchange:
     @property
     def max_wire_bytes(self) -> int:
         """How long the body may be as it travels, framing included."""
-        if self._writer is None or self._promise.size is None:
+        if not self._stores or self._promise.size is None:
             return MAX_DOCUMENT_BYTES + _SLACK_BYTES
         framing = self._promise.size // 32 + _SLACK_BYTES if self._promise.payload in STREAMING else 0
         return self._promise.size + framing
+
+    async def open(self) -> None:
+        """Looks whether the call can be done, and for a long body for its place. Raises S3Error."""
+        if self._stores and not (self._promise.size is not None and self._promise.size <= SHORT_BYTES):
+            await _on(self._context.disk, self._open)
+        elif not self._stores:
+            self._open()
 
     async def receive(self, chunk: bytes) -> None:
         """Takes a piece of the body; returns when more may come. Raises S3Error.
@@ -116,7 +130,7 @@ class Exchange:
         if len(self._buffer) >= BATCH_BYTES:
             batch, self._buffer = self._buffer, bytearray()
             await self._fed()
-            self._feeding = _on(self._context.disk, lambda: self._intake.feed(batch))
+            self._feeding = _on(self._context.disk, lambda: self._open().feed(batch))
 
     async def conclude(self) -> Answer:
         """Does what the request asks for, once its body is in. Raises S3Error, and then nothing has changed."""
@@ -176,10 +190,20 @@ class Exchange:
                 await asyncio.wait({coming})
             reader.close()
 
+    def _open(self) -> Intake:
+        """Where the body goes, opened the first time; not for the event loop where the call stores its body."""
+        if self._intake is None:
+            quota = quota_of(self._grant)
+            self._writer = open_writer(self._context.objects, self._call, self._promise, quota)
+            also = self._writer.algorithm if self._writer else ""
+            self._intake = Intake(self._promise, self._seed, self._writer or self._memory, also)
+        return self._intake
+
     def _perform(self) -> Answer:
         try:
-            self._intake.feed(self._buffer)
-            received = self._intake.finish()
+            intake = self._open()
+            intake.feed(self._buffer)
+            received = intake.finish()
             answer = perform(
                 Work(
                     objects=self._context.objects,
@@ -208,7 +232,7 @@ async def admit(context: StorageContext, request: Request, bucket: str, key: str
     """
     now = context.clock()
     claim = read_claim(request, now)
-    found = await _on(context.db, lambda: context.resolve(claim.access_key))
+    found = context.known(claim.access_key) or await _on(context.db, partial(context.resolve, claim.access_key))
     if found is None:
         raise S3Error("InvalidAccessKeyId", "there is no such access key here")
     grant, secret = found
@@ -217,12 +241,11 @@ async def admit(context: StorageContext, request: Request, bucket: str, key: str
         call = read_call(request, bucket, key)
         authorise(call, grant, now)
         promise = read_promise(body_headers(call), claim.payload, context.max_object_bytes)
-        opening = partial(open_writer, context.objects, call, promise, quota_of(grant))
-        writer = await _on(context.disk, opening) if call.operation in STORES_BODY else opening()
+        exchange = Exchange(context, call=call, grant=grant, promise=promise, seed=seed)
+        await exchange.open()
     except S3Error as error:
         error.access_key = grant.id
         raise
-    exchange = Exchange(context, call=call, grant=grant, promise=promise, seed=seed, writer=writer)
     try:
         _check_framing(request, exchange.max_wire_bytes)
     except S3Error as error:

@@ -187,10 +187,14 @@ class StorageHandler(web.RequestHandler):
         if self._failure is not None or self._exchange is None:
             self._send_error(self._failure or S3Error("InternalError", "the request was not admitted"))
             return
-        conclusion = asyncio.ensure_future(self._exchange.conclude())
+        begun = False
         try:
-            begun = self._exchange.is_slow and await self._keep_alive(conclusion)
-            answer = await conclusion
+            if self._exchange.is_slow:
+                conclusion = asyncio.ensure_future(self._exchange.conclude())
+                begun = await self._keep_alive(conclusion)
+                answer = await conclusion
+            else:
+                answer = await self._exchange.conclude()
         except S3Error as error:
             self._send_error(error)
             return
@@ -221,11 +225,15 @@ class StorageHandler(web.RequestHandler):
     get = head = put = post = delete = _answer
 
     async def _send_object(self, exchange: Exchange, answer: Answer) -> None:
+        """Each block goes out when the next one is there, and the last with the end: a short object in one piece."""
+        waiting = False
         with suppress(iostream.StreamClosedError):
             async with aclosing(exchange.blocks(answer)) as blocks:
                 async for block in blocks:
+                    if waiting:
+                        await self.flush()
                     self.write(block)
-                    await self.flush()
+                    waiting = True
 
     def _refuse(self, error: S3Error) -> None:
         """Answers before the body when the client waits for leave or sends much; else lets what comes, come first.

@@ -143,9 +143,12 @@ class ObjectStore:
                 the condition fails already. It is asked again on commit.
         """
         check_key(key)
-        if bucket == OUTPUTS_BUCKET:
+        try:
+            self.buckets.check(bucket)
+        except S3Error:
+            if bucket != OUTPUTS_BUCKET:
+                raise
             self.buckets.create(bucket)  # a person who cleared the folder still gets the next delivery
-        self.buckets.check(bucket)
         if condition.is_set:
             condition.check(self.find(bucket, key))
 

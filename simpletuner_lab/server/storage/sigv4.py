@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
@@ -33,6 +34,8 @@ _UNSIGNED: Final = "there are headers in the request that begin with x-amz- and 
 _HEX64: Final = re.compile(r"[0-9a-f]{64}")
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
 _SPACES: Final = re.compile(r" +")
+_UNRESERVED: Final = re.compile(rb"[A-Za-z0-9._~-]*")
+_TIMESTAMP: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +48,31 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """An HTTP request as it was received: text is latin-1 for bytes, nothing decoded, header names in lower case."""
+    """An HTTP request as it was received: text is latin-1 for bytes, nothing decoded, header names in lower case.
+
+    `joined` has each header once, as the signature sees it: several joined with commas. `pairs` are the decoded
+    parameters of the query, in order; a plus is a space, `?uploads` is `?uploads=`.
+    """
 
     method: str
     path: str
     query: str
     headers: tuple[tuple[str, str], ...]
+    joined: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    pairs: Sequence[tuple[bytes, bytes]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        joined: dict[str, str] = {}
+        for name, value in self.headers:
+            text = value.strip(" \t")
+            text = _SPACES.sub(" ", text) if "  " in text else text
+            joined[name] = f"{joined[name]},{text}" if name in joined else text
+        object.__setattr__(self, "joined", joined)
+        object.__setattr__(self, "pairs", _pairs(self.query))
 
     def header(self, name: str) -> str | None:
-        """The value of a header, several joined with commas as the signature sees them; None where there is none."""
-        values = [value for given, value in self.headers if given == name]
-        return ",".join(_SPACES.sub(" ", value.strip(" \t")) for value in values) if values else None
+        """The value of a header, None where there is none."""
+        return self.joined.get(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +98,6 @@ class Seed:
     signature: str
 
 
-def query_pairs(query: str) -> list[tuple[bytes, bytes]]:
-    """The decoded parameters of a raw query, in order; a plus is a space, `?uploads` is `?uploads=`."""
-    pairs = (piece.partition("=") for piece in query.replace("+", "%20").split("&") if piece)
-    return [
-        (unquote_to_bytes(name.encode("latin-1")), unquote_to_bytes(value.encode("latin-1")))
-        for name, _, value in pairs
-    ]
-
-
 def read_claim(request: Request, now: float) -> Claim:
     """Finds the signature of a request and checks its form, its times and that it covers what it must.
 
@@ -100,7 +108,7 @@ def read_claim(request: Request, now: float) -> Claim:
     Raises:
         S3Error: nothing is signed, it cannot be read, it is too old or too new, or it leaves x-amz- headers out.
     """
-    query = _single(query_pairs(request.query))
+    query = _single(request.pairs)
     authorization = request.header("authorization")
     presigned = any(f"X-Amz-{name}" in query for name in _PRESIGN_NAMES)
     if authorization is not None and (presigned or query.keys() & _V2_NAMES):
@@ -113,7 +121,7 @@ def read_claim(request: Request, now: float) -> Claim:
         raise S3Error("AccessDenied", "the request is not signed, and nothing here is public")
     else:
         claim = _from_header(request, authorization, now)
-    present = {name for name, _ in request.headers if name.startswith("x-amz-")}
+    present = [name for name in request.joined if name.startswith("x-amz-")]
     if not {"host", *present} <= set(claim.signed_headers):
         raise S3Error("AccessDenied", _UNSIGNED)
     return claim
@@ -125,9 +133,7 @@ def verify(request: Request, claim: Claim, secret: str, places: Sequence[Place])
     Raises:
         S3Error: SignatureDoesNotMatch.
     """
-    key = ("AWS4" + secret).encode()
-    for part in claim.scope.split("/"):
-        key = hmac.new(key, part.encode("latin-1"), hashlib.sha256).digest()
+    key = _signing_key(secret, claim.scope)
     matches = False
     for place in places:
         canonical = hashlib.sha256(_canonical(request, claim, place)).hexdigest()
@@ -144,7 +150,16 @@ def verify(request: Request, claim: Claim, secret: str, places: Sequence[Place])
 
 def sign(key: bytes, text: str) -> str:
     """The hexadecimal HMAC-SHA256 that every signature of version 4 is."""
-    return hmac.new(key, text.encode("latin-1"), hashlib.sha256).hexdigest()
+    return hmac.digest(key, text.encode("latin-1"), "sha256").hex()
+
+
+@lru_cache(maxsize=256)
+def _signing_key(secret: str, scope: str) -> bytes:
+    """The key of one secret for one day, region and service: the same for all requests of that day."""
+    key = ("AWS4" + secret).encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode("latin-1"), "sha256")
+    return key
 
 
 def places(request: Request, base_url: str, public_url: str | None) -> tuple[Place, ...]:
@@ -162,6 +177,20 @@ def places(request: Request, base_url: str, public_url: str | None) -> tuple[Pla
     name = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or ""
     host = name if url.port in {None, default} else f"{name}:{url.port}"
     return received, Place(host=host, path=f"{url.path.rstrip('/')}/{below[depth]}")
+
+
+def _pairs(query: str) -> list[tuple[bytes, bytes]]:
+    pieces = (piece.partition("=") for piece in query.replace("+", "%20").split("&") if piece)
+    return [(_unquoted(name), _unquoted(value)) for name, _, value in pieces]
+
+
+def _unquoted(text: str) -> bytes:
+    raw = text.encode("latin-1")
+    return unquote_to_bytes(raw) if "%" in text else raw
+
+
+def _quoted(raw: bytes) -> str:
+    return raw.decode() if _UNRESERVED.fullmatch(raw) else quote_from_bytes(raw, safe="-_.~")
 
 
 def _single(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -250,15 +279,16 @@ def _header_time(request: Request) -> str:
 
 def _seconds(timestamp: str) -> float:
     try:
-        return datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    except ValueError as error:
+        digits = _TIMESTAMP.fullmatch(timestamp)
+        return datetime(*map(int, digits.groups() if digits else ()), tzinfo=UTC).timestamp()
+    except (ValueError, TypeError) as error:
         raise S3Error("AccessDenied", "a signed request needs a valid x-amz-date or Date header") from error
 
 
 def _canonical(request: Request, claim: Claim, place: Place) -> bytes:
     pairs = sorted(
-        (quote_from_bytes(name, safe="-_.~"), quote_from_bytes(value, safe="-_.~"))
-        for name, value in query_pairs(request.query)
+        (_quoted(name), _quoted(value))
+        for name, value in request.pairs
         if not (claim.presigned and name == b"X-Amz-Signature")
     )
     lines = []
