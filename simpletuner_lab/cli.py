@@ -82,6 +82,7 @@ def _serve(args: argparse.Namespace) -> int:
     from simpletuner_lab.commands.storage import SECRET_VARIABLE, given_secret
     from simpletuner_lab.core.errors import InvalidRequest
     from simpletuner_lab.server.alone import Stand, serve
+    from simpletuner_lab.server.processes import usual_number
 
     secret = given_secret(os.environ, args.secret_key)
     if secret is None:
@@ -95,13 +96,13 @@ def _serve(args: argparse.Namespace) -> int:
         secret_key=secret,
         certfile=args.certfile,
         keyfile=args.keyfile,
+        processes=args.processes or usual_number(),
     )
 
     def tell(url: str) -> None:
         print(json.dumps({"endpoint_url": url}) if args.json else f"serving {stand.root} at {url}", flush=True)
 
-    serve(stand, tell)
-    return OK
+    return serve(stand, tell)
 
 
 def interrupted(args: argparse.Namespace) -> str:

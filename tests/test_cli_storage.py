@@ -8,11 +8,13 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
 import trustme
 from botocore.client import Config
@@ -21,6 +23,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from simpletuner_lab import cli
 from simpletuner_lab.services.home import Home
+from simpletuner_lab.testing import eventually
 from tests.lab_kit import quick_home
 from tests.server.server_kit import Server
 
@@ -206,6 +209,43 @@ def served(root: Path, *words: str, secret: str = SECRET, ended_by: int = signal
     assert (process.returncode, out, err) == (0, "", "")
 
 
+def answered(url: str, times: int = 16) -> list[bytes]:
+    """What an object holds, asked over a connection of its own each time: the kernel picks the process."""
+    return [s3(keys(url)).get_object(Bucket="outputs", Key="a/b")["Body"].read() for _ in range(times)]
+
+
+def test_several_processes_serve_one_port_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
+    with served(tmp_path / "root", "--access-key", "me_1", "--processes", "3") as url:
+        s3(keys(url)).put_object(Bucket="outputs", Key="a/b", Body=b"c" * 100_000)
+        (parent,) = (one for one in psutil.Process().children() if "serve" in one.cmdline())
+        eventually(lambda: len(parent.children()) == 3)
+        first = parent.children()
+        time.sleep(1.1)  # what dies sooner is not tried again
+        first[0].kill()
+        assert answered(url) == [b"c" * 100_000] * 16
+        eventually(lambda: len(set(parent.children()) - set(first)) == 1)
+        port = url.rpartition(":")[2]
+        taken = subprocess.run(
+            [sys.executable, "-m", "simpletuner_lab", "storage", "serve", "--root", str(tmp_path / "other"),
+             "--port", port, "--access-key", "me_1", "--processes", "2"],
+            env=os.environ | {"SIMPLETUNER_S3_SECRET_KEY": SECRET}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (taken.returncode, f"port {port}" in taken.stderr) == (1, True), "two servers never share a port"
+        now = parent.children()
+    assert not any(one.is_running() for one in now)
+
+
+def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    command = ["storage", "serve", "--root", str(tmp_path), "--port", "0", "--access-key", "me_1", "--processes", "2"]
+    environment = os.environ | {"SIMPLETUNER_S3_SECRET_KEY": SECRET}
+    with subprocess.Popen([sys.executable, "-m", "simpletuner_lab", *command], env=environment) as process:
+        parent = psutil.Process(process.pid)
+        eventually(lambda: len(parent.children()) == 2)
+        children = parent.children()
+        process.kill()
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+
+
 def keys(url: str, access_key: str = "me_1", secret: str = SECRET) -> dict:
     return {"endpoint_url": url, "access_key": access_key, "secret_key": secret, "region": "us-east-1"}
 
@@ -262,6 +302,7 @@ def test_the_endpoint_alone_is_tested(
         (("--access-key", "abc", "--base-path", "x"), SECRET, "is no base path"),
         (("--access-key", "abc", "--base-path", "/a/../b"), SECRET, "is no base path"),
         (("--access-key", "abc", "--keyfile", "k.pem"), SECRET, "--certfile"),
+        (("--access-key", "abc", "--processes", "65"), SECRET, "--processes is from 1 to 64"),
         (("--access-key", "abc", "--certfile", "/no/such.pem"), SECRET, "certificate cannot be read"),
         (("--access-key", "abc", "--host", "192.0.2.1"), SECRET, "cannot listen at 192.0.2.1"),
     ],

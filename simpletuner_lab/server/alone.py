@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from tornado import web
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 
 from simpletuner_lab.core.errors import InvalidRequest, StoreUnusable
 from simpletuner_lab.core.grant import ALL_VERBS, ANY_BUCKET, Grant
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.server import processes
 from simpletuner_lab.server.listener import IDLE_S, MAX_HEADER_BYTES, READ_BYTES, NowhereHandler, log_answer
 from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.exchange import StorageContext
@@ -29,6 +29,8 @@ from simpletuner_lab.server.storage.handlers import storage_routes
 from simpletuner_lab.server.storage.objects import ObjectStore
 
 LEAST_SECRET: Final = 16
+MOST_PROCESSES: Final = 64
+_THREADS: Final = 8
 _ACCESS_KEY: Final = re.compile(r"\w{3,128}", re.ASCII)
 _BASE_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 
@@ -45,6 +47,7 @@ class Stand:
     secret_key: Secret
     certfile: Path | None = None
     keyfile: Path | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if not _ACCESS_KEY.fullmatch(self.access_key):
@@ -60,10 +63,12 @@ class Stand:
             )
         if self.keyfile is not None and self.certfile is None:
             raise InvalidRequest("--keyfile goes with --certfile")
+        if not 1 <= self.processes <= MOST_PROCESSES:
+            raise InvalidRequest(f"--processes is from 1 to {MOST_PROCESSES}")
 
 
-def serve(stand: Stand, tell: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM; `tell` is given the URL once the port takes connections.
+def serve(stand: Stand, tell: Callable[[str], None]) -> int:
+    """Serves until SIGINT or SIGTERM; `tell` is given the URL once the port takes connections. The exit code.
 
     Raises:
         InvalidRequest: the port is taken, or the certificate cannot be read.
@@ -75,15 +80,38 @@ def serve(stand: Stand, tell: Callable[[str], None]) -> None:
         objects.sweep(time.time())
     except (OSError, S3Error) as error:
         raise StoreUnusable(f"{stand.root} cannot be used: {error}", hint="choose another --root") from error
-    asyncio.run(_serve(stand, objects, tell))
+    tls = _tls(stand)
+    try:
+        bound = processes.bind(stand.host, stand.port, stand.processes)
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot listen at {stand.host}, port {stand.port}: {error.strerror or error}",
+            hint="choose another --port or --host",
+        ) from error
+    scheme = "http" if tls is None else "https"
+    host = f"[{stand.host}]" if ":" in stand.host else stand.host or "127.0.0.1"
+    tell(f"{scheme}://{host}:{bound[0][0].getsockname()[1]}{stand.base_path}")
+    if len(bound) > 1:
+        return processes.run(bound, lambda sockets, ears: asyncio.run(_serve(stand, objects, tls, sockets, ears)))
+    asyncio.run(_serve(stand, objects, tls, bound[0]))
+    return 0
 
 
-async def _serve(stand: Stand, objects: ObjectStore, tell: Callable[[str], None]) -> None:
+async def _serve(
+    stand: Stand,
+    objects: ObjectStore,
+    tls: ssl.SSLContext | None,
+    sockets: Sequence[socket.socket],
+    ears: int | None = None,
+) -> None:
+    """Serves sockets until a signal comes, or until the pipe says that the parent is gone."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    with ThreadPoolExecutor(8, "simpletuner-disk") as disk, ThreadPoolExecutor(1, "simpletuner-db") as db:
+    if ears is not None:
+        loop.add_reader(ears, ended.set)
+    with ThreadPoolExecutor(_THREADS, "simpletuner-disk") as disk, ThreadPoolExecutor(1, "simpletuner-db") as db:
         context = StorageContext(
             objects=objects,
             resolve=lambda _: None,
@@ -100,23 +128,15 @@ async def _serve(stand: Stand, objects: ObjectStore, tell: Callable[[str], None]
         )
         server = HTTPServer(
             application,
-            ssl_options=_tls(stand),
+            ssl_options=tls,
             chunk_size=READ_BYTES,
             max_header_size=MAX_HEADER_BYTES,
             idle_connection_timeout=IDLE_S,
         )
-        try:
-            sockets = bind_sockets(stand.port, stand.host or None, family=socket.AF_UNSPEC)
-        except OSError as error:
-            raise InvalidRequest(
-                f"cannot listen at {stand.host}, port {stand.port}: {error.strerror or error}",
-                hint="choose another --port or --host",
-            ) from error
         server.add_sockets(sockets)
-        scheme = "http" if stand.certfile is None else "https"
-        host = f"[{stand.host}]" if ":" in stand.host else stand.host or "127.0.0.1"
-        tell(f"{scheme}://{host}:{sockets[0].getsockname()[1]}{stand.base_path}")
         await ended.wait()
+        if ears is not None:
+            loop.remove_reader(ears)
         server.stop()
         await server.close_all_connections()
 

@@ -278,10 +278,11 @@ def _header_time(request: Request) -> str:
 
 
 def _seconds(timestamp: str) -> float:
+    digits = _TIMESTAMP.fullmatch(timestamp)
     try:
-        digits = _TIMESTAMP.fullmatch(timestamp)
-        return datetime(*map(int, digits.groups() if digits else ()), tzinfo=UTC).timestamp()
-    except (ValueError, TypeError) as error:
+        year, month, day, hour, minute, second = map(int, digits.groups() if digits else ())
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
+    except ValueError as error:
         raise S3Error("AccessDenied", "a signed request needs a valid x-amz-date or Date header") from error
 
 
