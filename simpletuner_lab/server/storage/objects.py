@@ -21,6 +21,7 @@ from simpletuner_lab.core.destination import OUTPUTS_BUCKET
 from simpletuner_lab.server.storage.buckets import Buckets
 from simpletuner_lab.server.storage.conditions import ALWAYS, Condition
 from simpletuner_lab.server.storage.drafts import Draft, Drafts, Movable, Quota, alone_in
+from simpletuner_lab.server.storage.entries import Entries
 from simpletuner_lab.server.storage.errors import S3Error, disk_errors
 from simpletuner_lab.server.storage.folding import FallsTogether, check_exact, probe
 from simpletuner_lab.server.storage.keys import check_key
@@ -112,6 +113,7 @@ class ObjectStore:
         self._folds = folds
         self.records = records or Records(own / "records")
         self._drafts = Drafts(own / "drafts", self.records, token)
+        self._entries = Entries()
         self.buckets = Buckets(root)
         self.uploads = Uploads(own / "uploads", self.records)
         self.token = token
@@ -242,13 +244,13 @@ class ObjectStore:
     def list_page(self, bucket: str, *, prefix: str, delimiter: str, after: bytes, max_keys: int) -> Page:
         """One page of the bucket's keys behind `after`, in the order of their UTF-8 bytes."""
         self.buckets.check(bucket)
-        walk = Walk(self._root, bucket, prefix, after)
+        walk = Walk(self._root, bucket, prefix, after, self._entries)
         return list_page(walk, self.describe, prefix=prefix, delimiter=delimiter, max_keys=max_keys)
 
     def usage(self, bucket: str, prefix: str) -> int:
         """Bytes of all objects whose keys start with the prefix, unfinished uploads among them."""
         total = self.uploads.used_bytes(bucket, prefix)
-        return total + sum(_size(found) for found in Walk(self._root, bucket, prefix))
+        return total + sum(_size(found) for found in Walk(self._root, bucket, prefix, entries=self._entries))
 
     def place(self, draft: Movable, bucket: str, key: str, condition: Condition = ALWAYS) -> None:
         """Gives a sealed draft its name, making the folders above it.
@@ -279,6 +281,13 @@ class ObjectStore:
 
     def describe(self, found: Found) -> ObjectInfo | None:
         """What is known of an object met on a walk; None when it has just gone."""
+        try:
+            status = os.stat(found.name, dir_fd=found.directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        record = self.records.kept(status)
+        if record is not None:
+            return ObjectInfo(key=found.key, size=status.st_size, modified_at=status.st_mtime, record=record)
         descriptor = open_file(found.name, found.directory)
         if descriptor is None:
             return None

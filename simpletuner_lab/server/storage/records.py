@@ -11,14 +11,20 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
+from simpletuner_lab.server.storage.entries import SETTLED_NS
+
 ATTRIBUTE: Final = "user.stlab.object"
 DEFAULT_TYPE: Final = "binary/octet-stream"
+MOST_RECORDS: Final = 20_000
+"""So many are kept in memory, about 10 MB."""
+
 MAX_ATTRIBUTE_BYTES: Final = 3500
 """ext4 takes 4,000 bytes and answers "no space" to 4,096, which would look like a full disk."""
 
@@ -68,6 +74,7 @@ class Records:
     def __init__(self, aside: Path, *, attributes: bool = sys.platform == "linux") -> None:
         self._aside = aside
         self._attributes = attributes
+        self._kept: dict[tuple[int, ...], Record] = {}
 
     def write(self, descriptor: int, record: Record, status: os.stat_result) -> None:
         """Attaches a record to an open file; `status` is of the moment whose content it describes."""
@@ -79,8 +86,20 @@ class Records:
     def read(self, descriptor: int) -> Record | None:
         """The record that fits the open file as it is now, None when there is none."""
         status = os.fstat(descriptor)
+        kept = self.kept(status)
+        if kept is not None:
+            return kept
         text = _get(descriptor) if self._attributes else None
-        return _parsed(text, status) or _parsed(self._read_aside(status), status)
+        record = _parsed(text, status) or _parsed(self._read_aside(status), status)
+        if record is not None and status.st_ctime_ns + SETTLED_NS < time.time_ns():
+            if len(self._kept) >= MOST_RECORDS:
+                self._kept.clear()
+            self._kept[_state(status)] = record
+        return record
+
+    def kept(self, status: os.stat_result) -> Record | None:
+        """The record of a file that was read before and has not been touched since, from memory; else None."""
+        return self._kept.get(_state(status))
 
     def forget(self, status: os.stat_result) -> None:
         """Removes what stands aside for a file that is gone; an attribute went with it."""
@@ -121,6 +140,11 @@ class Records:
             return self._path(status).read_bytes()
         except FileNotFoundError:
             return None
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    """Changes with whatever is done to a file, its attributes too, and with the file that has this inode."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _set(descriptor: int, text: bytes) -> bool:

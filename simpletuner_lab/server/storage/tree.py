@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from simpletuner_lab.server.storage.entries import SLASH, Entries, name_of
 from simpletuner_lab.server.storage.folding import check_exact
-from simpletuner_lab.server.storage.keys import MARKER, MAX_KEY_BYTES, is_key
+from simpletuner_lab.server.storage.keys import MAX_KEY_BYTES, is_key
 
 NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG, errno.EACCES})
 """What opening a name can answer when there is no object behind it: nothing, a link, a socket, a file above it."""
@@ -78,12 +80,14 @@ class Walk:
     `after` may be raised during the walk: whole folders are then passed by without being opened.
     """
 
-    def __init__(self, root: Path, bucket: str, prefix: str, after: bytes = b"") -> None:
+    def __init__(
+        self, root: Path, bucket: str, prefix: str, after: bytes = b"", entries: Entries | None = None
+    ) -> None:
         self._root = root
         self._bucket = bucket
-        self._start = prefix
         self._prefix = prefix.encode()
         self._base = prefix.rpartition("/")[0]
+        self._entries = entries or Entries()
         self.after = after
 
     def __iter__(self) -> Iterator[Found]:
@@ -98,26 +102,39 @@ class Walk:
                 raise
 
     def _below(self, directory: int, path: str) -> Iterator[Found]:
-        for name, is_folder in _entries(directory):
-            key = path + name if name != MARKER else path
-            if not is_folder:
-                if os.fsencode(key) > self.after and key.startswith(self._start) and is_key(key):
-                    yield Found(key=key, directory=directory, name=name)
+        start = path.encode()
+        wanted = self._prefix[len(start) :]
+        entries = self._entries.of(directory)
+        for at in range(self._first(entries, start, wanted), len(entries)):
+            entry = entries[at]
+            key = start + entry
+            if not entry.startswith(wanted):
+                return
+            if len(key) > MAX_KEY_BYTES or not key:
                 continue
-            start = os.fsencode(f"{key}/")
-            wanted = start.startswith(self._prefix) or self._prefix.startswith(start)
-            if not wanted or start + AFTER_ALL <= self.after or len(start) > MAX_KEY_BYTES or not is_key(key):
-                continue
-            try:
-                below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=directory)
-            except OSError as error:
-                if error.errno in NOT_THERE:
-                    continue
-                raise
-            try:
-                yield from self._below(below, key + "/")
-            finally:
-                os.close(below)
+            if not entry.endswith(SLASH):
+                if key > self.after:
+                    yield Found(key=key.decode(), directory=directory, name=name_of(entry))
+            elif key + AFTER_ALL > self.after:
+                yield from self._inside(directory, name_of(entry), key.decode())
+
+    def _first(self, entries: Sequence[bytes], start: bytes, wanted: bytes) -> int:
+        """Where entries that matter begin: with `wanted`, and not before the folder in which `after` lies."""
+        first = bisect_left(entries, wanted)
+        behind = self.after.startswith(start)
+        return max(first, bisect_right(entries, self.after[len(start) :]) - 1) if behind else first
+
+    def _inside(self, directory: int, name: str, path: str) -> Iterator[Found]:
+        try:
+            below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=directory)
+        except OSError as error:
+            if error.errno in NOT_THERE:
+                return
+            raise
+        try:
+            yield from self._below(below, path)
+        finally:
+            os.close(below)
 
 
 def remove_empty(root: Path, bucket: str, folders: Sequence[str]) -> None:
@@ -138,17 +155,3 @@ def _make(directory: int, name: str) -> None:
     except FileExistsError:
         return
     os.fsync(directory)
-
-
-def _entries(directory: int) -> list[tuple[str, bool]]:
-    """Files and folders as they sort in keys: a folder as if a slash ended its name, its marker before all in it.
-
-    Links and devices are left out.
-    """
-    with os.scandir(directory) as entries:
-        found = [
-            (entry.name, is_folder)
-            for entry in entries
-            if (is_folder := entry.is_dir(follow_symlinks=False)) or entry.is_file(follow_symlinks=False)
-        ]
-    return sorted(found, key=lambda entry: b"" if entry[0] == MARKER else os.fsencode(entry[0] + "/" * entry[1]))

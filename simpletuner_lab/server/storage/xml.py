@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
@@ -19,6 +20,8 @@ from simpletuner_lab.server.storage.records import ObjectInfo, Record
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 OWNER: Final = "simpletuner-lab"
 _PERSON: Final = (("ID", OWNER), ("DisplayName", OWNER))
+_OWNER: Final = f"<Owner><ID>{OWNER}</ID><DisplayName>{OWNER}</DisplayName></Owner>"
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9/_.~-]*")
 DECLARATION: Final = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 
 Field = tuple[str, "str | Iterable[Field]"]
@@ -27,9 +30,9 @@ Field = tuple[str, "str | Iterable[Field]"]
 
 def document(root: str, fields: Iterable[Field], namespace: str = NAMESPACE) -> bytes:
     """An XML document."""
-    out = [f'<{root} xmlns="{namespace}">' if namespace else f"<{root}>"]
+    out: list[str] = []
     _write(out, fields)
-    return DECLARATION + "".join((*out, f"</{root}>")).encode()
+    return _whole(root, out, namespace)
 
 
 def error(code: str, message: str, resource: str, request_id: str, details: Mapping[str, str]) -> bytes:
@@ -49,19 +52,25 @@ def listing(bucket: str, page: Page, given: Mapping[str, str], *, encode: bool, 
     text = _encoded if encode else str
     fields: list[Field] = [("Name", bucket), *_given(given, encode=encode)]
     fields.append(("IsTruncated", "true" if page.next_after else "false"))
-    for info in page.objects:
-        entry: list[Field] = [
-            ("Key", text(info.key)),
-            ("LastModified", timestamp(info.modified_at)),
-            ("ETag", f'"{info.record.etag}"'),
-            *(("ChecksumAlgorithm", name.upper()) for name in info.record.checksums),
-            *((("ChecksumType", info.record.checksum_type),) if info.record.checksum_type else ()),
-            ("Size", str(info.size)),
-            ("StorageClass", "STANDARD"),
-        ]
-        fields.append(("Contents", [*entry, ("Owner", _PERSON)] if owner else entry))
-    fields += [("CommonPrefixes", [("Prefix", text(prefix))]) for prefix in page.prefixes]
-    return document("ListBucketResult", fields)
+    out: list[str] = []
+    _write(out, fields)
+    out += [
+        _entry(info, _encoded(info.key) if encode else escape(info.key, quote=False), owner) for info in page.objects
+    ]
+    _write(out, [("CommonPrefixes", [("Prefix", text(prefix))]) for prefix in page.prefixes])
+    return _whole("ListBucketResult", out, NAMESPACE)
+
+
+def _entry(info: ObjectInfo, key: str, owner: bool) -> str:
+    """One object in a listing, by a thousand the page. What a record holds may come from an attribute of a file."""
+    record = info.record
+    algorithms = "".join(f"<ChecksumAlgorithm>{escape(name.upper())}</ChecksumAlgorithm>" for name in record.checksums)
+    kind = f"<ChecksumType>{escape(record.checksum_type)}</ChecksumType>" if record.checksum_type else ""
+    return (
+        f"<Contents><Key>{key}</Key><LastModified>{timestamp(info.modified_at)}</LastModified>"
+        f'<ETag>"{escape(record.etag)}"</ETag>{algorithms}{kind}<Size>{info.size}</Size><StorageClass>STANDARD</StorageClass>'
+        f"{_OWNER if owner else ''}</Contents>"
+    )
 
 
 def parts(upload: Upload, page: list[Part], *, marker: int, max_parts: int, truncated: bool) -> bytes:
@@ -172,7 +181,7 @@ def _pieces(record: Record, *, marker: int, max_parts: int) -> list[Field]:
 
 def timestamp(seconds: float) -> str:
     """ISO 8601 with milliseconds, as listings carry it."""
-    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _given(given: Mapping[str, str], *, encode: bool) -> list[Field]:
@@ -185,11 +194,16 @@ def _given(given: Mapping[str, str], *, encode: bool) -> list[Field]:
 
 
 def _encoded(text: str) -> str:
-    return quote(text, safe="/-_.~")
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="/-_.~")
 
 
 def _checksums(values: Mapping[str, str]) -> list[Field]:
     return [(ELEMENTS[name], value) for name, value in values.items()]
+
+
+def _whole(root: str, out: Iterable[str], namespace: str) -> bytes:
+    start = f'<{root} xmlns="{namespace}">' if namespace else f"<{root}>"
+    return DECLARATION + "".join((start, *out, f"</{root}>")).encode()
 
 
 def _write(out: list[str], fields: Iterable[Field]) -> None:

@@ -3,13 +3,16 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simpletuner_lab.server.storage import entries, records
 from simpletuner_lab.server.storage.drafts import Quota
+from simpletuner_lab.server.storage.entries import SETTLED_NS
 from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.listing import after_marker, rolled_up
 from simpletuner_lab.server.storage.objects import ObjectStore
@@ -281,3 +284,58 @@ def test_pages_of_a_listing_are_those_of_a_simple_model(tmp_path_factory, keys, 
                 break
             after = page.next_after if version == 2 else after_marker(page.last, prefix, delimiter)
         assert found == expected
+
+
+def test_a_listing_that_is_kept_is_never_an_old_one(store, root, monkeypatch):
+    """Folders and records are remembered once they have been left alone for a while; any change is seen at once."""
+    for index in range(20):
+        put(store, f"f/{index:02}", b"old")
+    reads = {"folders": 0, "records": 0}
+    read_folder, read_record = entries._read, records._parsed
+
+    def counted(what: str, function):
+        def call(*args):
+            reads[what] += 1
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(entries, "_read", counted("folders", read_folder))
+    monkeypatch.setattr(records, "_parsed", counted("records", read_record))
+
+    def tags() -> dict[str, str]:
+        page = store.list_page(BUCKET, prefix="f/", delimiter="", after=b"", max_keys=1000)
+        return {one.key: one.record.etag for one in page.objects}
+
+    def fresh() -> dict[str, str]:
+        other = ObjectStore(root, records=Records(root / ".stlab/records", attributes=store.records._attributes))
+        page = other.list_page(BUCKET, prefix="f/", delimiter="", after=b"", max_keys=1000)
+        return {one.key: one.record.etag for one in page.objects}
+
+    tags()
+    young = dict(reads)
+    tags()
+    assert reads["folders"] > young["folders"], "what was changed a moment ago may change again within the same tick"
+    time.sleep(SETTLED_NS / 1e9 + 0.1)
+    tags()
+    settled = dict(reads)
+    assert len(tags()) == 20
+    assert reads == settled, "nothing is read again"
+
+    put(store, "f/20", b"new")
+    assert len(tags()) == 21
+    put(store, "f/03", b"new")  # as long as before, in a folder that holds the same names
+    assert tags()["f/03"] == hashlib.md5(b"new").hexdigest()
+    store.delete(BUCKET, "f/04")
+    assert "f/04" not in tags()
+    (root / BUCKET / "f/05").write_bytes(b"own")
+    before = (root / BUCKET / "f/06").stat()
+    (root / BUCKET / "f/06").write_bytes(b"own")
+    os.utime(root / BUCKET / "f/06", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (root / BUCKET / "f/07").unlink()
+    (root / BUCKET / "f/07").symlink_to("06")
+    (root / BUCKET / "f/08").rename(root / BUCKET / "f/88")
+    now = tags()
+    assert now == fresh()
+    assert now["f/05"] == hashlib.md5(b"own").hexdigest()
+    assert ("f/07" in now, "f/08" in now, "f/88" in now) == (False, False, True)
