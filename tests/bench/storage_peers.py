@@ -37,6 +37,8 @@ class Peer:
     process: psutil.Process
     speaks_s3: bool = True
     """nginx stores and sends files, and verifies nothing."""
+    small_alone: bool = False
+    """The bare floor of tornado keeps a whole object in memory."""
     by_boto3_alone: bool = False
     """moto's development server does not answer plain sockets."""
 
@@ -60,6 +62,9 @@ def peers(folder: Path, stack: ExitStack) -> Iterator[Peer]:
                "127.0.0.1", "--port", str(port), "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]  # fmt: skip
     yield _started("lab", command, port, stack)
     yield from _nginx(folder / "nginx", stack)
+    port = free_port()
+    bare = [sys.executable, str(_ROOT / "tests" / "bench" / "bare_tornado.py"), str(port), str(folder / "bare")]
+    yield replace(_started("tornado", bare, port, stack), speaks_s3=False, small_alone=True)
     for name, command in _from_venv(folder):
         if Path(command[0]).exists():
             port = free_port()
