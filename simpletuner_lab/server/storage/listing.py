@@ -46,16 +46,18 @@ def list_page(
     objects: list[ObjectInfo] = []
     prefixes: list[str] = []
     last = b""
+    """Where the page ends if it ends with a common prefix."""
     for found in walk if max_keys else ():
         if len(objects) + len(prefixes) == max_keys:
-            return Page(objects=tuple(objects), prefixes=tuple(prefixes), next_after=last)
-        common = rolled_up(found.key, prefix, delimiter)
+            next_after = last or objects[-1].key.encode()
+            return Page(objects=tuple(objects), prefixes=tuple(prefixes), next_after=next_after)
+        common = rolled_up(found.key, prefix, delimiter) if delimiter else None
         if common is not None:
             prefixes.append(common)
             last = walk.after = common.encode() + AFTER_ALL
         elif (info := describe(found)) is not None:
             objects.append(info)
-            last = found.key.encode()
+            last = b""
     return Page(objects=tuple(objects), prefixes=tuple(prefixes))
 
 

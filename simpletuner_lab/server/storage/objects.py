@@ -302,7 +302,7 @@ class ObjectStore:
             check_exact(directory, name)
         if not condition.is_set:
             return
-        found = self.describe(Found(key=key, directory=directory, name=name))
+        found = self.describe(Found(key, directory, name))
         try:
             condition.check(found)
         except S3Error as error:
@@ -331,7 +331,7 @@ class ObjectStore:
     def _info(self, descriptor: int, key: str) -> ObjectInfo:
         """A file without a record was dropped in by a person: its ETag is computed now and kept where possible."""
         status = os.fstat(descriptor)
-        record = self.records.read(descriptor)
+        record = self.records.read(descriptor, status)
         if record is None:
             record = Record(etag=_md5(descriptor))
             with suppress(OSError):

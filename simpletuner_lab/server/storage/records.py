@@ -83,9 +83,9 @@ class Records:
         if not (self._attributes and len(text) <= MAX_ATTRIBUTE_BYTES and _set(descriptor, text)):
             self._write_aside(status, text)
 
-    def read(self, descriptor: int) -> Record | None:
-        """The record that fits the open file as it is now, None when there is none."""
-        status = os.fstat(descriptor)
+    def read(self, descriptor: int, status: os.stat_result | None = None) -> Record | None:
+        """The record that fits the open file as it is now, or was at `status`; None when there is none."""
+        status = status or os.fstat(descriptor)
         kept = self.kept(status)
         if kept is not None:
             return kept
@@ -168,7 +168,7 @@ def _get(descriptor: int) -> bytes | None:
 
 def _parsed(text: bytes | None, status: os.stat_result) -> Record | None:
     try:
-        found = json.loads(text or b"null")
+        found = json.loads(text.decode() if text else "null")
         fits = (found.pop("size"), found.pop("mtime_ns")) == (status.st_size, status.st_mtime_ns)
         return Record(**found) if fits else None
     except (ValueError, TypeError, KeyError, AttributeError):

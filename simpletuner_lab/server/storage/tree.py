@@ -8,9 +8,8 @@ import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from simpletuner_lab.server.storage.entries import SLASH, Entries, name_of
 from simpletuner_lab.server.storage.folding import check_exact
@@ -65,8 +64,7 @@ def open_file(name: str, directory: int) -> int | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(NamedTuple):
     """An object met on a walk: its key, and where to open it while the walk stands there."""
 
     key: str
@@ -103,20 +101,19 @@ class Walk:
 
     def _below(self, directory: int, path: str) -> Iterator[Found]:
         start = path.encode()
-        wanted = self._prefix[len(start) :]
+        wanted, room = self._prefix[len(start) :], MAX_KEY_BYTES - len(start)
         entries = self._entries.of(directory)
-        for at in range(self._first(entries, start, wanted), len(entries)):
-            entry = entries[at]
-            key = start + entry
+        for entry in entries[self._first(entries, start, wanted) :]:
             if not entry.startswith(wanted):
                 return
-            if len(key) > MAX_KEY_BYTES or not key:
+            if len(entry) > room or not (start or entry):
                 continue
+            name = name_of(entry)
             if not entry.endswith(SLASH):
-                if key > self.after:
-                    yield Found(key=key.decode(), directory=directory, name=name_of(entry))
-            elif key + AFTER_ALL > self.after:
-                yield from self._inside(directory, name_of(entry), key.decode())
+                if start + entry > self.after:
+                    yield Found(path + name if entry else path, directory, name)
+            elif start + entry + AFTER_ALL > self.after:
+                yield from self._inside(directory, name, f"{path}{name}/")
 
     def _first(self, entries: Sequence[bytes], start: bytes, wanted: bytes) -> int:
         """Where entries that matter begin: with `wanted`, and not before the folder in which `after` lies."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from html import escape
 from typing import Final
 from urllib.parse import quote
@@ -64,11 +65,14 @@ def listing(bucket: str, page: Page, given: Mapping[str, str], *, encode: bool, 
 def _entry(info: ObjectInfo, key: str, owner: bool) -> str:
     """One object in a listing, by a thousand the page. What a record holds may come from an attribute of a file."""
     record = info.record
-    algorithms = "".join(f"<ChecksumAlgorithm>{escape(name.upper())}</ChecksumAlgorithm>" for name in record.checksums)
-    kind = f"<ChecksumType>{escape(record.checksum_type)}</ChecksumType>" if record.checksum_type else ""
+    checked = ""
+    if record.checksums:
+        checked = "".join(f"<ChecksumAlgorithm>{escape(name.upper())}</ChecksumAlgorithm>" for name in record.checksums)
+        checked += f"<ChecksumType>{escape(record.checksum_type)}</ChecksumType>" if record.checksum_type else ""
+    etag = record.etag if record.etag.isalnum() else escape(record.etag)
     return (
         f"<Contents><Key>{key}</Key><LastModified>{timestamp(info.modified_at)}</LastModified>"
-        f'<ETag>"{escape(record.etag)}"</ETag>{algorithms}{kind}<Size>{info.size}</Size><StorageClass>STANDARD</StorageClass>'
+        f'<ETag>"{etag}"</ETag>{checked}<Size>{info.size}</Size><StorageClass>STANDARD</StorageClass>'
         f"{_OWNER if owner else ''}</Contents>"
     )
 
@@ -181,7 +185,13 @@ def _pieces(record: Record, *, marker: int, max_parts: int) -> list[Field]:
 
 def timestamp(seconds: float) -> str:
     """ISO 8601 with milliseconds, as listings carry it."""
-    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    whole, part = divmod(seconds, 1)
+    return f"{_second(int(whole))}.{int(part * 1000):03}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _given(given: Mapping[str, str], *, encode: bool) -> list[Field]:
