@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from simpletuner_lab.core.grant import ENDPOINT_PATH, Grant
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.server.storage import sending
 from simpletuner_lab.server.storage.answers import Answer, Work, quota_of
 from simpletuner_lab.server.storage.body import MAX_DOCUMENT_BYTES, Intake, Memory, Promise, read_promise
 from simpletuner_lab.server.storage.calls import Call, authorise, read_call
@@ -90,6 +91,8 @@ class Exchange:
         self._feeding: asyncio.Future[None] | None = None
         self._concluding = False
         self._first = b""
+        self.by_kernel = False
+        """Whether a file that is asked for may go past us, from the kernel to the connection."""
 
     @property
     def is_slow(self) -> bool:
@@ -165,6 +168,25 @@ class Exchange:
         if self._feeding is not None:
             await self._feeding
 
+    def goes_by_kernel(self, answer: Answer) -> bool:
+        """Whether `send` sends it, and not `blocks`."""
+        return self.by_kernel and answer.extent is not None and answer.extent.size >= sending.LEAST_BYTES
+
+    async def send(self, answer: Answer, connection: object) -> None:
+        """The bytes of an object, from the kernel to a connection whose headers are out. Ends by closing the object.
+
+        Raises:
+            S3Error: the file was cut short meanwhile.
+            StreamClosedError: the client is gone.
+        """
+        assert answer.reader is not None
+        assert answer.extent is not None
+        offset, size = answer.extent.offset, answer.extent.size
+        try:
+            await sending.send(connection, self._context.disk, answer.reader.descriptor, offset, size)
+        finally:
+            answer.reader.close()
+
     async def blocks(self, answer: Answer) -> AsyncGenerator[bytes, None]:
         """The bytes of an object that is sent: a block is read while the one before it travels. Ends by closing it.
 
@@ -216,7 +238,7 @@ class Exchange:
                     now=self._context.clock(),
                 )
             )
-            if answer.reader is not None and answer.extent is not None:
+            if answer.reader is not None and answer.extent is not None and not self.goes_by_kernel(answer):
                 self._first = _first_block(answer.reader, answer.extent)
             return answer
         finally:

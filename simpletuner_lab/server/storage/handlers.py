@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado import httputil, iostream, web
 
-from simpletuner_lab.server.storage import xml
+from simpletuner_lab.server.storage import sending, xml
 from simpletuner_lab.server.storage.answers import Answer
 from simpletuner_lab.server.storage.errors import STATUS, S3Error
 from simpletuner_lab.server.storage.exchange import Exchange, StorageContext, admit
@@ -188,6 +188,7 @@ class StorageHandler(web.RequestHandler):
             self._send_error(self._failure or S3Error("InternalError", "the request was not admitted"))
             return
         begun = False
+        self._exchange.by_kernel = sending.is_plain(self.request.connection)
         try:
             if self._exchange.is_slow:
                 conclusion = asyncio.ensure_future(self._exchange.conclude())
@@ -228,6 +229,10 @@ class StorageHandler(web.RequestHandler):
         """Each block goes out when the next one is there, and the last with the end: a short object in one piece."""
         waiting = False
         with suppress(iostream.StreamClosedError):
+            if exchange.goes_by_kernel(answer):
+                await self.flush()
+                await exchange.send(answer, self.request.connection)
+                return
             async with aclosing(exchange.blocks(answer)) as blocks:
                 async for block in blocks:
                     if waiting:
