@@ -6,15 +6,20 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from simpletuner_lab.server.storage.errors import S3Error, disk_errors
 from simpletuner_lab.server.storage.records import Record, Records
 
+COUNTED_FOR_S: Final = 10.0
+"""Others than this server may put files there too; after so long they are counted."""
+
+_QUOTAS: Final = 1000
 _COPY_BYTES: Final = 1 << 20
 _COPY_IN_KERNEL_BYTES: Final = 1 << 30
 _NO_KERNEL_COPY: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
@@ -31,6 +36,13 @@ class Quota:
     def covers(self, bucket: str, key: str) -> bool:
         """Whether an object counts towards it."""
         return bucket == self.bucket and key.startswith(self.prefix)
+
+
+class _Count(NamedTuple):
+    """When a quota was counted, and how many bytes there can be at most since: what came is added, what went stays."""
+
+    at_s: float
+    at_most: int
 
 
 class Movable(Protocol):
@@ -138,6 +150,7 @@ class Drafts:
         self._token = token
         self._lock = threading.Lock()
         self._reserved: dict[Draft, tuple[str, str, int]] = {}
+        self._counted: dict[Quota, _Count] = {}
 
     def open(
         self, bucket: str, key: str, size: int, quota: Quota | None, usage: Callable[[str, str], int] | None
@@ -179,11 +192,25 @@ class Drafts:
             space = os.statvfs(self._place)
         if size > space.f_bavail * space.f_frsize:
             raise S3Error("InsufficientStorage", "there is no room left to store this")
-        if quota is None or usage is None:
-            return
-        coming = sum(bytes_ for bucket, key, bytes_ in self._reserved.values() if quota.covers(bucket, key))
-        if usage(quota.bucket, quota.prefix) + coming + size > quota.limit_bytes:
+        if quota is not None and usage is not None:
+            self._check_quota(size, quota, usage)
+
+    def _check_quota(self, size: int, quota: Quota, usage: Callable[[str, str], int]) -> None:
+        """Counts what is there only where what was let in since the last count might not leave room, or it is old.
+
+        Counting opens every object and part: once for each of ten thousand parts would take longer than their bytes.
+        """
+        counted = self._counted.get(quota)
+        now = time.monotonic()
+        if counted is None or counted.at_s + COUNTED_FOR_S < now or counted.at_most + size > quota.limit_bytes:
+            coming = sum(bytes_ for bucket, key, bytes_ in self._reserved.values() if quota.covers(bucket, key))
+            counted = _Count(now, usage(quota.bucket, quota.prefix) + coming)
+            if len(self._counted) >= _QUOTAS:
+                self._counted.clear()
+        if counted.at_most + size > quota.limit_bytes:
+            self._counted.pop(quota, None)
             raise S3Error("InsufficientStorage", f"the quota of {quota.limit_bytes} bytes has no room left for this")
+        self._counted[quota] = counted._replace(at_most=counted.at_most + size)
 
     def _release(self, draft: Draft) -> None:
         self._reserved.pop(draft, None)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simpletuner_lab.server.storage import entries, records
+from simpletuner_lab.server.storage import drafts, entries, records
 from simpletuner_lab.server.storage.drafts import Quota
 from simpletuner_lab.server.storage.entries import SETTLED_NS
 from simpletuner_lab.server.storage.errors import S3Error
@@ -189,6 +189,36 @@ def test_usage_and_quota_count_what_is_there_and_what_is_coming(store, root):
     store.open_writer(BUCKET, "job/c", 5, quota).discard()
     coming.discard()
     store.open_writer(BUCKET, "job/c", 35, quota).discard()
+
+
+def test_a_quota_is_counted_rarely_and_never_passed(store, root, monkeypatch):
+    counted = []
+    usage = store.usage
+    monkeypatch.setattr(store, "usage", lambda *about: counted.append(about) or usage(*about))
+    quota = Quota(bucket=BUCKET, prefix="job/", limit_bytes=1000)
+
+    def put_in(key: str, size: int) -> None:
+        writer = store.open_writer(BUCKET, key, size, quota)
+        writer.write(b"x" * size)
+        writer.commit(Record(etag=hashlib.md5(b"x" * size).hexdigest()))
+
+    for index in range(90):
+        put_in(f"job/{index}", 10)
+    assert len(counted) == 1, "there is plenty of room"
+    for _ in range(20):
+        put_in("job/89", 10)  # over itself: what can be there is counted up, then what is there is counted
+    assert usage(BUCKET, "job/") == 900
+    assert len(counted) < 15
+    put_in("job/last", 100)
+    assert code(store.open_writer, BUCKET, "job/more", 1, quota) == "InsufficientStorage"
+    store.delete(BUCKET, "job/0")
+    put_in("job/more", 10)
+    assert code(store.open_writer, BUCKET, "job/again", 1, quota) == "InsufficientStorage"
+    assert usage(BUCKET, "job/") == 1000
+    (root / BUCKET / "job/by-hand").write_bytes(b"x")
+    store.delete(BUCKET, "job/1")
+    monkeypatch.setattr(drafts, "COUNTED_FOR_S", -1.0)
+    assert code(store.open_writer, BUCKET, "job/again", 10, quota) == "InsufficientStorage"
 
 
 def test_a_disk_that_is_too_small_is_known_before_the_first_byte(store):
