@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import boto3
 import pytest
 
+from simpletuner_lab.server.storage import calls, exchange
+from simpletuner_lab.server.storage.body import Promise
 from simpletuner_lab.testing.hub_emulator import Fault, HubEmulator
 from simpletuner_lab.testing.storage_server import storage_server
 from simpletuner_trainer import spec
@@ -132,6 +134,37 @@ def test_the_server_checks_what_arrives(tmp_path: Path) -> None:
         assert all(head["ChecksumSHA256"] for head in heads)
         assert heads[1]["ChecksumSHA256"].endswith("-2")
         assert heads[0]["Metadata"]["sha256"] == hashlib.sha256(b"small").hexdigest()
+
+
+def test_a_server_that_knows_no_checksums_gets_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An S3 of before 2022: it answers NotImplemented to x-amz-checksum-, and checks Content-MD5."""
+    understood = frozenset(name for name in calls.HEADERS if "checksum" not in name)
+    monkeypatch.setattr(calls, "HEADERS", understood)
+    monkeypatch.setattr(calls, "_FAMILIES", ("x-amz-meta-",))
+    came: list[bytes | None] = []
+    read_promise = exchange.read_promise
+
+    def noted(headers: Mapping[str, str], payload: str, max_bytes: int) -> Promise:
+        promise = read_promise(headers, payload, max_bytes)
+        if promise.size:
+            came.append(promise.md5)
+        return promise
+
+    monkeypatch.setattr(exchange, "read_promise", noted)
+    with storage_server(tmp_path / "server") as server:
+        environment = {"A": server.owner.access_key, "S": server.owner.secret_key.reveal()}
+        destination = spec.S3Destination(endpoint_url=server.endpoint_url, bucket="outputs", prefix="j-1/",
+                                         access_key_env="A", secret_key_env="S")  # fmt: skip
+        folder = tmp_path / "model"
+        folder.mkdir()
+        (folder / "small").write_bytes(b"small")
+        (folder / "large").write_bytes(LARGE)
+        store = open_store(destination, environment=environment)
+        store.ship(Shipment(folder=folder, names=("small", "large")), still)
+        store.get("large", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == LARGE
+    sums = [hashlib.md5(piece).digest() for piece in (b"small", LARGE[: 8 << 20], LARGE[8 << 20 :])]
+    assert [one for one in came if one in sums] == sums, "each body once, with its MD5"
 
 
 def test_missing_credentials_are_named(tmp_path: Path) -> None:
