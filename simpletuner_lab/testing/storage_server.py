@@ -5,19 +5,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from simpletuner_lab.core.grant import Grant
@@ -25,9 +21,8 @@ from simpletuner_lab.server.storage.exchange import StorageContext
 from simpletuner_lab.server.storage.handlers import storage_routes
 from simpletuner_lab.server.storage.objects import ObjectStore
 from simpletuner_lab.services.grants import Credentials, Grants, ServerKey
+from simpletuner_lab.testing.listening import HOST, listening
 
-_HOST: Final = "127.0.0.1"
-_PATIENCE_S: Final = 30
 _DAY_S: Final = 24 * 3600
 
 
@@ -115,37 +110,13 @@ def storage_server(
             on_object_stored=lambda bucket, key, size: stored.append((bucket, key, size)),
         )
         prefix = base_url.rstrip("/") + "/api/cloud/storage"
-        with _listening(Application(storage_routes(context, prefix)), tls, port) as bound:
+        with listening(Application(storage_routes(context, prefix)), port=port, tls=tls) as bound:
             scheme = "http" if tls is None else "https"
             yield StorageServer(
-                endpoint_url=f"{scheme}://{_HOST}:{bound}{prefix}",
+                endpoint_url=f"{scheme}://{HOST}:{bound}{prefix}",
                 owner=grants.owner(),
                 objects=objects,
                 grants=grants,
                 stored=stored,
                 clock=clock,
             )
-
-
-@contextmanager
-def _listening(application: Application, tls: ssl.SSLContext | None, port: int) -> Iterator[int]:
-    ready: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def serve() -> None:
-        server = HTTPServer(application, ssl_options=tls)
-        sockets = bind_sockets(port, _HOST)
-        server.add_sockets(sockets)
-        stop = asyncio.Event()
-        ready.set_result((sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
-        await stop.wait()
-        server.stop()
-        await server.close_all_connections()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="storage-server", daemon=True)
-    thread.start()
-    bound, loop, stop = ready.result(_PATIENCE_S)
-    try:
-        yield bound
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(_PATIENCE_S)

@@ -13,7 +13,7 @@ import pytest
 from simpletuner_lab.server.storage import calls, exchange
 from simpletuner_lab.server.storage.body import Promise
 from simpletuner_lab.testing.hub_emulator import Fault, HubEmulator
-from simpletuner_lab.testing.storage_server import storage_server
+from simpletuner_lab.testing.storage_server import StorageServer, storage_server
 from simpletuner_trainer import spec
 from simpletuner_trainer.errors import BadSpec, Refused
 from simpletuner_trainer.stores import Receipt, Shipment, Store, Unreachable, open_store
@@ -112,18 +112,28 @@ def test_an_upload_of_another_content_is_not_gone_on_with(tmp_path: Path) -> Non
         server.kill()
 
 
+def within(server: StorageServer) -> Store:
+    """A store at a server of this process, which a test may look into and change."""
+    destination = spec.S3Destination(endpoint_url=server.endpoint_url, bucket="outputs", prefix="j-1/",
+                                     access_key_env="A", secret_key_env="S")  # fmt: skip
+    keys = {"A": server.owner.access_key, "S": server.owner.secret_key.reveal()}
+    return open_store(destination, environment=keys)
+
+
+def small_and_large(place: Path) -> Shipment:
+    """A file that goes whole, and one that goes in two parts."""
+    folder = place / "model"
+    folder.mkdir()
+    (folder / "small").write_bytes(b"small")
+    (folder / "large").write_bytes(LARGE)
+    return Shipment(folder=folder, names=("small", "large"))
+
+
 def test_the_server_checks_what_arrives(tmp_path: Path) -> None:
     """A SHA-256 travels with each object and part, and the endpoint keeps it."""
     with storage_server(tmp_path / "server") as server:
         owner = server.owner
-        environment = {"A": owner.access_key, "S": owner.secret_key.reveal()}
-        destination = spec.S3Destination(endpoint_url=server.endpoint_url, bucket="outputs", prefix="j-1/",
-                                         access_key_env="A", secret_key_env="S")  # fmt: skip
-        folder = tmp_path / "model"
-        folder.mkdir()
-        (folder / "small").write_bytes(b"small")
-        (folder / "large").write_bytes(LARGE)
-        open_store(destination, environment=environment).ship(Shipment(folder=folder, names=("small", "large")), still)
+        within(server).ship(small_and_large(tmp_path), still)
         client = boto3.client("s3", endpoint_url=server.endpoint_url, region_name="us-east-1",
                               aws_access_key_id=owner.access_key,
                               aws_secret_access_key=owner.secret_key.reveal())  # fmt: skip
@@ -152,15 +162,8 @@ def test_a_server_that_knows_no_checksums_gets_md5(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(exchange, "read_promise", noted)
     with storage_server(tmp_path / "server") as server:
-        environment = {"A": server.owner.access_key, "S": server.owner.secret_key.reveal()}
-        destination = spec.S3Destination(endpoint_url=server.endpoint_url, bucket="outputs", prefix="j-1/",
-                                         access_key_env="A", secret_key_env="S")  # fmt: skip
-        folder = tmp_path / "model"
-        folder.mkdir()
-        (folder / "small").write_bytes(b"small")
-        (folder / "large").write_bytes(LARGE)
-        store = open_store(destination, environment=environment)
-        store.ship(Shipment(folder=folder, names=("small", "large")), still)
+        store = within(server)
+        store.ship(small_and_large(tmp_path), still)
         store.get("large", tmp_path / "back.bin")
     assert (tmp_path / "back.bin").read_bytes() == LARGE
     sums = [hashlib.md5(piece).digest() for piece in (b"small", LARGE[: 8 << 20], LARGE[8 << 20 :])]
