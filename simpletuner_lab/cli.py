@@ -84,6 +84,9 @@ def _serve(args: argparse.Namespace) -> int:
     from simpletuner_lab.server.alone import Stand, serve
     from simpletuner_lab.server.processes import usual_number
 
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("simpletuner_lab").addHandler(lines)
     secret = given_secret(os.environ, args.secret_key)
     if secret is None:
         raise InvalidRequest("there is no secret key", hint=f"set {SECRET_VARIABLE}, or give --secret-key")
@@ -96,7 +99,7 @@ def _serve(args: argparse.Namespace) -> int:
         secret_key=secret,
         certfile=args.certfile,
         keyfile=args.keyfile,
-        processes=args.processes or usual_number(),
+        processes=usual_number() if args.processes is None else args.processes,
     )
 
     def tell(url: str) -> None:

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -158,6 +158,10 @@ def test_a_grant_ends_and_has_a_quota(server: Server, capsys: pytest.CaptureFixt
     ("words", "told"),
     [
         (("grant", "--bucket", "No", "--days", "1"), "is no bucket"),
+        (("grant", "--bucket", "api", "--days", "1"), "is no bucket"),
+        (("grant", "--bucket", "1.2.3.4", "--days", "1"), "is no bucket"),
+        (("grant", "--bucket", "a..b", "--days", "1"), "is no bucket"),
+        (("grant", "--bucket", "abc", "--prefix", "a/.stlab-folder/", "--days", "1"), "beginning of no key"),
         (("grant", "--bucket", "abc", "--prefix", "/x", "--days", "1"), "beginning of no key"),
         (("grant", "--bucket", "abc", "--prefix", "a/../b", "--days", "1"), "beginning of no key"),
         (("grant", "--bucket", "abc", "--days", "0"), "--days"),
@@ -178,8 +182,10 @@ def test_what_is_refused(home: Home, capsys: pytest.CaptureFixture[str], words: 
 
 
 @contextmanager
-def served(root: Path, *words: str, secret: str = SECRET, ended_by: int = signal.SIGTERM) -> Iterator[str]:
-    """`stcloud storage serve` as a process; gives the URL of its ready line."""
+def served(
+    root: Path, *words: str, secret: str = SECRET, ended_by: int = signal.SIGTERM, logged: Sequence[str] | None = ()
+) -> Iterator[str]:
+    """`stcloud storage serve` as a process; gives the URL of its ready line. `logged` is all that it may say."""
     command = [
         sys.executable,
         "-m",
@@ -206,7 +212,10 @@ def served(root: Path, *words: str, secret: str = SECRET, ended_by: int = signal
     finally:
         process.send_signal(ended_by)
         out, err = process.communicate(timeout=20)
-    assert (process.returncode, out, err) == (0, "", "")
+    assert (process.returncode, out) == (0, "")
+    lines = [line.partition(" WARNING ")[2] for line in err.splitlines()]
+    assert lines == list(logged) if logged is not None else all(line.startswith("refused: ") for line in lines), err
+    assert secret not in err
 
 
 def answered(url: str, times: int = 16) -> list[bytes]:
@@ -251,9 +260,11 @@ def keys(url: str, access_key: str = "me_1", secret: str = SECRET) -> dict:
 
 
 @pytest.mark.parametrize("base", ["", "/x/y"])
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_endpoint_alone(tmp_path: Path, base: str, ended_by: int) -> None:
-    with served(tmp_path / "new" / "root", "--base-path", base, "--access-key", "me_1", ended_by=ended_by) as url:
+    logged = ("refused: GET - - me_1 SignatureDoesNotMatch", "refused: GET - - - InvalidAccessKeyId")
+    words = ("--base-path", base, "--access-key", "me_1")
+    with served(tmp_path / "new" / "root", *words, ended_by=ended_by, logged=logged) as url:
         assert url.startswith("http://127.0.0.1:")
         assert url.endswith(base or url[-1])
         client = s3(keys(url))
@@ -280,7 +291,8 @@ def test_the_endpoint_alone_over_tls(tmp_path: Path) -> None:
 def test_the_endpoint_alone_is_tested(
     home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with served(tmp_path / "root", "--base-path", "/api/cloud/storage", "--access-key", "me_1") as url:
+    words = ("--base-path", "/api/cloud/storage", "--access-key", "me_1")
+    with served(tmp_path / "root", *words, logged=None) as url:
         monkeypatch.setenv("SIMPLETUNER_S3_SECRET_KEY", SECRET)
         code, out, _ = run(capsys, "test", url, "--access-key", "me_1")
         assert (code, "is reached" in out.splitlines()[-1]) == (0, True), out
@@ -302,6 +314,8 @@ def test_the_endpoint_alone_is_tested(
         (("--access-key", "abc", "--base-path", "x"), SECRET, "is no base path"),
         (("--access-key", "abc", "--base-path", "/a/../b"), SECRET, "is no base path"),
         (("--access-key", "abc", "--keyfile", "k.pem"), SECRET, "--certfile"),
+        (("--access-key", "abc", "--processes", "0"), SECRET, "--processes is from 1 to 64"),
+        (("--access-key", "abc", "--port", "99999"), SECRET, "--port is from 0 to 65535"),
         (("--access-key", "abc", "--processes", "65"), SECRET, "--processes is from 1 to 64"),
         (("--access-key", "abc", "--certfile", "/no/such.pem"), SECRET, "certificate cannot be read"),
         (("--access-key", "abc", "--host", "192.0.2.1"), SECRET, "cannot listen at 192.0.2.1"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from simpletuner_lab.commands.answers import Answer
+from simpletuner_lab.core.destination import OUTPUTS_BUCKET
 from simpletuner_lab.core.grant import Grant, is_live
 from simpletuner_lab.services.grants import Credentials
 from simpletuner_lab.services.reach.report import Outcome, Reach
@@ -24,7 +26,8 @@ def credentials_answer(keys: Credentials, url: str) -> Answer:
 def granted_answer(grant: Grant, keys: Credentials, url: str) -> Answer:
     """A new grant with its keys."""
     head = f"grant {grant.id}: {_terms(grant)}; its secret is shown this once"
-    return Answer(value=_view(grant, 0.0) | _keys(keys, url), text="\n".join((head, *_lines(keys, url))))
+    place = f"{grant.bucket}/{grant.prefix}".rstrip("/")
+    return Answer(value=_view(grant, 0.0) | _keys(keys, url), text="\n".join((head, *_lines(keys, url, place))))
 
 
 def grants_answer(grants: Sequence[Grant], now: float) -> Answer:
@@ -58,8 +61,8 @@ def _keys(keys: Credentials, url: str) -> dict[str, Any]:
     }
 
 
-def _lines(keys: Credentials, url: str) -> list[str]:
-    """For aws and boto3 the environment, for rclone a remote called `stlab`."""
+def _lines(keys: Credentials, url: str, place: str = OUTPUTS_BUCKET) -> list[str]:
+    """For aws and boto3 the environment, for rclone a remote called `stlab`; `place` is what the keys may list."""
     secret, shown = keys.secret_key.reveal(), url or "ENDPOINT_URL"
     return [
         f"endpoint    {url or _NO_SERVER}",
@@ -69,7 +72,7 @@ def _lines(keys: Credentials, url: str) -> list[str]:
         "# aws, boto3, s5cmd, obstore",
         f"export AWS_ENDPOINT_URL_S3={shown} S3_ENDPOINT_URL={shown} AWS_REGION={_REGION}",
         f"export AWS_ACCESS_KEY_ID={keys.access_key} AWS_SECRET_ACCESS_KEY={secret}",
-        "# rclone: rclone ls stlab:outputs",
+        f"# rclone: rclone ls {shlex.quote(f'stlab:{place}')}",
         "export RCLONE_CONFIG_STLAB_TYPE=s3 RCLONE_CONFIG_STLAB_PROVIDER=Other RCLONE_CONFIG_STLAB_FORCE_PATH_STYLE=true",
         f"export RCLONE_CONFIG_STLAB_ENDPOINT={shown} RCLONE_CONFIG_STLAB_REGION={_REGION}",
         f"export RCLONE_CONFIG_STLAB_ACCESS_KEY_ID={keys.access_key} RCLONE_CONFIG_STLAB_SECRET_ACCESS_KEY={secret}",

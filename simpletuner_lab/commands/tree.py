@@ -148,7 +148,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--secret-key", default=None, help="better in SIMPLETUNER_S3_SECRET_KEY, where no list of processes shows it"
     )
-    serve.add_argument("--processes", type=int, default=0, help="how many share the work (default: one a core, to 4)")
+    serve.add_argument(
+        "--processes", type=int, default=None, help="how many share the work (default: one a core, to 4)"
+    )
     serve.add_argument("--certfile", type=Path, default=None, help="certificate chain, PEM; then it is https")
     serve.add_argument("--keyfile", type=Path, default=None, help="its private key, if that is in another file")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
-import signal
 import socket
 import ssl
 import time
@@ -22,7 +21,7 @@ from simpletuner_lab.core.errors import InvalidRequest, StoreUnusable
 from simpletuner_lab.core.grant import ALL_VERBS, ANY_BUCKET, Grant
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server import processes
-from simpletuner_lab.server.listener import IDLE_S, MAX_HEADER_BYTES, READ_BYTES, NowhereHandler, log_answer
+from simpletuner_lab.server.listener import BODY_S, IDLE_S, MAX_HEADER_BYTES, READ_BYTES, NowhereHandler, log_answer
 from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.exchange import StorageContext
 from simpletuner_lab.server.storage.handlers import storage_routes
@@ -30,6 +29,7 @@ from simpletuner_lab.server.storage.objects import ObjectStore
 
 LEAST_SECRET: Final = 16
 MOST_PROCESSES: Final = 64
+MOST_PORT: Final = 65535
 _THREADS: Final = 8
 _ACCESS_KEY: Final = re.compile(r"\w{3,128}", re.ASCII)
 _BASE_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
@@ -63,23 +63,19 @@ class Stand:
             )
         if self.keyfile is not None and self.certfile is None:
             raise InvalidRequest("--keyfile goes with --certfile")
+        if not 0 <= self.port <= MOST_PORT:
+            raise InvalidRequest(f"--port is from 0 to {MOST_PORT}", hint="0 for any that is free")
         if not 1 <= self.processes <= MOST_PROCESSES:
             raise InvalidRequest(f"--processes is from 1 to {MOST_PROCESSES}")
 
 
 def serve(stand: Stand, tell: Callable[[str], None]) -> int:
-    """Serves until SIGINT or SIGTERM; `tell` is given the URL once the port takes connections. The exit code.
+    """Serves until a signal ends it; `tell` is given the URL once the port takes connections. The exit code.
 
     Raises:
         InvalidRequest: the port is taken, or the certificate cannot be read.
         StoreUnusable: the root cannot be used.
     """
-    try:
-        stand.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        objects = ObjectStore(stand.root)
-        objects.sweep(time.time())
-    except (OSError, S3Error) as error:
-        raise StoreUnusable(f"{stand.root} cannot be used: {error}", hint="choose another --root") from error
     tls = _tls(stand)
     try:
         bound = processes.bind(stand.host, stand.port, stand.processes)
@@ -88,6 +84,12 @@ def serve(stand: Stand, tell: Callable[[str], None]) -> int:
             f"cannot listen at {stand.host}, port {stand.port}: {error.strerror or error}",
             hint="choose another --port or --host",
         ) from error
+    try:
+        stand.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        objects = ObjectStore(stand.root)
+        objects.sweep(time.time())
+    except (OSError, S3Error) as error:
+        raise StoreUnusable(f"{stand.root} cannot be used: {error}", hint="choose another --root") from error
     scheme = "http" if tls is None else "https"
     host = f"[{stand.host}]" if ":" in stand.host else stand.host or "127.0.0.1"
     tell(f"{scheme}://{host}:{bound[0][0].getsockname()[1]}{stand.base_path}")
@@ -107,7 +109,7 @@ async def _serve(
     """Serves sockets until a signal comes, or until the pipe says that the parent is gone."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in processes.ENDS:
         loop.add_signal_handler(number, ended.set)
     if ears is not None:
         loop.add_reader(ears, ended.set)
@@ -132,6 +134,7 @@ async def _serve(
             chunk_size=READ_BYTES,
             max_header_size=MAX_HEADER_BYTES,
             idle_connection_timeout=IDLE_S,
+            body_timeout=BODY_S,
         )
         server.add_sockets(sockets)
         await ended.wait()

@@ -21,6 +21,9 @@ from simpletuner_lab.server.base import OutsideHandler
 IDLE_S: Final = 75
 """A connection may say nothing for so long, between requests and in the middle of headers."""
 
+BODY_S: Final = 60
+"""A body comes within so long. Those of objects have a watch of their own, which asks whether they go on."""
+
 MAX_HEADER_BYTES: Final = 64 << 10
 READ_BYTES: Final = 1 << 18
 
@@ -53,6 +56,7 @@ class Listener:
             chunk_size=READ_BYTES,
             max_header_size=MAX_HEADER_BYTES,
             idle_connection_timeout=IDLE_S,
+            body_timeout=BODY_S,
             xheaders=False,
         )
         self.port = 0

@@ -6,6 +6,7 @@ them, and those of a process that was killed wait for its successor. Processes o
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -18,11 +19,14 @@ from typing import Final, NoReturn
 
 from tornado.netutil import bind_sockets
 
+_log: Final = logging.getLogger(__name__)
 MOST: Final = 4
 _AT_ONCE_S: Final = 1.0
 """A process that lives no longer than this would fail again: all end, and its exit code is ours."""
 
-_ENDS: Final = (signal.SIGINT, signal.SIGTERM)
+ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a server in order: Ctrl-C, `kill`, a terminal that is closed."""
+
 
 Serve = Callable[[Sequence[socket.socket], int], None]
 """Serves sockets that listen already until the descriptor, the parent's end of a pipe, has news, or a signal comes."""
@@ -57,12 +61,12 @@ def bind(host: str, port: int, count: int) -> list[list[socket.socket]]:
 
 
 def run(bound: Sequence[Sequence[socket.socket]], serve: Serve) -> int:
-    """Runs one process for each group of sockets until SIGINT or SIGTERM; one that dies is replaced. The exit code.
+    """Runs one process for each group of sockets until one of `ENDS`; one that dies is replaced. The exit code.
 
     Call it before any thread is started.
     """
     crew = _Crew(serve)
-    for number in _ENDS:
+    for number in ENDS:
         signal.signal(number, crew.end)
     for sockets in bound:
         crew.start(sockets)
@@ -72,6 +76,7 @@ def run(bound: Sequence[Sequence[socket.socket]], serve: Serve) -> int:
         if crew.ending:
             continue
         if time.monotonic() - since_s < _AT_ONCE_S:
+            _log.error("a process ended as soon as it was started (status %s): all end", status)
             crew.end()
             crew.wait()
             return os.waitstatus_to_exitcode(status) or 1
@@ -93,12 +98,12 @@ class _Crew:
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
         """Forks; a signal that comes meanwhile waits until it is clear whose it is."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
         child = os.fork()
         if not child:
             self._work(sockets)
         self.living[child] = sockets, time.monotonic()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
 
     def end(self, *_: object) -> None:
         """Asks all to end; a handler of signals too."""
@@ -116,9 +121,9 @@ class _Crew:
         code = 1
         try:
             os.close(self._mouth)
-            for number in _ENDS:
+            for number in ENDS:
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
             self._serve(sockets, self._ears)
             code = 0
         except BaseException:  # noqa: BLE001 - it is told, and this process ends

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import re
 import secrets
 import stat
 from collections.abc import Callable, Sequence
@@ -24,11 +23,11 @@ from simpletuner_lab.core.grant import (
     grant_id,
     is_grant_id,
 )
+from simpletuner_lab.core.naming import MARKER, is_bucket
 from simpletuner_lab.core.secret import Secret
 
 KEY_BYTES: Final = 32
 
-_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _NAME_LENGTH: Final = 100
 
 
@@ -223,10 +222,16 @@ def _require_possible(terms: Terms) -> None:
     """A grant for what cannot exist would look like a gift and be none."""
     if not terms.name or len(terms.name) > _NAME_LENGTH or not terms.name.isprintable():
         raise InvalidRequest(f"a grant's name has 1 to {_NAME_LENGTH} characters, all of them printable")
-    if not _BUCKET.fullmatch(terms.bucket):
-        raise InvalidRequest(f"{terms.bucket!r} is no bucket", hint="3 to 63 of a-z, 0-9, dot and hyphen")
+    if not is_bucket(terms.bucket):
+        hint = "3 to 63 of a-z, 0-9, dot and hyphen, no address, and not 'api'"
+        raise InvalidRequest(f"{terms.bucket!r} is no bucket", hint=hint)
     segments = terms.prefix.split("/")
-    if not terms.prefix.isprintable() or "" in segments[:-1] or {".", ".."} & set(segments) or "\\" in terms.prefix:
+    if (
+        not terms.prefix.isprintable()
+        or "" in segments[:-1]
+        or {".", "..", MARKER} & {segment.casefold() for segment in segments}
+        or "\\" in terms.prefix
+    ):
         raise InvalidRequest(
             f"{terms.prefix!r} is the beginning of no key", hint="such as models/ann/, with no slash in front"
         )

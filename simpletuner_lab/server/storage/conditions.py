@@ -94,6 +94,15 @@ def is_modified(headers: Mapping[str, str], info: ObjectInfo) -> bool:
     return since is None or modified > since
 
 
+def is_same(headers: Mapping[str, str], info: ObjectInfo) -> bool:
+    """Whether a range is of the object that If-Range means, a strong entity tag or a date; else the whole is due."""
+    given = headers.get("if-range", "").strip()
+    if not given:
+        return True
+    at = None if given.startswith(('"', "W/")) else _time(given)
+    return given.strip('"') == info.record.etag if at is None else at == int(info.modified_at)
+
+
 def check_source(headers: Mapping[str, str], info: ObjectInfo) -> None:
     """Evaluates the conditions that a copy sets for its source.
 
@@ -119,5 +128,5 @@ def _names(header: str, etag: str) -> bool:
 def _time(header: str | None) -> float | None:
     try:
         return parsedate_to_datetime(header).timestamp() if header else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

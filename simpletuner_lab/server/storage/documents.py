@@ -85,7 +85,7 @@ def _time(text: str) -> float:
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             return float(int(parse(text).timestamp()))
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     raise S3Error("MalformedXML", "a LastModifiedTime cannot be read")
 

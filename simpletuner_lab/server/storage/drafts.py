@@ -38,6 +38,15 @@ class Quota:
         return bucket == self.bucket and key.startswith(self.prefix)
 
 
+class Coming(NamedTuple):
+    """`size` bytes on their way to a key; `replaced` bytes that are there go when they arrive."""
+
+    bucket: str
+    key: str
+    size: int
+    replaced: int = 0
+
+
 class _Count(NamedTuple):
     """When a quota was counted, and how many bytes there can be at most since: what came is added, what went stays."""
 
@@ -61,8 +70,7 @@ class Draft:
         self._release = release
         self._moved = False
         self.size = 0
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.descriptor = _made(path)
 
     def write(self, data: memoryview | bytes) -> None:
         """Appends.
@@ -149,21 +157,19 @@ class Drafts:
         self._records = records
         self._token = token
         self._lock = threading.Lock()
-        self._reserved: dict[Draft, tuple[str, str, int]] = {}
+        self._reserved: dict[Draft, Coming] = {}
         self._counted: dict[Quota, _Count] = {}
 
-    def open(
-        self, bucket: str, key: str, size: int, quota: Quota | None, usage: Callable[[str, str], int] | None
-    ) -> Draft:
-        """A draft for `size` bytes, reserved from now on; `usage` counts what lies there already.
+    def open(self, what: Coming, quota: Quota | None, usage: Callable[[str, str], int] | None) -> Draft:
+        """A draft, its bytes reserved from now on; `usage` counts what lies there already.
 
         Raises:
             S3Error: InsufficientStorage, when the disk or the quota has no room for that.
         """
         with disk_errors(), self._lock:
-            self._check_room(size, quota, usage)
+            self._check_room(what, quota, usage)
             draft = Draft(self._place / self._token(), self._records, self._release)
-            self._reserved[draft] = (bucket, key, size)
+            self._reserved[draft] = what
             return draft
 
     def sweep(self) -> None:
@@ -184,36 +190,48 @@ class Drafts:
             finally:
                 os.close(descriptor)
 
-    def _check_room(self, size: int, quota: Quota | None, usage: Callable[[str, str], int] | None) -> None:
+    def _check_room(self, what: Coming, quota: Quota | None, usage: Callable[[str, str], int] | None) -> None:
         try:
             space = os.statvfs(self._place)
         except FileNotFoundError:
             self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
             space = os.statvfs(self._place)
-        if size > space.f_bavail * space.f_frsize:
+        if what.size > space.f_bavail * space.f_frsize:
             raise S3Error("InsufficientStorage", "there is no room left to store this")
         if quota is not None and usage is not None:
-            self._check_quota(size, quota, usage)
+            self._check_quota(max(0, what.size - what.replaced), quota, usage)
 
-    def _check_quota(self, size: int, quota: Quota, usage: Callable[[str, str], int]) -> None:
-        """Counts what is there only where what was let in since the last count might not leave room, or it is old.
+    def _check_quota(self, more: int, quota: Quota, usage: Callable[[str, str], int]) -> None:
+        """Lets so many bytes more come, or not.
+
+        Counts what is there only where what was let in since the last count might not leave room, or it is old.
 
         Counting opens every object and part: once for each of ten thousand parts would take longer than their bytes.
         """
         counted = self._counted.get(quota)
         now = time.monotonic()
-        if counted is None or counted.at_s + COUNTED_FOR_S < now or counted.at_most + size > quota.limit_bytes:
-            coming = sum(bytes_ for bucket, key, bytes_ in self._reserved.values() if quota.covers(bucket, key))
+        if counted is None or counted.at_s + COUNTED_FOR_S < now or counted.at_most + more > quota.limit_bytes:
+            coming = sum(one.size for one in self._reserved.values() if quota.covers(one.bucket, one.key))
             counted = _Count(now, usage(quota.bucket, quota.prefix) + coming)
             if len(self._counted) >= _QUOTAS:
                 self._counted.clear()
-        if counted.at_most + size > quota.limit_bytes:
+        if counted.at_most + more > quota.limit_bytes:
             self._counted.pop(quota, None)
             raise S3Error("InsufficientStorage", f"the quota of {quota.limit_bytes} bytes has no room left for this")
-        self._counted[quota] = counted._replace(at_most=counted.at_most + size)
+        self._counted[quota] = counted._replace(at_most=counted.at_most + more)
 
     def _release(self, draft: Draft) -> None:
         self._reserved.pop(draft, None)
+
+
+def _made(path: Path) -> int:
+    """Descriptor of a new file, locked; made again where another server swept it away before the lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
 
 
 def rename(

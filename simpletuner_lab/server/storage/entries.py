@@ -10,7 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from simpletuner_lab.server.storage.keys import MARKER, is_key
+from simpletuner_lab.core.naming import MARKER
+from simpletuner_lab.server.storage.keys import is_key
 
 MOST_NAMES: Final = 200_000
 """So many names are kept in all, about 15 MB."""

@@ -19,7 +19,7 @@ from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.storage import sending
 from simpletuner_lab.server.storage.answers import Answer, Work, quota_of
 from simpletuner_lab.server.storage.body import MAX_DOCUMENT_BYTES, Intake, Memory, Promise, read_promise
-from simpletuner_lab.server.storage.calls import Call, authorise, read_call
+from simpletuner_lab.server.storage.calls import Call, authorise, denied, read_call
 from simpletuner_lab.server.storage.chunked import STREAMING
 from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.objects import ObjectReader, ObjectStore, Writer
@@ -29,6 +29,9 @@ from simpletuner_lab.server.storage.sigv4 import Place, Request, Seed, places, r
 from simpletuner_lab.server.storage.table import SLOW, STORES_BODY
 
 BATCH_BYTES: Final = 1 << 20
+RECHECK_S: Final = 0.1
+"""A body that took longer to come is stored only if its grant has not been revoked meanwhile."""
+
 SHORT_BYTES: Final = 1 << 16
 """A body up to this length waits in memory; room is looked for, and its file opened, when it is whole."""
 
@@ -90,6 +93,7 @@ class Exchange:
         self._buffer = bytearray()
         self._feeding: asyncio.Future[None] | None = None
         self._concluding = False
+        self._admitted_at = asyncio.get_running_loop().time()
         self._first = b""
         self.by_kernel = False
         """Whether a file that is asked for may go past us, from the kernel to the connection."""
@@ -142,11 +146,26 @@ class Exchange:
         except (S3Error, OSError):
             self.abandon()
             raise
+        if self._stores and asyncio.get_running_loop().time() - self._admitted_at > RECHECK_S:
+            await self._authorise_again()
         self._concluding = True
         answer = await _on(self._context.disk, self._perform)
         if answer.stored_bytes is not None and self._context.on_object_stored is not None:
             self._context.on_object_stored(self._call.bucket, self._call.key, answer.stored_bytes)
         return answer
+
+    async def _authorise_again(self) -> None:
+        """A grant that was revoked while the body came stores nothing: another attempt may have the key by now.
+
+        One whose time ran out meanwhile does: it was good when the request came.
+        """
+        found = self._context.known(self._grant.id) or await _on(
+            self._context.db, partial(self._context.resolve, self._grant.id)
+        )
+        revoked_at = None if found is None else found[0].revoked_at
+        if found is None or (revoked_at is not None and revoked_at <= self._context.clock()):
+            self.abandon()
+            raise denied()
 
     def abandon(self) -> None:
         """The sender is gone or was refused: what came is removed, unless it is being concluded just now."""

@@ -8,7 +8,7 @@ from typing import Final
 from simpletuner_lab.server.storage import xml
 from simpletuner_lab.server.storage.answers import Answer, Work
 from simpletuner_lab.server.storage.calls import Call, number
-from simpletuner_lab.server.storage.conditions import is_modified
+from simpletuner_lab.server.storage.conditions import is_modified, is_same
 from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.listing import MAX_PAGE
 from simpletuner_lab.server.storage.objects import ObjectReader
@@ -59,7 +59,7 @@ def _read(call: Call, reader: ObjectReader) -> Answer:
     info = reader.info
     changed = overrides(call.query)
     part = number(call.query, "partNumber", 0, 1, MAX_PARTS)
-    asked = call.headers.get("range")
+    asked = call.headers.get("range") if is_same(call.headers, info) else None
     if part and asked is not None:
         raise S3Error("InvalidRequest", "a part number and a range exclude each other")
     if not is_modified(call.headers, info):

@@ -125,6 +125,7 @@ class StorageHandler(web.RequestHandler):
         connection = self.request.connection
         assert connection is not None
         connection.set_max_body_size(self._exchange.max_wire_bytes)  # type: ignore[attr-defined]
+        connection.set_body_timeout(None)  # type: ignore[attr-defined] # large ones take long; each is watched
         _take_pieces(connection, LARGE_PIECE_BYTES if self._exchange.expects_much else PIECE_BYTES)
         self._watch_body(0)
 
@@ -163,8 +164,9 @@ class StorageHandler(web.RequestHandler):
         def look() -> None:
             if self._received_bytes - before >= MIN_PROGRESS_BYTES:
                 self._watch_body(self._received_bytes)
-            elif self._exchange is not None and not self._finished:
-                self._exchange.abandon()
+            elif not self._finished:
+                if self._exchange is not None:
+                    self._exchange.abandon()
                 self._close_with(S3Error("RequestTimeout", "the body did not go on; nothing of it was kept"))
 
         self._watch = asyncio.get_running_loop().call_later(self._context.body_timeout_s, look)
@@ -253,6 +255,7 @@ class StorageHandler(web.RequestHandler):
             self._close_with(error)
         else:
             self._failure = error
+            self._watch_body(0)
 
     def _close_with(self, error: S3Error) -> None:
         """Answers although the body is not in: what still comes is not read, so the connection ends."""
@@ -283,7 +286,8 @@ class StorageHandler(web.RequestHandler):
             return
         level = logging.INFO if error.status in _ORDINARY else logging.WARNING
         access_key = error.access_key or (self._exchange.access_key if self._exchange else "-")
-        bucket, key = (ascii(self.path_kwargs.get(name) or "")[1:-1] or "-" for name in ("bucket", "key"))
+        place = getattr(self, "path_kwargs", {})  # there is none where tornado could not read the path
+        bucket, key = (ascii(place.get(name) or "")[1:-1] or "-" for name in ("bucket", "key"))
         _log.log(level, "refused: %s %s %s %s %s", self.request.method, bucket, key, access_key, error.code)
 
     def _received(self) -> Request:

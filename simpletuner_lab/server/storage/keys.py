@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import Final
 
+from simpletuner_lab.core.naming import MARKER, is_bucket
 from simpletuner_lab.server.storage.errors import S3Error
 
 MAX_KEY_BYTES: Final = 1024
 MAX_SEGMENT_BYTES: Final = 255
-MARKER: Final = ".stlab-folder"
-"""The file in the folder `a` that is the object `a/`: what S3's clients make to show an empty folder."""
-
-RESERVED_BUCKETS: Final = frozenset({"api"})
-"""`/api/...` at the root of the public listener is not a bucket (DESIGN §2.8)."""
-
-_BUCKET: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
-_ADDRESS: Final = re.compile(r"\d+\.\d+\.\d+\.\d+")
 
 
 def check_bucket(name: str) -> str:
@@ -26,7 +18,7 @@ def check_bucket(name: str) -> str:
     Raises:
         S3Error: InvalidBucketName.
     """
-    if name in RESERVED_BUCKETS or not _BUCKET.fullmatch(name) or _ADDRESS.fullmatch(name):
+    if not is_bucket(name):
         raise S3Error("InvalidBucketName", "a bucket is 3 to 63 of a-z, 0-9, dot and hyphen, and not a reserved name")
     return name
 

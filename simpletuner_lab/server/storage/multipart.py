@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -182,19 +182,33 @@ class Uploads:
     def remove(self, upload_id: str) -> None:
         """Ends an upload: its description first, so that nothing takes it for one from then on."""
         directory = self._place / upload_id
-        for name in (_ABOUT, *(entry.name for entry in directory.iterdir() if entry.name != _ABOUT)):
-            self._records.forget((directory / name).stat(follow_symlinks=False))
-            (directory / name).unlink()
+        with suppress(FileNotFoundError):
+            for name in (_ABOUT, *(entry.name for entry in directory.iterdir() if entry.name != _ABOUT)):
+                self._records.forget((directory / name).stat(follow_symlinks=False))
+                (directory / name).unlink()
         try:
             directory.rmdir()
         except OSError as error:
-            if error.errno != errno.ENOTEMPTY:  # a part came in at this moment; the next sweep takes it
+            if error.errno not in {errno.ENOTEMPTY, errno.ENOENT}:  # a part came in just now; the next sweep takes it
                 raise
 
     def used_bytes(self, bucket: str, prefix: str) -> int:
         """Bytes that unfinished uploads hold for keys with this prefix; holes between parts are none."""
-        ours = (upload for upload in self.all() if upload.bucket == bucket and upload.key.startswith(prefix))
-        return sum(part.size for upload in ours for part in self.parts(upload))
+        return sum(part.size for upload in self._under(bucket, prefix) for part in self.parts(upload))
+
+    def count(self, bucket: str, prefix: str) -> int:
+        """How many are unfinished for keys with this prefix."""
+        return sum(1 for _ in self._under(bucket, prefix))
+
+    def _under(self, bucket: str, prefix: str) -> Iterator[Upload]:
+        return (upload for upload in self.all() if upload.bucket == bucket and upload.key.startswith(prefix))
+
+    def size_of(self, upload: Upload, number: int) -> int:
+        """Bytes of a part that was acknowledged, 0 where none was."""
+        with suppress(FileNotFoundError), folder(self._place, (upload.id,)) as directory:
+            part = self._part(directory, f"{number:05}")
+            return 0 if part is None else part.size
+        return 0
 
     def sweep(self, now: float, made_by: Callable[[str, str, str], ObjectInfo | None]) -> None:
         """Removes leftovers, uploads begun more than a week ago, and those that did become their object.
@@ -204,20 +218,34 @@ class Uploads:
         for upload_id in self._ids():
             upload = self._load(upload_id)
             directory = self._place / upload_id
-            begun = upload.initiated_at + MAX_AGE_S if upload else directory.stat().st_mtime + _UNFINISHED_S
-            if begun < now:
-                shutil.rmtree(directory)
-            elif upload is not None and made_by(upload.bucket, upload.key, upload.id):
-                self.remove(upload_id)
-            elif upload is not None:
-                self._free(upload)
+            if upload is None:
+                with suppress(FileNotFoundError):
+                    if directory.stat().st_mtime + _UNFINISHED_S < now:
+                        shutil.rmtree(directory)
+                continue
+            with self._held(upload_id, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+                if not held:  # another server is just completing it, or has
+                    continue
+                if upload.initiated_at + MAX_AGE_S < now:
+                    shutil.rmtree(directory)
+                elif made_by(upload.bucket, upload.key, upload.id):
+                    self.remove(upload_id)
+                else:
+                    self._free(upload)
 
     def _free(self, upload: Upload) -> None:
-        stored = {part.number for part in self.parts(upload) if part.stride}
+        """Gives back what is claimed and not acknowledged; other servers may be writing parts at this moment."""
         with self.folder_of(upload) as directory:
-            claimed = (match for name in names_in(directory) if (match := slots.CLAIM.fullmatch(name)))
-            for number in {int(match[1]) for match in claimed} - stored:
-                slots.free_slot(directory, number)
+            for name in names_in(directory):
+                if match := slots.CLAIM.fullmatch(name):
+                    self._free_slot(directory, int(match[1]))
+
+    def _free_slot(self, directory: int, number: int) -> None:
+        def is_kept() -> bool:
+            part = self._part(directory, f"{number:05}")
+            return part is not None and part.stride > 0
+
+        slots.free_slot(directory, number, is_kept)
 
     def _acknowledge(self, upload: Upload, number: int, draft: Draft, record: Record) -> None:
         """One sent again replaces the earlier, and what that had in a slot is given back unless it is being read."""
@@ -229,7 +257,7 @@ class Uploads:
                 if old is not None and old.stride and not record.slot:
                     with self._held(upload.id, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
                         if held:
-                            slots.free_slot(directory, number)
+                            self._free_slot(directory, number)
         except FileNotFoundError as error:
             raise _gone() from error
 

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET
 from simpletuner_lab.server.storage.buckets import Buckets
 from simpletuner_lab.server.storage.conditions import ALWAYS, Condition
-from simpletuner_lab.server.storage.drafts import Draft, Drafts, Movable, Quota, alone_in
+from simpletuner_lab.server.storage.drafts import Coming, Draft, Drafts, Movable, Quota, alone_in
 from simpletuner_lab.server.storage.entries import Entries
 from simpletuner_lab.server.storage.errors import S3Error, disk_errors
 from simpletuner_lab.server.storage.folding import FallsTogether, check_exact, probe
@@ -158,11 +158,12 @@ class ObjectStore:
             draft.seal(record)
             self.place(draft, bucket, key, condition)
 
-        return ObjectWriter(self.open_draft(bucket, key, size, quota), place)
+        there = self.find(bucket, key) if quota is not None else None
+        return ObjectWriter(self.open_draft(bucket, key, size, quota, there.size if there else 0), place)
 
-    def open_draft(self, bucket: str, key: str, size: int, quota: Quota | None = None) -> Draft:
-        """A file on its way to this key, counted in its quota from now on."""
-        return self._drafts.open(bucket, key, size, quota, self.usage)
+    def open_draft(self, bucket: str, key: str, size: int, quota: Quota | None = None, replaced: int = 0) -> Draft:
+        """A file on its way to this key, counted in its quota from now on, less the bytes that it will replace."""
+        return self._drafts.open(Coming(bucket, key, size, replaced), quota, self.usage)
 
     def open_reader(self, bucket: str, key: str) -> ObjectReader:
         """Opens an object.

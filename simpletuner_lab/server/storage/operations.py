@@ -50,7 +50,8 @@ def open_writer(objects: ObjectStore, call: Call, promise: Promise, quota: Quota
     upload = objects.uploads.find(call.query["uploadId"], call.bucket, call.key)
     if upload.checksum and promise.algorithm not in {"", upload.checksum}:
         raise S3Error("InvalidRequest", f"the parts of this upload carry {upload.checksum}, not {promise.algorithm}")
-    draft = objects.open_draft(call.bucket, call.key, promise.size, quota)
+    there = objects.uploads.size_of(upload, part) if quota is not None else 0
+    draft = objects.open_draft(call.bucket, call.key, promise.size, quota, there)
     try:
         return objects.uploads.open_part(upload, part, promise.size, draft)
     except BaseException:

@@ -33,7 +33,7 @@ _V2_REFUSED: Final = (
 _UNSIGNED: Final = "there are headers in the request that begin with x-amz- and are not signed, or host is not signed"
 _HEX64: Final = re.compile(r"[0-9a-f]{64}")
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
-_SPACES: Final = re.compile(r" +")
+_SPACES: Final = re.compile(r"[ \t]+")
 _UNRESERVED: Final = re.compile(rb"[A-Za-z0-9._~-]*")
 _TIMESTAMP: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 
@@ -65,7 +65,7 @@ class Request:
         joined: dict[str, str] = {}
         for name, value in self.headers:
             text = value.strip(" \t")
-            text = _SPACES.sub(" ", text) if "  " in text else text
+            text = _SPACES.sub(" ", text) if "  " in text or "\t" in text else text
             joined[name] = f"{joined[name]},{text}" if name in joined else text
         object.__setattr__(self, "joined", joined)
         object.__setattr__(self, "pairs", _pairs(self.query))
@@ -272,9 +272,9 @@ def _header_time(request: Request) -> str:
         return given
     try:
         date = parsedate_to_datetime(request.header("date") or "")
-    except ValueError as error:
+        return date.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    except (ValueError, OverflowError) as error:
         raise S3Error("AccessDenied", "a signed request needs a valid x-amz-date or Date header") from error
-    return date.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def _seconds(timestamp: str) -> float:

@@ -135,14 +135,17 @@ def whole(directory: int, stride: int) -> Iterator[int | None]:
         os.close(data)
 
 
-def free_slot(directory: int, number: int) -> None:
-    """Gives back what an unacknowledged or superseded sending left in the slots of a part, if nobody writes there."""
+def free_slot(directory: int, number: int, is_kept: Callable[[], bool]) -> None:
+    """Gives back what an unacknowledged or superseded sending left in the slots of a part, if nobody writes there.
+
+    `is_kept` says whether the part is acknowledged with a slot; it is asked while no writer can acknowledge it.
+    """
     try:
         claim = os.open(f"{number:05}.claim", _OPEN, dir_fd=directory)
     except FileNotFoundError:
         return
     try:
-        if _locked(claim, fcntl.LOCK_EX):
+        if _locked(claim, fcntl.LOCK_EX) and not is_kept():
             for name in names_in(directory):
                 if match := DATA.fullmatch(name):
                     data = os.open(name, _OPEN, dir_fd=directory)

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import quote
 
 from simpletuner_lab.server.storage import documents, xml
-from simpletuner_lab.server.storage.answers import Answer, Work, described, stored_headers
+from simpletuner_lab.server.storage.answers import Answer, Work, described, quota_of, stored_headers
 from simpletuner_lab.server.storage.calls import number
 from simpletuner_lab.server.storage.checksums import ELEMENTS, HEADER, algorithm_named, type_of
 from simpletuner_lab.server.storage.completion import Expected, complete_upload
@@ -15,6 +15,9 @@ from simpletuner_lab.server.storage.errors import S3Error
 from simpletuner_lab.server.storage.listing import MAX_PAGE
 from simpletuner_lab.server.storage.parts import Upload
 from simpletuner_lab.server.storage.records import Record
+
+MOST_UPLOADS: Final = 1000
+"""So many may be unfinished under a grant with a quota: each is a folder, which no quota counts."""
 
 _TIME_DIGITS: Final = 12
 _MAX_BYTES: Final = 10**18
@@ -35,6 +38,10 @@ def create_upload(work: Work) -> Answer:
         initiated_at=work.now,
         record=described(call, etag=""),
     )
+    if (quota := quota_of(work.grant)) is not None and objects.uploads.count(
+        quota.bucket, quota.prefix
+    ) >= MOST_UPLOADS:
+        raise S3Error("InsufficientStorage", f"{MOST_UPLOADS} uploads are unfinished here: complete or abort some")
     draft = objects.open_draft(call.bucket, call.key, 0)
     try:
         objects.uploads.create(upload, draft)

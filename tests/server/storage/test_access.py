@@ -16,13 +16,16 @@ import pytest
 
 from simpletuner_lab.core.grant import grant_id
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.server.storage import uploading
 from simpletuner_lab.server.storage.chunked import STREAMING, STREAMING_UNSIGNED_TRAILER
 from simpletuner_lab.server.storage.parts import MIN_PART_BYTES
 from simpletuner_lab.services.grants import Credentials
 from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.storage_server import storage_server
 from tests.server.storage.kit import BUCKET, client, keys_in, leftovers, raw, refused, signed_headers
+from tests.server.storage.wire import Sent, connected, received
 
+MIB = 1 << 20
 UNKNOWN = Credentials(access_key=grant_id(b"\0" * 10), secret_key=Secret("x" * 40))
 CRC = base64.b64encode(zlib.crc32(b"hello").to_bytes(4, "big")).decode()
 
@@ -316,8 +319,68 @@ def test_the_quota_of_a_grant(server):
     here = {"Bucket": BUCKET, "Key": "job-1/b", "UploadId": upload}
     s3.upload_part(**here, PartNumber=1, Body=b"x" * (MIN_PART_BYTES - 10))
     assert refused(s3.upload_part, **here, PartNumber=2, Body=b"x" * 11) == "InsufficientStorage 507"
-    assert refused(s3.put_object, Bucket=BUCKET, Key="job-1/a", Body=b"x" * 11) == "InsufficientStorage 507"
+    assert refused(s3.put_object, Bucket=BUCKET, Key="job-1/c", Body=b"x" * 11) == "InsufficientStorage 507"
     s3.put_object(Bucket=BUCKET, Key="job-1/c", Body=b"x" * 10)
+    s3.put_object(Bucket=BUCKET, Key="job-1/a", Body=b"y" * MIN_PART_BYTES)  # over itself: full stays full
+    s3.upload_part(**here, PartNumber=1, Body=b"y" * (MIN_PART_BYTES - 10))  # as after an answer that was lost
+    assert refused(s3.put_object, Bucket=BUCKET, Key="job-1/c", Body=b"x" * 11) == "InsufficientStorage 507"
     s3.abort_multipart_upload(**here)
     s3.put_object(Bucket=BUCKET, Key="job-1/d", Body=b"x" * 11)
     eventually(lambda: leftovers(server), lambda left: left == [])
+
+
+def test_uploads_that_are_only_begun_are_limited(server, monkeypatch):
+    monkeypatch.setattr(uploading, "MOST_UPLOADS", 3)
+    s3 = client(server, server.issue("job-1", quota_bytes=100))
+    begun = [s3.create_multipart_upload(Bucket=BUCKET, Key=f"job-1/{index}")["UploadId"] for index in range(3)]
+    assert refused(s3.create_multipart_upload, Bucket=BUCKET, Key="job-1/3") == "InsufficientStorage 507"
+    s3.abort_multipart_upload(Bucket=BUCKET, Key="job-1/0", UploadId=begun[0])
+    s3.create_multipart_upload(Bucket=BUCKET, Key="job-1/3")
+
+
+def test_a_grant_that_is_revoked_while_it_sends_stores_nothing(server):
+    """Attempt 1 hangs in the middle of a body; attempt 2 begins, which revokes it, and writes the same key."""
+    body, first = b"OLD!" * (MIB // 4), server.issue("job-1", 1)
+    url = f"{server.endpoint_url}/{BUCKET}/job-1/model"
+    headers = signed_headers(url, "PUT", first, body=body)
+    sent = Sent(target=f"/{BUCKET}/job-1/model", headers=headers)
+    with connected(server, sent, Content_Length=str(len(body)), Connection="close") as slow:
+        slow.sendall(body[: MIB // 4])
+        time.sleep(0.3)
+        client(server, server.issue("job-1", 2)).put_object(Bucket=BUCKET, Key="job-1/model", Body=b"NEW")
+        slow.sendall(body[MIB // 4 :])
+        answer = received(slow)
+    assert answer.startswith(b"HTTP/1.1 403")
+    assert client(server).get_object(Bucket=BUCKET, Key="job-1/model")["Body"].read() == b"NEW"
+    eventually(lambda: leftovers(server), lambda left: left == [])
+
+
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 1 00:00:00 +9999", "x"])
+def test_dates_that_are_none(shared, date):
+    extra = {"Authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request,SignedHeaders=host,"
+             "Signature=" + "0" * 64, "Date": date}  # fmt: skip
+    assert raw(shared, "GET", f"/{BUCKET}/k", signed=False, extra=extra).status == 403
+    client(shared).put_object(Bucket=BUCKET, Key="dated", Body=b"x")
+    assert raw(shared, "GET", f"/{BUCKET}/dated", extra={"If-Modified-Since": date}).status == 200
+    document = f"<Delete><Object><Key>dated</Key><LastModifiedTime>{date}</LastModifiedTime></Object></Delete>".encode()
+    checked = {"Content-MD5": base64.b64encode(hashlib.md5(document).digest()).decode()}
+    assert raw(shared, "POST", f"/{BUCKET}?delete=", headers=checked, body=document).status == 400
+
+
+def test_a_path_that_is_no_text_is_no_trace(shared, caplog):
+    assert raw(shared, "GET", f"/{BUCKET}/%ff").status == 400
+    assert not [one for one in caplog.records if one.exc_info]
+
+
+def test_a_range_of_an_object_that_has_changed_is_the_whole(shared):
+    s3 = client(shared)
+    tag = s3.put_object(Bucket=BUCKET, Key="changing", Body=b"0123456789")["ETag"]
+    dated = s3.head_object(Bucket=BUCKET, Key="changing")["ResponseMetadata"]["HTTPHeaders"]["last-modified"]
+    old = {"Range": "bytes=2-4", "If-Range": '"another"'}
+    for same in (tag, dated):
+        found = raw(shared, "GET", f"/{BUCKET}/changing", extra={"Range": "bytes=2-4", "If-Range": same})
+        assert (found.status, found.body) == (206, b"234")
+    found = raw(shared, "GET", f"/{BUCKET}/changing", extra=old)
+    assert (found.status, found.body) == (200, b"0123456789")
+    weak = raw(shared, "GET", f"/{BUCKET}/changing", extra=old | {"If-Range": f"W/{tag}"})
+    assert weak.status == 200, "a weak tag never fits"

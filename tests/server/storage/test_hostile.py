@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import socket
 from urllib.parse import urlsplit
 
 import pytest
@@ -49,6 +50,16 @@ def test_a_body_that_is_cut_off(server, unchanged):
     for size, part in ((len(BODY), BODY[:4]), (3 * MIB, b"x" * MIB)):
         with connected(server, made(server, UNSIGNED, "header"), Content_Length=str(size)) as connection:
             connection.sendall(part)
+
+
+def test_a_stranger_holds_no_connection_open(tmp_path):
+    with storage_server(tmp_path, body_timeout_s=0.2) as server:
+        url = urlsplit(server.endpoint_url)
+        with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
+            head = f"PUT {url.path}/{BUCKET}/x HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 1000\r\n\r\n"
+            connection.sendall(head.encode())
+            assert b"RequestTimeout" in received(connection)
+            assert connection.recv(1) == b"", "and it is closed"
 
 
 @pytest.mark.parametrize("drip", [b"", b"x"])

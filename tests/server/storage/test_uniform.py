@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -342,3 +343,57 @@ def test_an_answer_that_takes_long_is_kept_alive_and_may_still_be_an_error(tmp_p
         assert s3.get_object(Bucket=BUCKET, Key="m")["Body"].read() == payload(1, 10)
         s3.copy_object(Bucket=BUCKET, Key="n", CopySource={"Bucket": BUCKET, "Key": "m"})
         assert s3.get_object(Bucket=BUCKET, Key="n")["Body"].read() == payload(1, 10)
+
+
+def test_another_server_that_starts_takes_nothing_that_is_being_sent(tmp_path, monkeypatch):
+    """Its sweep meets a part that is acknowledged between its looks, and an upload that is being completed."""
+    sending, other = Sending(tmp_path), ObjectStore(tmp_path)
+    first, second = b"a" * P, b"b" * P
+    sending.send(1, first)
+    writer, held = sending.open(2, P), []
+    writer.write(second)
+    free_slot = slots.free_slot
+
+    def acknowledged_just_now(directory, number, is_kept):
+        if number == 2 and not held:
+            writer.commit(Record(etag=md5(second)))
+            held.append(number)
+        free_slot(directory, number, is_kept)
+
+    monkeypatch.setattr(slots, "free_slot", acknowledged_just_now)
+    other.sweep(0.0)
+    assert held == [2]
+    sending.parts[2] = second
+    with sending.store.uploads.ending(ID, BUCKET, "m"):
+        other.sweep(8 * 24 * 3600.0)  # old enough to be thrown away, but somebody is just completing it
+    assert sending.complete() == first + second
+
+
+def test_servers_that_start_again_and_again_beside_one_that_takes_uploads(tmp_path):
+    failures: list[BaseException] = []
+    ended = threading.Event()
+
+    def start() -> None:
+        try:
+            while not ended.is_set():
+                ObjectStore(tmp_path / "objects").sweep(time.time())
+        except BaseException as error:
+            failures.append(error)
+
+    with storage_server(tmp_path) as server:
+        starter = threading.Thread(target=start)
+        starter.start()
+        try:
+            s3 = client(server)
+            for index in range(8):
+                body = [os.urandom(P) for _ in range(3)]
+                upload = s3.create_multipart_upload(Bucket=BUCKET, Key=f"m{index}")["UploadId"]
+                here = {"Bucket": BUCKET, "Key": f"m{index}", "UploadId": upload}
+                tags = [s3.upload_part(**here, PartNumber=n, Body=part)["ETag"] for n, part in enumerate(body, 1)]
+                listed = [{"PartNumber": n, "ETag": tag} for n, tag in enumerate(tags, 1)]
+                s3.complete_multipart_upload(**here, MultipartUpload={"Parts": listed})
+                assert s3.get_object(Bucket=BUCKET, Key=f"m{index}")["Body"].read() == b"".join(body)
+        finally:
+            ended.set()
+            starter.join()
+    assert failures == []
