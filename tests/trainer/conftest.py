@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.trainer_kit import Job, make_base
+from tests.trainer.trainer_kit import Job, make_base, make_xl_base
 
 
 @pytest.fixture(scope="session")
 def micro_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Stable Diffusion of a few thousand parameters."""
     return make_base(tmp_path_factory.mktemp("base") / "micro")
+
+
+@pytest.fixture(scope="session")
+def xl_base(micro_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion XL of a few thousand parameters."""
+    return make_xl_base(tmp_path_factory.mktemp("base") / "xl", micro_base)
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ def batch() -> Noised:
     return Noised(
         latents=torch.randn(3, 4, 8, 8, generator=drawn), noise=torch.randn(3, 4, 8, 8, generator=drawn),
         timesteps=torch.tensor([0, 500, 999]), prompts=torch.zeros(3, 12, 8),
+        places=torch.zeros(3, 6, dtype=torch.int64),
     )  # fmt: skip
 
 

@@ -85,6 +85,39 @@ def make_pictures(folder: Path, count: int = 10) -> Path:
     return folder
 
 
+def make_xl_base(folder: Path, base: Path) -> Path:
+    """A whole StableDiffusionXLPipeline with random weights; VAE and tokenizer are those of `make_base`."""
+    import torch
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    torch.manual_seed(1)
+    tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+
+    def text(**widths: int) -> CLIPTextConfig:
+        return CLIPTextConfig(
+            vocab_size=len(tokenizer), intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+            max_position_embeddings=12, bos_token_id=0, eos_token_id=1, pad_token_id=1, **widths,
+        )  # fmt: skip
+
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=20, attention_head_dim=2, norm_num_groups=4, use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=10 + 6 * 4,
+    )  # fmt: skip
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+    )
+    pipeline = StableDiffusionXLPipeline(
+        vae=AutoencoderKL.from_pretrained(base / "vae"), text_encoder=CLIPTextModel(text(hidden_size=8)),
+        text_encoder_2=CLIPTextModelWithProjection(text(hidden_size=12, projection_dim=10)),
+        tokenizer=tokenizer, tokenizer_2=tokenizer, unet=unet, scheduler=scheduler, add_watermarker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
 @dataclass(slots=True)
 class Job:
     """A spec file in a folder of its own, and the ways to run it."""

@@ -91,9 +91,9 @@ def _loading(run: RunSpec, base: str) -> str:
     lora = config.model_type == "lora"
     prompt = config.validation_prompt[0] if config.validation_prompt else "a prompt"
     lines = [
-        "from diffusers import StableDiffusionPipeline",
+        "from diffusers import DiffusionPipeline",
         "",
-        f"pipeline = StableDiffusionPipeline.from_pretrained({json.dumps(base if lora else '.')})",
+        f"pipeline = DiffusionPipeline.from_pretrained({json.dumps(base if lora else '.')})",
         *(['pipeline.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")'] if lora else []),
         f"image = pipeline({prompt!r}).images[0]",
     ]

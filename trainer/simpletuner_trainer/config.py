@@ -52,7 +52,7 @@ _MAX_EDGE_PX: Final = 16_384
 class TrainConfig:
     """`config.json`: what to train and how. Names and values as SimpleTuner has them, where it has them."""
 
-    model_family: str = option("sd", choice("sd", also={"sd1x": "sd", "sd2x": "sd", "legacy": "sd"}))
+    model_family: str = option("sd", choice("sd", "sdxl", also={"sd1x": "sd", "sd2x": "sd", "legacy": "sd"}))
     model_type: str = option("lora", choice("lora", "full"))
     pretrained_model_name_or_path: str = option("", text, required=True)
     """A diffusers folder, a Hub id, or `BUILTIN_TINY`."""

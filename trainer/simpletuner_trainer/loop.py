@@ -235,6 +235,7 @@ class Training:
             noise=noise(seed, "noise", micro, shape).to(self.device),
             timesteps=timesteps(seed, micro, count, self.family.timesteps).to(self.device),
             prompts=batch.prompts.to(self.device),
+            places=batch.places.to(self.device),
         )
 
     def autocast(self) -> torch.autocast:

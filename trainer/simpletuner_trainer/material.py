@@ -34,7 +34,9 @@ class MicroBatch:
     moments: torch.Tensor
     """[n, 2 * channels, h, w]."""
     prompts: torch.Tensor
-    """[n, tokens, width]."""
+    """[n, rows, width]."""
+    places: torch.Tensor
+    """int64 [n, 6]: `models.Noised.places`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Material:
     batches: Batches
     latent_keys: tuple[str, ...]
     """By picture."""
+    places: tuple[tuple[int, ...], ...]
+    """By picture: `models.Noised.places`."""
     caption_keys: tuple[tuple[str, ...], ...]
     """By picture and caption."""
     empty_key: str
@@ -66,10 +70,11 @@ class Material:
         return MicroBatch(
             moments=torch.stack([self.latents.get(self.latent_keys[index]) for index in chosen]),
             prompts=torch.stack([self.texts.get(key) for key in prompts]),
+            places=torch.tensor([self.places[index] for index in chosen], dtype=torch.int64),
         )
 
     def prompt(self, text: str) -> torch.Tensor:
-        """Embeddings [tokens, width] of a prompt that was cached."""
+        """Embeddings [rows, width] of a prompt that was cached."""
         return self.texts.get(self.text_key(text))
 
 
@@ -102,6 +107,7 @@ def prepare(
     return Material(
         batches=Batches(buckets=list(buckets.values()), batch_size=config.train_batch_size, seed=config.seed),
         latent_keys=tuple(latent_keys),
+        places=tuple(_place(picture, placed) for picture, placed in zip(stock.pictures, fits, strict=True)),
         caption_keys=tuple(tuple(map(text_key, picture.captions)) for picture in stock.pictures),
         empty_key=text_key(EMPTY_PROMPT),
         latents=latents,
@@ -110,6 +116,11 @@ def prepare(
         size=max(buckets, key=lambda size: len(buckets[size])),
         text_key=text_key,
     )
+
+
+def _place(picture: Picture, placed: Fit) -> tuple[int, ...]:
+    (width, height), (left, top), (cut_width, cut_height) = picture.size, placed.corner, placed.size
+    return height, width, top, left, cut_height, cut_width
 
 
 def _aim(dataset: DatasetConfig, config: TrainConfig, family: Family) -> Aim:

@@ -17,8 +17,13 @@ from PIL import Image
 from simpletuner_trainer.errors import BadSpec, missing_package
 from simpletuner_trainer.spec import BUILTIN_TINY
 
-FAMILIES: Final[Mapping[str, str]] = {"sd": "simpletuner_trainer.models.sd:StableDiffusion"}
+FAMILIES: Final[Mapping[str, str]] = {
+    "sd": "simpletuner_trainer.models.sd:StableDiffusion",
+    "sdxl": "simpletuner_trainer.models.sdxl:StableDiffusionXL",
+}
 """``module:class`` by `model_family`; a module is imported when it is asked for."""
+PIPELINES: Final[Mapping[str, str]] = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+"""What ``model_index.json`` of a base calls its class, by `model_family`: says which family a base is of."""
 
 _WHOLE_BYTES: Final = 64 << 20
 _END_BYTES: Final = 1 << 20
@@ -29,7 +34,7 @@ class Request:
     """One picture to paint."""
 
     prompt: torch.Tensor
-    """[tokens, width]: what `Family.encode_prompt` says of the prompt."""
+    """[rows, width]: what `Family.encode_prompt` says of the prompt."""
     negative: torch.Tensor
     """The same of the empty prompt."""
     size: tuple[int, int]
@@ -61,7 +66,7 @@ class Family(Protocol):
         ...
 
     def encode_prompt(self, prompt: str) -> torch.Tensor:
-        """Embeddings [tokens, width] of one prompt, fp32 on the CPU."""
+        """Embeddings [rows, width] of one prompt in the family's own layout, fp32 on the CPU."""
         ...
 
     def release_encoders(self) -> None:
@@ -112,7 +117,10 @@ class Noised:
     timesteps: torch.Tensor
     """int64 [n]."""
     prompts: torch.Tensor
-    """[n, tokens, width]."""
+    """[n, rows, width]."""
+    places: torch.Tensor
+    """int64 [n, 6] in pixels: height and width of the image file, top and left of the crop in the scaled image, height
+    and width of what was cut out."""
 
 
 def open_family(name: str, base: Path, *, device: torch.device) -> Family:

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import diffusers
 import torch
@@ -20,9 +20,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from simpletuner_trainer import lora
 from simpletuner_trainer.errors import BadSpec
-from simpletuner_trainer.models import Noised, Request, folder_identity
+from simpletuner_trainer.models import PIPELINES, Noised, Request, folder_identity
 
-_PARTS: Final = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
 _REST: Final = (
     "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "conv_shortcut", "conv_in", "conv_out",
@@ -32,16 +31,23 @@ _ARCHITECTURES: Final = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2"
 """By the width of the text embeddings; any other width is a base of one's own."""
 
 
+_PREDICTIONS: Final = ("epsilon", "v_prediction")
+
+
 class StableDiffusion:
     """The `sd` family (`simpletuner_trainer.models.Family`)."""
+
+    pipeline_class: Any = StableDiffusionPipeline
+    parts: tuple[str, ...] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    """Folders of a base."""
 
     def __init__(self, base: Path, *, device: torch.device) -> None:
         self._base, self._device = base, device
         self._vae: Any = None
         self._text_encoder: Any = None
         self._tokenizer: Any = None
-        self._noising = DDPMScheduler.from_config(_config(base, "scheduler"))
-        unet, vae = _config(base, "unet"), _config(base, "vae")
+        self._noising = DDPMScheduler.from_config(read_config(base, "scheduler"))
+        unet, vae = read_config(base, "unet"), read_config(base, "vae")
         self._text_width = int(unet["cross_attention_dim"])
         self._latent_scale = float(vae.get("scaling_factor", 0.18215))
         if unet["in_channels"] != vae["latent_channels"]:
@@ -49,23 +55,31 @@ class StableDiffusion:
                 f"the base's denoiser takes {unet['in_channels']} channels, its latents have {vae['latent_channels']}"
             )
             raise BadSpec(message, "an inpainting or depth base cannot be trained here")
+        if (prediction := self._noising.config["prediction_type"]) not in _PREDICTIONS:
+            message = f"the base's scheduler predicts {prediction!r}"
+            raise BadSpec(message, f"a base of this family predicts {' or '.join(_PREDICTIONS)}")
+        if vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
+            raise BadSpec("the base's VAE shifts its latents (latents_mean)", "such a base cannot be trained here")
         pixels_per_latent = 2 ** (len(vae["block_out_channels"]) - 1)
-        self.identity = folder_identity(base, _PARTS)
+        self.identity = folder_identity(base, self.parts)
         self.edge_multiple = pixels_per_latent * 2 ** (len(unet["block_out_channels"]) - 1)
         self.native_edge = int(unet["sample_size"]) * pixels_per_latent
         self.timesteps = int(self._noising.config["num_train_timesteps"])
 
     @classmethod
-    def open(cls, base: Path, *, device: torch.device) -> StableDiffusion:
-        """Check that `base` is a Stable Diffusion pipeline folder."""
+    def open(cls, base: Path, *, device: torch.device) -> Self:
+        """Check that `base` is a folder of this family's pipeline, with every part."""
         try:
             pipeline = json.loads((base / "model_index.json").read_text("utf-8")).get("_class_name", "")
         except (OSError, ValueError) as error:
             raise BadSpec(f"{base} is not a diffusers folder: {error}", "it needs a model_index.json") from error
-        missing = [part for part in _PARTS if not (base / part).is_dir()]
-        if pipeline != "StableDiffusionPipeline" or missing:
-            found = f"is a {pipeline}" if pipeline != "StableDiffusionPipeline" else f"lacks {', '.join(missing)}"
-            raise BadSpec(f"the base {base} {found}", "model_family sd trains a StableDiffusionPipeline")
+        missing = [part for part in cls.parts if not (base / part).is_dir()]
+        if pipeline != cls.pipeline_class.__name__:
+            fitting = [name for name, made in PIPELINES.items() if made == pipeline]
+            hint = f"set model_family to {fitting[0]}" if fitting else f"supported: {', '.join(PIPELINES.values())}"
+            raise BadSpec(f"the base {base} is a {pipeline}, not a {cls.pipeline_class.__name__}", hint)
+        if missing:
+            raise BadSpec(f"the base {base} lacks {', '.join(missing)}", "download or copy it anew")
         return cls(base, device=device)
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -115,11 +129,14 @@ class StableDiffusion:
     def losses(self, denoiser: torch.nn.Module, batch: Noised, snr_gamma: float | None) -> torch.Tensor:
         """Mean squared error to the noise or the velocity, weighted by min-SNR where `snr_gamma` is set."""
         noisy = self._noising.add_noise(batch.latents, batch.noise, batch.timesteps)
-        said = denoiser(noisy, batch.timesteps, batch.prompts, return_dict=False)[0]
+        said = self._predict(denoiser, noisy, batch)
         velocity = self._noising.config["prediction_type"] == "v_prediction"
         target = self._noising.get_velocity(batch.latents, batch.noise, batch.timesteps) if velocity else batch.noise
         losses = torch.nn.functional.mse_loss(said.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
         return losses if snr_gamma is None else losses * self._min_snr(batch.timesteps, snr_gamma, velocity=velocity)
+
+    def _predict(self, denoiser: torch.nn.Module, noisy: torch.Tensor, batch: Noised) -> torch.Tensor:
+        return torch.as_tensor(denoiser(noisy, batch.timesteps, batch.prompts, return_dict=False)[0])
 
     def _min_snr(self, timesteps: torch.Tensor, gamma: float, *, velocity: bool) -> torch.Tensor:
         """min(SNR, gamma) over SNR (noise) or SNR + 1 (velocity): arXiv 2303.09556, with the limit 1 or 0 at SNR 0."""
@@ -131,10 +148,9 @@ class StableDiffusion:
 
     def paint(self, denoiser: torch.nn.Module, requests: Sequence[Request]) -> Iterator[Image.Image]:
         """Through StableDiffusionPipeline itself, so that the picture is what its user will get."""
-        scheduler_class = getattr(diffusers, _config(self._base, "scheduler")["_class_name"])
         pipeline = StableDiffusionPipeline(
             vae=self._load_vae(), text_encoder=None, tokenizer=None, unet=denoiser,
-            scheduler=scheduler_class.from_pretrained(self._base, subfolder="scheduler"),
+            scheduler=self._load_scheduler(),
             safety_checker=None, feature_extractor=None, requires_safety_checker=False,
         )  # fmt: skip
         pipeline.set_progress_bar_config(disable=True)
@@ -149,7 +165,7 @@ class StableDiffusion:
 
     def save_lora(self, denoiser: torch.nn.Module, folder: Path, metadata: Mapping[str, str]) -> None:
         """``pytorch_lora_weights.safetensors``; alpha and targets travel in its header."""
-        StableDiffusionPipeline.save_lora_weights(
+        self.pipeline_class.save_lora_weights(
             folder,
             unet_lora_layers=lora.state_of(denoiser),
             save_function=lora.writer({"unet": denoiser}, metadata),
@@ -157,7 +173,7 @@ class StableDiffusion:
 
     def save_full(self, denoiser: torch.nn.Module, folder: Path) -> None:
         """The base's folder with the trained UNet in it."""
-        for part in _PARTS:
+        for part in self.parts:
             if part != "unet":
                 shutil.copytree(self._base / part, folder / part, dirs_exist_ok=True)
         shutil.copyfile(self._base / "model_index.json", folder / "model_index.json")
@@ -174,12 +190,18 @@ class StableDiffusion:
             "ss_zero_terminal_snr": str(bool(self._noising.config["rescale_betas_zero_snr"])),
         }
 
+    def _load_scheduler(self) -> Any:
+        """The one that the base paints with."""
+        scheduler_class = getattr(diffusers, read_config(self._base, "scheduler")["_class_name"])
+        return scheduler_class.from_pretrained(self._base, subfolder="scheduler")
+
     def _load_vae(self) -> Any:
         vae = AutoencoderKL.from_pretrained(self._base, subfolder="vae", torch_dtype=torch.float32)
         return vae.to(self._device).requires_grad_(False)
 
 
-def _config(base: Path, part: str) -> dict[str, Any]:
+def read_config(base: Path, part: str) -> dict[str, Any]:
+    """A part's configuration; `BadSpec` when it cannot be read."""
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
     try:
         config: dict[str, Any] = json.loads((base / part / name).read_text("utf-8"))
