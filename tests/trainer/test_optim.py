@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from simpletuner_trainer.checkpoint import Fingerprint
 from simpletuner_trainer.data import take_stock
-from simpletuner_trainer.errors import MissingPackage
+from simpletuner_trainer.errors import Diverged, MissingPackage
 from simpletuner_trainer.history import History
 from simpletuner_trainer.loop import Training, load_learning
 from simpletuner_trainer.material import prepare
@@ -172,15 +172,6 @@ def test_the_average_is_an_exponential_one_with_warm_up() -> None:
     assert torch.equal(net[0].weight, trained)
 
 
-def test_an_update_that_overflows_is_seen() -> None:
-    net = network()
-    learner = Learner(net, config_of())
-    assert learner.is_finite
-    with torch.no_grad():
-        net[2].weight[1, 1] = float("inf")
-    assert not learner.is_finite
-
-
 # ------------------------------------------------------------------------------------------------------------ one step
 
 
@@ -238,6 +229,20 @@ def test_gradient_checkpointing_changes_memory_alone(job: Jobs) -> None:
         expected, found = plain.train_step(step), saving.train_step(step)
         assert found.loss == pytest.approx(expected.loss, rel=1e-5)
         assert found.grad_norm == pytest.approx(expected.grad_norm, rel=1e-4)
+
+
+def test_an_update_that_overflows_is_not_saved(job: Jobs) -> None:
+    """After a gradient that was finite. What is kept is a checkpoint from which the run can go on."""
+    training = training_of(job(config={"checkpoint_step_interval": 0}))
+    training.train_step(0)
+    training.save(1)
+    training.train_step(1)
+    with torch.no_grad():
+        next(weights for weights in training.denoiser.parameters() if weights.requires_grad)[0, 0] = float("inf")
+    with pytest.raises(Diverged, match="update is not a finite number at step 2") as raised:
+        training.save(2)
+    assert "step-00000001 is from before that" in raised.value.hint
+    assert [path.name for path in training.work.checkpoints.iterdir()] == ["step-00000001"]
 
 
 class Zero(torch.nn.Module):

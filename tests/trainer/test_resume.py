@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from simpletuner_trainer import report
 from simpletuner_trainer.files import Manifest
@@ -52,7 +51,7 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
                 {"optimizer": "adafactor"},
                 {"optimizer": "prodigy", "learning_rate": 1},
                 {"optimizer": "adamw_schedulefree", "lr_scheduler": "constant_with_warmup"},
-                {"optimizer": "bnb-adamw8bit", "lora_rank": 64},
+                {"optimizer": "bnb-adamw8bit", "lora_rank": 512},
                 {"use_dora": True, "peft_lora_target_modules": ".*attentions.*", "use_rslora": True},
             )
         ),
@@ -216,21 +215,6 @@ def test_a_loss_that_is_no_number_ends_the_run(job: Jobs, capsys: pytest.Capture
     assert f"at step {failure.step}" in failure.message
     assert f"step-{failure.step - 1:08d} is from before that" in failure.hint
     assert len(made.metrics()) == failure.step - 1
-
-
-def test_a_weight_that_is_no_number_is_not_saved(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
-    """An update overflows after a gradient that was finite: the step is told, and a run could go on from what is there."""
-    made = job(config={"learning_rate": 10, "lr_warmup_steps": 3, "lr_scheduler": "constant_with_warmup",
-                       "adam_weight_decay": 3e38, "max_train_steps": 9, "checkpoint_step_interval": 1})  # fmt: skip
-    assert made.run() == Exit.CRASHED
-    said = capsys.readouterr().out
-    (failure,) = of_kind(said, report.Failure)
-    assert failure.code == "diverged"
-    assert f"at step {failure.step}" in failure.message
-    for folder in (made.work / "checkpoints").iterdir():
-        assert Manifest.verified(folder).step < failure.step
-        state = load_file(folder / "train_state.safetensors")
-        assert all(bool(tensor.isfinite().all()) for key, tensor in state.items() if key.startswith("weight/"))
 
 
 def test_a_disk_that_fills_up_leaves_the_checkpoints_before(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,7 +151,8 @@ def writer(
     """
     configs: dict[str, Any] = {}
     for prefix, part in adapted.items():
-        made = part.peft_config[_ADAPTER].to_dict()
+        # diffusers puts what it loads into training mode, so that a dropout in the file would drop when painting.
+        made = {**part.peft_config[_ADAPTER].to_dict(), "lora_dropout": 0.0}
         configs |= {f"{prefix}.{key}": _sorted(value) for key, value in made.items()}
     header = {"format": "pt", _DIFFUSERS_KEY: json.dumps(configs, indent=2, sort_keys=True), **metadata}
 
