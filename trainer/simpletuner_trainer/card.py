@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from simpletuner_trainer import __version__
-from simpletuner_trainer.spec import BUILTIN_TINY, RunSpec, canonical_config
+from simpletuner_trainer.spec import BUILTIN_TINY, RunSpec, TrainConfig, canonical_config
 
 _CLOSE: Final = (
     "Trained with simpletuner-trainer. `config.json` and `metrics.jsonl` beside this file say all of it, and "
@@ -125,12 +125,19 @@ def _facts(run: RunSpec, made: Made, base: str) -> Mapping[str, str]:
         **({"begun from": f"`{Path(config.init_lora).name}`"} if config.init_lora else {}),
         "batch": f"{config.train_batch_size} x {config.gradient_accumulation_steps}",
         "learning rate": f"{config.learning_rate:g}, {config.lr_scheduler}, {config.lr_warmup_steps} steps of warm-up",
-        "weights": f"averaged (EMA {config.ema_decay:g})" if config.use_ema else "as trained",
+        "optimizer": config.optimizer,
+        "weights": _averaging(config),
         "resolution": f"{config.resolution:g} ({config.resolution_type})" if config.resolution else "the base's own",
         "seed": str(config.seed),
         "plan": f"`{run.plan_digest}`" if run.plan_digest else "none",
         "made with": f"simpletuner-trainer {__version__}, {', '.join(_versions())}",
     }
+
+
+def _averaging(config: TrainConfig) -> str:
+    if config.optimizer == "adamw_schedulefree":
+        return "averaged (Schedule-Free)"
+    return f"averaged (EMA {config.ema_decay:g})" if config.use_ema else "as trained"
 
 
 def _versions() -> Iterator[str]:

@@ -90,10 +90,7 @@ class TrainConfig:
     lr_warmup_steps: int = option(0, integer(least=0))
     lr_num_cycles: int = option(1, integer(least=1))
     """Of `cosine_with_restarts`."""
-    optimizer: str = option(
-        "adamw",
-        choice("adamw", "adafactor", "prodigy", "adamw_schedulefree", "bnb-adamw8bit"),
-    )
+    optimizer: str = option("adamw", choice("adamw", "adafactor", "prodigy", "adamw_schedulefree", "bnb-adamw8bit"))
     adam_beta1: float = option(0.9, number(least=0, most=0.999999), aliases=("optimizer_beta1",))
     adam_beta2: float = option(0.999, number(least=0, most=0.999999), aliases=("optimizer_beta2",))
     adam_epsilon: float = option(1e-8, number(above=0))
