@@ -45,8 +45,18 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
             "unet/diffusion_pytorch_model.safetensors",
             marks=pytest.mark.slow,
         ),
+        *(
+            pytest.param({"use_ema": False, **more}, WEIGHTS, marks=pytest.mark.slow)
+            for more in (
+                {"optimizer": "adafactor"},
+                {"optimizer": "prodigy", "learning_rate": 1},
+                {"optimizer": "adamw_schedulefree", "lr_scheduler": "constant_with_warmup"},
+                {"optimizer": "bnb-adamw8bit", "lora_rank": 512},
+                {"use_dora": True, "peft_lora_target_modules": ".*attentions.*", "use_rslora": True},
+            )
+        ),
     ],
-    ids=["lora", "full"],
+    ids=["lora", "full", "adafactor", "prodigy", "schedulefree", "8bit", "dora"],
 )
 def test_two_kills_leave_no_trace(
     job: Jobs, more: dict[str, Any], weights: str, capsys: pytest.CaptureFixture[str]
@@ -79,6 +89,24 @@ def test_sigterm_is_a_checkpoint_and_then_the_same_result(job: Jobs, capsys: pyt
     assert isinstance(end, report.End)
     (checkpoint,) = (stopped.work / "checkpoints").iterdir()
     assert Manifest.verified(checkpoint).step == end.step >= 7
+    assert stopped.run() == Exit.DONE
+    assert sha256(whole.output / WEIGHTS) == sha256(stopped.output / WEIGHTS)
+    assert sha256(whole.output / "metrics.jsonl") == sha256(stopped.output / "metrics.jsonl")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"optimizer": "prodigy", "learning_rate": 1, "use_ema": True},
+        {"optimizer": "adamw_schedulefree", "lr_scheduler": "constant_with_warmup"},
+    ],
+    ids=["prodigy", "schedulefree"],
+)
+def test_a_stop_with_another_optimizer_leaves_no_trace(job: Jobs, more: dict[str, Any]) -> None:
+    config = {**EVERYTHING, "use_ema": False, "max_train_steps": 12, "checkpoint_step_interval": 0, **more}
+    whole, stopped = job("whole", config=config), job("stopped", config=config)
+    assert whole.run() == Exit.DONE
+    assert stopped.run_until(4, lambda: os.kill(os.getpid(), signal.SIGTERM)) == Exit.INTERRUPTED
     assert stopped.run() == Exit.DONE
     assert sha256(whole.output / WEIGHTS) == sha256(stopped.output / WEIGHTS)
     assert sha256(whole.output / "metrics.jsonl") == sha256(stopped.output / "metrics.jsonl")
@@ -187,6 +215,27 @@ def test_a_loss_that_is_no_number_ends_the_run(job: Jobs, capsys: pytest.Capture
     assert f"at step {failure.step}" in failure.message
     assert f"step-{failure.step - 1:08d} is from before that" in failure.hint
     assert len(made.metrics()) == failure.step - 1
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoints_before(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"max_train_steps": 12, "checkpoint_step_interval": 4}
+    whole, made = job("whole", config=config), job("filled", config=config)
+    assert whole.run() == Exit.DONE
+    size = (whole.work / "checkpoints" / "step-00000004" / "train_state.safetensors").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    capsys.readouterr()
+    try:
+        code = made.run_until(5, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, limits[1])))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == Exit.CRASHED
+    (failure,) = of_kind(capsys.readouterr().out, report.Failure)
+    assert (failure.code, failure.step) == ("disk_full", 8)
+    assert [path.name for path in (made.work / "checkpoints").iterdir()] == ["step-00000004"]
+    assert Manifest.verified(made.work / "checkpoints" / "step-00000004").step == 4
+    assert made.run() == Exit.DONE
+    assert of_kind(capsys.readouterr().out, report.Resume) == [report.Resume(step=4)]
+    assert sha256(whole.output / MANIFEST_NAME) == sha256(made.output / MANIFEST_NAME)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:

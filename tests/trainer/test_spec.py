@@ -58,6 +58,14 @@ def problems_of(config: Any = CONFIG, dataloader: Any = (DATA,)) -> dict[str, st
         ("mixed_precision", "fp32", "no"),
         ("resume_from_checkpoint", "", None),
         ("report_to", "none", None),
+        ("optimizer", "bnb-adamw8bit", "bnb-adamw8bit"),
+        ("use_dora", "true", True),
+        ("init_lora", "none", None),
+        ("--init_lora", "~/begin.safetensors", "~/begin.safetensors"),
+        ("peft_lora_target_modules", ["to_q", "to_k"], ("to_q", "to_k")),
+        ("peft_lora_target_modules", '["to_q", "to_k"]', ("to_q", "to_k")),
+        ("peft_lora_target_modules", "[a-z]+_block.*", "[a-z]+_block.*"),
+        ("peft_lora_target_modules", "", None),
         ("output_dir", None, ""),
     ],
 )
@@ -83,6 +91,14 @@ def test_values_are_read(key: str, value: Any, read: Any) -> None:
         ("gradient_checkpointing", 1, "not true or false"),
         ("lr_scheduler", "cosin", "did you mean 'cosine'?"),
         ("optimizer", "adamw_bf16", "supported: adamw"),
+        ("optimizer", "prodgy", "did you mean 'prodigy'?"),
+        ("optimizer", "torch-adafactor", "did you mean 'adafactor'?"),
+        ("peft_lora_target_modules", [], "an empty list"),
+        ("peft_lora_target_modules", ["to_q", 1], "a number, not a string"),
+        ("peft_lora_target_modules", "mid_block(", "not a regular expression: missing )"),
+        ("peft_lora_target_modules", 1, "a number, not a string"),
+        ("use_rslora", 1, "not true or false"),
+        ("init_lora", 3, "not a string"),
         ("model_family", "flux", "supported: sd"),
         ("pretrained_model_name_or_path", "", "is blank"),
         ("push_to_hub", True, "not supported yet"),
@@ -103,6 +119,31 @@ def test_wrong_values_are_told(key: str, value: Any, says: str) -> None:
     path = "config.max_train_steps" if key == "num_train_epochs" else f"config.{key}"
     assert says in found.pop(path)
     assert not found
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys", "says"),
+    [
+        ({"optimizer": "prodigy"}, ["learning_rate"], "1 is usual"),
+        ({"optimizer": "prodigy", "learning_rate": 1e-3}, ["learning_rate"], "1 is usual"),
+        (
+            {"optimizer": "adamw_schedulefree", "lr_scheduler": "cosine", "use_ema": True, "adam_beta1": 0},
+            ["lr_scheduler", "use_ema", "adam_beta1"],
+            "optimizer is adamw_schedulefree",
+        ),
+        (
+            {"model_type": "full", "init_lora": "x", "use_dora": True, "use_rslora": True,
+             "peft_lora_target_modules": "x"},
+            ["init_lora", "use_dora", "use_rslora", "peft_lora_target_modules"],
+            "of a LoRA and model_type is full",
+        ),
+        ({"lora_target": "all", "peft_lora_target_modules": "x"}, ["peft_lora_target_modules"], "beside lora_target all"),
+    ],
+)  # fmt: skip
+def test_contradictions_are_told_at_once(changes: dict[str, Any], keys: list[str], says: str) -> None:
+    found = problems_of({**CONFIG, **changes})
+    assert sorted(found) == sorted(f"config.{key}" for key in keys)
+    assert all(says in message for message in found.values())
 
 
 def test_everything_wrong_is_told_at_once() -> None:
@@ -175,7 +216,8 @@ def test_text_embeds_are_accepted_and_dropped() -> None:
 
 
 def test_the_canonical_config_is_a_fixed_point() -> None:
-    config = {**CONFIG, "--learning_rate": "1e-3", "validation_resolution": "64x32", "validation_prompt": "a"}
+    config = {**CONFIG, "--learning_rate": "1e-3", "validation_resolution": "64x32", "validation_prompt": "a",
+              "peft_lora_target_modules": ["to_q"]}  # fmt: skip
     spec = parse(config, [{**DATA, "repeats": "2"}])
     document = json.loads(json.dumps(canonical_config(spec)))
     assert parse(document["config"], document["dataloader"]) == spec
@@ -186,7 +228,9 @@ def test_the_hash_is_of_what_shapes_the_weights() -> None:
     base = config_hash(parse(CONFIG, [DATA]))
     for same in ({"output_dir": "x"}, {"validation_prompt": "x"}, {"checkpoint_step_interval": 1}, {"lora_dropout": 0}):
         assert config_hash(parse({**CONFIG, **same}, [DATA])) == base
-    for other in ({"seed": 1}, {"lora_rank": 8}, {"learning_rate": 1e-5}, {"torch_num_threads": 2}):
+    for other in ({"seed": 1}, {"lora_rank": 8}, {"learning_rate": 1e-5}, {"torch_num_threads": 2},
+                  {"optimizer": "adafactor"}, {"use_dora": True}, {"init_lora": "x"},
+                  {"peft_lora_target_modules": ["to_q"]}):  # fmt: skip
         assert config_hash(parse({**CONFIG, **other}, [DATA])) != base
     assert config_hash(parse(CONFIG, [{**DATA, "instance_data_dir": "elsewhere"}])) == base
     assert config_hash(parse(CONFIG, [{**DATA, "repeats": 1}])) != base

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from simpletuner_trainer import __version__
-from simpletuner_trainer.spec import BUILTIN_TINY, RunSpec, canonical_config
+from simpletuner_trainer.spec import BUILTIN_TINY, RunSpec, TrainConfig, canonical_config
 
 _CLOSE: Final = (
     "Trained with simpletuner-trainer. `config.json` and `metrics.jsonl` beside this file say all of it, and "
@@ -103,7 +103,8 @@ def _loading(run: RunSpec, base: str) -> str:
 def _shown_config(run: RunSpec, base: str) -> str:
     """The config without what is nobody's business: paths of this machine."""
     whole: dict[str, Any] = canonical_config(run.train)
-    config = {**whole["config"], "pretrained_model_name_or_path": base}
+    begun = run.train.config.init_lora
+    config = {**whole["config"], "pretrained_model_name_or_path": base, "init_lora": begun and Path(begun).name}
     datasets = [
         {key: value for key, value in dataset.items() if key not in {"instance_data_dir", "cache_dir"}}
         for dataset in whole["dataloader"]
@@ -113,19 +114,30 @@ def _shown_config(run: RunSpec, base: str) -> str:
 
 def _facts(run: RunSpec, made: Made, base: str) -> Mapping[str, str]:
     config = run.train.config
-    lora = f"LoRA, rank {config.lora_rank}, alpha {config.alpha:g}, on {config.lora_target}"
+    kind = f"{'rs' if config.use_rslora else ''}{'DoRA' if config.use_dora else 'LoRA'}"
+    targets = config.peft_lora_target_modules or config.lora_target
+    shown = (targets if isinstance(targets, str) else ", ".join(targets)).replace("|", r"\|")
+    lora = f"{kind}, rank {config.lora_rank}, alpha {config.alpha:g}, on {shown}"
     return {
         "base": f"`{base}`",
         "kind": lora if config.model_type == "lora" else "full fine-tune",
         "steps": f"{made.step} ({made.epochs:.1f} epochs of {made.images} images)",
+        **({"begun from": f"`{Path(config.init_lora).name}`"} if config.init_lora else {}),
         "batch": f"{config.train_batch_size} x {config.gradient_accumulation_steps}",
         "learning rate": f"{config.learning_rate:g}, {config.lr_scheduler}, {config.lr_warmup_steps} steps of warm-up",
-        "weights": f"averaged (EMA {config.ema_decay:g})" if config.use_ema else "as trained",
+        "optimizer": config.optimizer,
+        "weights": _averaging(config),
         "resolution": f"{config.resolution:g} ({config.resolution_type})" if config.resolution else "the base's own",
         "seed": str(config.seed),
         "plan": f"`{run.plan_digest}`" if run.plan_digest else "none",
         "made with": f"simpletuner-trainer {__version__}, {', '.join(_versions())}",
     }
+
+
+def _averaging(config: TrainConfig) -> str:
+    if config.optimizer == "adamw_schedulefree":
+        return "averaged (Schedule-Free)"
+    return f"averaged (EMA {config.ema_decay:g})" if config.use_ema else "as trained"
 
 
 def _versions() -> Iterator[str]:

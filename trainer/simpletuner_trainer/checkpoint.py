@@ -26,7 +26,7 @@ from simpletuner_trainer.workdir import folder_name, step_of
 STATE_NAME: Final = "state.json"
 METRICS_NAME: Final = "metrics.jsonl"
 _TENSORS_NAME: Final = "train_state.safetensors"
-_FORMAT: Final = "simpletuner-checkpoint/1"
+_FORMAT: Final = "simpletuner-checkpoint/2"
 
 Notice = Callable[[str], None]
 """Takes one ordinary line for the log."""

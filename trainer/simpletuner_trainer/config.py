@@ -22,6 +22,7 @@ from simpletuner_trainer.fields import (
     choice,
     integer,
     matching,
+    modules,
     number,
     option,
     optional,
@@ -46,6 +47,8 @@ METADATA_NAME: Final = "metadata.jsonl"
 _RESOLUTION_TYPES: Final = ("pixel", "area", "pixel_area")
 _MIN_EDGE_PX: Final = 16
 _MAX_EDGE_PX: Final = 16_384
+_LEAST_PRODIGY_RATE: Final = 0.01
+"""A rate below is meant for another optimizer: Prodigy multiplies the one that it finds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,15 @@ class TrainConfig:
     lora_dropout: float = option(0.0, number(least=0, most=0.99))
     lora_target: str = option("attention", choice("attention", "all"))
     """`attention`: query, key, value and output projections. `all`: every linear and convolution of each block."""
+    peft_lora_target_modules: tuple[str, ...] | str | None = option(None, optional(modules))
+    """Instead of `lora_target`: ends of module names as a list, or one regular expression over whole names."""
     lora_init_type: str = option("default", choice("default", "gaussian"))
+    use_rslora: bool = option(False, boolean)
+    """Scale the update by alpha over the square root of the rank (arXiv 2312.03732)."""
+    use_dora: bool = option(False, boolean)
+    """Train each target's magnitude beside its direction (arXiv 2402.09353)."""
+    init_lora: str | None = option(None, optional(text))
+    """A LoRA in diffusers' format, of the same rank, alpha and targets, to begin from; relative to the spec file."""
 
     max_train_steps: int = option(0, integer(least=0, most=100_000_000))
     num_train_epochs: int = option(0, integer(least=0, most=1_000_000))
@@ -79,7 +90,7 @@ class TrainConfig:
     lr_warmup_steps: int = option(0, integer(least=0))
     lr_num_cycles: int = option(1, integer(least=1))
     """Of `cosine_with_restarts`."""
-    optimizer: str = option("adamw", choice("adamw"))
+    optimizer: str = option("adamw", choice("adamw", "adafactor", "prodigy", "adamw_schedulefree", "bnb-adamw8bit"))
     adam_beta1: float = option(0.9, number(least=0, most=0.999999), aliases=("optimizer_beta1",))
     adam_beta2: float = option(0.999, number(least=0, most=0.999999), aliases=("optimizer_beta2",))
     adam_epsilon: float = option(1e-8, number(above=0))
@@ -210,8 +221,42 @@ def _conflicts(config: TrainConfig) -> list[Problem]:
     if steps and config.lr_warmup_steps >= steps:
         hint = f"max_train_steps is {steps}: the full learning rate would never be reached"
         problems.append(Problem("config.lr_warmup_steps", f"is {config.lr_warmup_steps}", hint))
-    problems += _resolution_problems("config", config.resolution, config.resolution_type)
+    problems += _optimizer_conflicts(config) + _lora_conflicts(config)
+    return problems + _resolution_problems("config", config.resolution, config.resolution_type)
+
+
+def _optimizer_conflicts(config: TrainConfig) -> list[Problem]:
+    problems = []
+    if config.optimizer == "prodigy" and config.learning_rate < _LEAST_PRODIGY_RATE:
+        hint = "prodigy finds the rate itself and multiplies it by this one: 1 is usual"
+        problems.append(Problem("config.learning_rate", f"is {config.learning_rate:g} and optimizer is prodigy", hint))
+    if config.optimizer == "adamw_schedulefree":
+        if not config.lr_scheduler.startswith("constant"):
+            message = f"is {config.lr_scheduler} and optimizer is adamw_schedulefree"
+            hint = "it needs no decay: constant or constant_with_warmup"
+            problems.append(Problem("config.lr_scheduler", message, hint))
+        if config.use_ema:
+            hint = "it averages the weights already: leave use_ema out"
+            problems.append(Problem("config.use_ema", "is set and optimizer is adamw_schedulefree", hint))
+        if config.adam_beta1 == 0:
+            hint = "it averages by this number: 0.9 is usual"
+            problems.append(Problem("config.adam_beta1", "is 0 and optimizer is adamw_schedulefree", hint))
     return problems
+
+
+def _lora_conflicts(config: TrainConfig) -> list[Problem]:
+    chosen = config.peft_lora_target_modules
+    if config.model_type != "lora":
+        asked = {"init_lora": config.init_lora, "use_dora": config.use_dora, "use_rslora": config.use_rslora,
+                 "peft_lora_target_modules": chosen}  # fmt: skip
+        hint = "leave it out, or set model_type to lora"
+        return [
+            Problem(f"config.{key}", "is of a LoRA and model_type is full", hint) for key, set_ in asked.items() if set_
+        ]
+    if chosen is not None and config.lora_target != TrainConfig.__dataclass_fields__["lora_target"].default:
+        hint = "keep one of the two"
+        return [Problem("config.peft_lora_target_modules", f"is set beside lora_target {config.lora_target}", hint)]
+    return []
 
 
 def _resolution_problems(path: str, resolution: float | None, resolution_type: str) -> list[Problem]:

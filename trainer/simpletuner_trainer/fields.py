@@ -6,8 +6,10 @@ Pure standard library: the lab imports it through `simpletuner_trainer.spec`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -191,6 +193,24 @@ def texts(value: object) -> tuple[str, ...]:
     if isinstance(value, list | tuple):
         return tuple(text(item) for item in value)
     raise Wrong(f"is {_kind(value)}, not a string or a list of strings")
+
+
+def modules(value: object) -> tuple[str, ...] | str:
+    """Which modules of a network: a list of names, also as the text of a JSON list, or one regular expression."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):  # "[" opens a regular expression as well
+            value = json.loads(value)
+    if isinstance(value, list | tuple):
+        names = tuple(text(item) for item in value)
+        if not names:
+            raise Wrong("is an empty list")
+        return names
+    pattern = text(value)
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise Wrong(f"is {_shown(pattern)}, not a regular expression: {error}") from None
+    return pattern
 
 
 def size(value: object) -> tuple[int, int]:

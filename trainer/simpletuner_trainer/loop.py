@@ -20,7 +20,7 @@ from simpletuner_trainer.files import Manifest, sha256_of
 from simpletuner_trainer.history import History
 from simpletuner_trainer.material import Material, prepare
 from simpletuner_trainer.models import Family, Noised, find_base, open_family
-from simpletuner_trainer.optim import Learner
+from simpletuner_trainer.optim import Learner, optimizer_class
 from simpletuner_trainer.publish import Parcel, Publisher
 from simpletuner_trainer.report import Checkpoint, Resume, StageName
 from simpletuner_trainer.reporter import Point, Progress, resident_mb
@@ -40,6 +40,7 @@ _DTYPES: Final = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.flo
 def train(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop: Stop) -> Manifest:
     """Everything up to the result, going on where an earlier start stopped."""
     config = run.train.config
+    optimizer_class(config.optimizer)  # before any work
     (work.output / MANIFEST_NAME).unlink(missing_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = find_checkpoint(run, work, publisher, say)
@@ -63,6 +64,8 @@ def train(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop
     material = prepare(run.train, stock, family, work, numerics=numerics, say=say, stop=stop)
 
     denoiser = load_learning(config, family, device)
+    if config.init_lora is not None and found is None:
+        lora.begin_from(denoiser, run.base_dir / Path(config.init_lora).expanduser(), config)
     learner = Learner(denoiser, config)
     fingerprint = Fingerprint(config=config_hash(run.train), data=stock.digest, base=family.identity)
     if found is not None:
@@ -203,16 +206,18 @@ class Training:
         config = self.config
         self.denoiser.train()
         accumulate = config.gradient_accumulation_steps
-        loss_sum, images = torch.zeros((), device=self.device), 0
-        for micro in range(step * accumulate, (step + 1) * accumulate):
+        loss_sum = torch.zeros((), device=self.device)
+        micros = range(step * accumulate, (step + 1) * accumulate)
+        images = sum(len(self.material.batches.at(micro)) for micro in micros)
+        for micro in micros:
             batch = self.noised(micro)
             torch.manual_seed(seed_of(config.seed, "dropout", micro))
             with self.autocast():
-                loss = self.family.losses(self.denoiser, batch, config.snr_gamma).mean()
-            self.learner.backward(loss / accumulate)
+                # Each image weighs the same, as in one batch of them all: the last batch of a bucket may be smaller.
+                loss = self.family.losses(self.denoiser, batch, config.snr_gamma).sum() / images
+            self.learner.backward(loss)
             loss_sum += loss.detach()
-            images += len(batch.latents)
-        loss_mean = float(loss_sum) / accumulate
+        loss_mean = float(loss_sum)
         if not math.isfinite(loss_mean):
             raise self.diverged("loss", step + 1)
         grad_norm = self.learner.clip()
@@ -255,7 +260,12 @@ class Training:
             )
 
     def save(self, step: int, *, deliver: bool = True) -> None:
-        """Write a checkpoint (with the LoRA as diffusers loads it), send it on its way, and remove the oldest."""
+        """Write a checkpoint (with the LoRA as diffusers loads it), send it on its way, and remove the oldest.
+
+        `Diverged` instead of one from which the run could not go on.
+        """
+        if not self.learner.is_finite:
+            raise self.diverged("update", step)
         self.say.stage(StageName.SAVE, f"saving step {step}")
         folder, manifest = checkpoint.save(
             self.work.checkpoints, step, self.learner, fingerprint=self.fingerprint, plan_digest=self.run.plan_digest,
