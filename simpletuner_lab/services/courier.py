@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from simpletuner_lab.core.canonical import canonical_json
+from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import (
     S3_ACCESS_KEY,
     S3_SECRET_KEY,
@@ -33,10 +34,11 @@ from simpletuner_lab.core.destination import (
     label,
 )
 from simpletuner_lab.core.diff import Change
-from simpletuner_lab.core.errors import JobNotFound, LabError, ProviderUnavailable, StaleRecord
+from simpletuner_lab.core.errors import JobNotFound, LabError, ProviderUnavailable, StaleRecord, UploadsForbidden
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.metric import PointsChange
+from simpletuner_lab.core.redact import mask
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.store import Store
@@ -64,6 +66,7 @@ class Bag:
     outputs: Outputs
     tokens: Tokens
     folder: Path
+    consent_mode: Callable[[], ConsentMode]
 
 
 class _Closing(Exception):
@@ -110,6 +113,9 @@ class Courier:
                 return self._failed(push, error.code, error.message, error.hint)
             except (JobNotFound, StaleRecord):
                 raise
+            except OSError as error:
+                message = f"{error.filename or 'a file'} cannot be read: {error.strerror or error}"
+                return self._failed(push, "result_changed", message, "bring the file back, or run the job again")
             except ProviderUnavailable as error:
                 return self._later(push, error.message, retry_after_s=None)
             except LabError as error:
@@ -126,6 +132,7 @@ class Courier:
         job = self._bag.store.jobs.get(push.job_id)
         if push.destination.sender is Sender.TRAINER:
             return self._look(push, job)
+        self._require_consent()
         away = self._open(push)
         if push.destination.checkpoints:
             push = self._send_checkpoints(push, away)
@@ -171,13 +178,24 @@ class Courier:
             bytes=size, files=len(names), at=self._clock(),
         )  # fmt: skip
         title = f"Checkpoint of step {manifest.step}" if key else f"The trained model, step {manifest.step}"
-        receipt = away.ship(Shipment(folder=folder, names=names, prefix=key, title=title), self._moved)
+        digests = {entry.path: entry.sha256 for entry in manifest.files} | {spec.MANIFEST_NAME: digest}
+        shipment = Shipment(folder=folder, names=names, prefix=key, title=title, digests=digests)
+        receipt = away.ship(shipment, lambda: self._moved(push))
         about: Mapping[str, Scalar] = {"step": manifest.step, "files": len(names), "bytes": size, "sha256": digest}
         return push, receipt, about
 
-    def _moved(self) -> None:
+    def _moved(self, push: Push) -> None:
+        """Between two parts: whether it may go on. A job that was deleted meanwhile ends it."""
         if self._closing.is_set():
             raise _Closing
+        self._bag.store.jobs.get(push.job_id)
+        self._require_consent()
+
+    def _require_consent(self) -> None:
+        if self._bag.consent_mode() is ConsentMode.NEVER:
+            raise UploadsForbidden(
+                "consent is set to never: nothing is sent to another machine", hint="change the consent setting"
+            )
 
     def _look(self, push: Push, job: Job) -> Push:
         """Whether what the trainer says it delivered is there: the manifest is fetched with the lab's own credentials."""
@@ -227,17 +245,27 @@ class Courier:
     def _without_result(self, push: Push, job: Job) -> Push:
         return self._failed(push, "no_result", f"the job is {job.state}: it has no result to push", "")
 
+    def _masked(self, push: Push, message: str) -> str:
+        """Without the credentials of the destination, whatever a client's error repeats of them."""
+        try:
+            secrets = tuple(self._bag.tokens.of(push.destination).values())
+        except LabError:
+            secrets = ()
+        return mask(message, secrets)
+
     def _later(self, push: Push, message: str, *, retry_after_s: float | None) -> Push:
+        message = self._masked(push, message)
         push = self._bag.store.pushes.get(push.id)
         pause_s = min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S * 2 ** min(push.tries, 16), retry_after_s or 0.0))
         told = push.problem == message  # the same fault again is not news
         push = replace(
             push, state=DeliveryState.WAITING, tries=push.tries + 1, retry_at=self._clock() + pause_s, problem=message,
-            hint="it is tried again by itself",
+            hint="it is tried again while a notebook server runs, else with the next stcloud command",
         )  # fmt: skip
         return self._record(push, *([] if told else [self._problem(push, "destination_unreachable")]))
 
     def _failed(self, push: Push, code: str, message: str, hint: str) -> Push:
+        message = self._masked(push, message)
         push = self._bag.store.pushes.get(push.id)
         push = replace(
             push, state=DeliveryState.FAILED, retry_at=None, problem=message,

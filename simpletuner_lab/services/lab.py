@@ -112,7 +112,14 @@ class Lab:
             desk=self.desk,
         )
         self.runner = Runner(rooms, around.clock)
-        bag = Bag(store=store, recorder=self.recorder, outputs=self.outputs, tokens=self.tokens, folder=home.pushes)
+        bag = Bag(
+            store=store,
+            recorder=self.recorder,
+            outputs=self.outputs,
+            tokens=self.tokens,
+            folder=home.pushes,
+            consent_mode=self.consent_mode,
+        )
         self.courier = Courier(bag, around.clock)
         self.watcher = Watcher(
             store, registry, self.runner, self.courier, holder=secrets.token_hex(8), clock=around.clock

@@ -148,8 +148,7 @@ class Tokens:
         return self._in_environment(name) or self._in_file(name)
 
     def _in_environment(self, name: str) -> Secret | None:
-        value = self._environment.get(name, "").strip()
-        return Secret(value) if value else None
+        return _token(name, self._environment.get(name, "").strip(), f"the environment's {name}")
 
     def _in_file(self, name: str) -> Secret | None:
         path = self._folder / name
@@ -161,7 +160,7 @@ class Tokens:
             return None
         if stat.S_IMODE(status.st_mode) & 0o077:
             raise CredentialUnusable(f"{path} can be read by others", hint=f"chmod 600 {path}, or make a new {name}")
-        return Secret(text) if text else None
+        return _token(name, text, str(path))
 
     def _hub_login(self) -> Secret | None:
         """The login that huggingface_hub keeps, where it keeps it."""
@@ -175,7 +174,15 @@ class Tokens:
             text = path.read_bytes()[:_MAX_BYTES].decode("utf-8", "replace").strip()
         except OSError:
             return None
-        return Secret(text) if text else None
+        return _token(HUB_TOKEN, text, str(path))
+
+
+def _token(name: str, text: str, where: str) -> Secret | None:
+    """A client that is given a line break in a token repeats the whole of it in its error."""
+    if not all("!" <= character <= "~" for character in text):
+        hint = f"{where} holds the {name} alone: one line, no spaces, no comment"
+        raise CredentialUnusable(f"{where} holds a space, a line break or a letter that no token has", hint=hint)
+    return Secret(text) if text else None
 
 
 def _who(token: Secret, endpoint: str) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ _IDLE_S: Final = 2.0
 """Look for work this often when nothing nudges: another process may have stored some."""
 
 _WORKERS: Final = 4
-_CARRIERS: Final = 2
+_CARRIERS: Final = 4
 """Threads of their own for pushes: a large upload holds up no job."""
 
 _log = logging.getLogger(__name__)

@@ -262,7 +262,7 @@ def test_min_snr_is_the_papers_weight_at_every_timestep(micro_base: Path, tmp_pa
     shape = (len(times), 4, 8, 8)
     batch = Noised(
         latents=torch.randn(shape, generator=drawn), noise=torch.randn(shape, generator=drawn), timesteps=times,
-        prompts=torch.zeros(len(times), 12, 8),
+        prompts=torch.zeros(len(times), 12, 8), places=torch.zeros(len(times), 6, dtype=torch.int64),
     )  # fmt: skip
     family = open_family("sd", tmp_path / "b", device=CPU)
     weights = family.losses(Zero(), batch, 5.0) / family.losses(Zero(), batch, None)

@@ -170,6 +170,60 @@ def test_a_server_that_knows_no_checksums_gets_md5(tmp_path: Path, monkeypatch: 
     assert [one for one in came if one in sums] == sums, "each body once, with its MD5"
 
 
+def test_a_file_that_changes_while_it_is_sent_does_not_arrive(tmp_path: Path) -> None:
+    """What was hashed at first is not what went out: nothing is completed, and another try sends it right."""
+    with storage_server(tmp_path / "server") as server:
+        folder = tmp_path / "model"
+        folder.mkdir()
+        (folder / "large").write_bytes(LARGE * 3)
+        shipment, changes = Shipment(folder=folder, names=("large",)), []
+
+        def changed() -> None:
+            if not changes:
+                changes.append("once")
+                with (folder / "large").open("r+b") as file:
+                    file.seek(-7, 2)
+                    file.write(b"another")
+
+        with pytest.raises(Refused, match="large has changed"):
+            within(server).ship(shipment, changed)
+        assert within(server).names("") == []
+        assert server.objects.uploads.all() == []
+        store = within(server)
+        store.ship(shipment, still)
+        store.get("large", tmp_path / "back.bin")
+        assert (tmp_path / "back.bin").read_bytes() == (folder / "large").read_bytes()
+
+
+def test_a_file_that_is_not_the_one_of_the_manifest_is_not_sent(tmp_path: Path, hub: HubEmulator) -> None:
+    with storage_server(tmp_path / "server") as server:
+        sent = small_and_large(tmp_path)
+        promised = {"small": hashlib.sha256(b"another").hexdigest()}
+        shipment = Shipment(folder=sent.folder, names=sent.names, digests=promised)
+        for store in (within(server), at_hub(hub)):
+            with pytest.raises(Refused, match="small has changed"):
+                store.ship(shipment, still)
+            assert "small" not in store.names("")
+
+
+def test_what_stays_as_it_is_is_not_tried_again(tmp_path: Path) -> None:
+    with storage_server(tmp_path / "server") as server:
+        keys = server.issue("j-1", quota_bytes=1000)
+        destination = spec.S3Destination(endpoint_url=server.endpoint_url, bucket="outputs", prefix="j-1/",
+                                         access_key_env="A", secret_key_env="S")  # fmt: skip
+        limited = open_store(destination, environment={"A": keys.access_key, "S": keys.secret_key.reveal()})
+        shipment = small_and_large(tmp_path)
+        with pytest.raises(Refused) as full:
+            limited.ship(shipment, still)
+        assert "no room left there" in full.value.hint
+        (server.objects._root / "outputs" / "j-1" / "small").unlink()
+        (server.objects._root / "outputs" / "j-1").rmdir()
+        (server.objects._root / "outputs" / "j-1").write_bytes(b"in the way")
+        with pytest.raises(Refused) as taken:
+            within(server).ship(shipment, still)
+        assert "an object stands where the folder must go" in taken.value.hint
+
+
 def test_missing_credentials_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadSpec, match="A and S not set"):
         open_store(spec.S3Destination(bucket="outputs", access_key_env="A", secret_key_env="S"), environment={})

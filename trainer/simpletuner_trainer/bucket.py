@@ -14,13 +14,13 @@ from typing import Any, Final
 from simpletuner_trainer.errors import MissingPackage, Refused
 from simpletuner_trainer.files import FileEntry, write_durably
 from simpletuner_trainer.spec import S3Destination
-from simpletuner_trainer.stores import Moved, Receipt, Shipment, Unreachable, credentials
+from simpletuner_trainer.stores import Moved, Receipt, Shipment, Unreachable, changed, credentials, require_token
 
 PART_BYTES: Final = 8 << 20
 """Larger files go in parts of this size, or of a larger one where these would be more than `_MOST_PARTS`."""
 _MOST_PARTS: Final = 10_000
 _CONNECT_TIMEOUT_S: Final = 10
-_READ_TIMEOUT_S: Final = 60
+_READ_TIMEOUT_S: Final = 30
 _DIGEST_KEY: Final = "sha256"
 _TYPES: Final = {
     ".json": "application/json",
@@ -30,8 +30,18 @@ _TYPES: Final = {
 }
 _NOT_THERE: Final = (403, 404)
 """A HEAD on what is not there is 403 where listing is not allowed; if it means more, the PUT that follows says so."""
-_NO: Final = (400, 401, 403, 404, 405, 411, 413)
+_NO: Final = (301, 400, 401, 403, 404, 405, 409, 411, 413, 507)
 """Answers that stay the same however often one asks."""
+_ONCE_MORE: Final = frozenset({"RequestTimeout", "NoSuchUpload", "OperationAborted", "ConditionalRequestConflict"})
+"""What may be answered otherwise the next time all the same."""
+_HINTS: Final = {
+    "NoSuchBucket": "make the bucket, or name another",
+    "PermanentRedirect": "the bucket is in another region: say which",
+    "InsufficientStorage": "there is no room left there: make some, or raise the limit of these keys",
+    "ParentIsObject": "an object stands where the folder must go: remove it, or choose another prefix",
+    "ObjectExistsAsDirectory": "a folder stands where the object must go: choose another prefix",
+    "AccessDenied": "the credentials are revoked, expired or for something else",
+}
 _UNSPOKEN: Final = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedOperation"})
 """What servers say that do not know checksums in headers."""
 
@@ -54,7 +64,10 @@ class S3Store:
         self._notes = notes
         self._checksums = True
         access, secret = credentials(environment, destination.access_key_env, destination.secret_key_env)
-        token = environment.get(destination.session_token_env) if destination.session_token_env else None
+        named = destination.session_token_env
+        token = environment.get(named) if named else None
+        if named and token:
+            require_token(named, token)
         self._client = _client(destination, access, secret, token or None)
 
     def require(self) -> None:
@@ -75,7 +88,7 @@ class S3Store:
     def ship(self, shipment: Shipment, moved: Moved) -> Receipt:
         """File by file; each is looked at again once it is there."""
         for name in shipment.names:
-            entry, key = FileEntry.of(shipment.folder, name), shipment.prefix + name
+            entry, key = shipment.entry(name), shipment.prefix + name
             if not self._has(key, entry):
                 self._put(shipment.folder / name, key, entry, moved)
                 if not self._has(key, entry):
@@ -115,12 +128,14 @@ class S3Store:
         }
         with _answers(f"store {key}"):
             if entry.bytes <= PART_BYTES:
-                self._put_whole(path, key, about)
+                self._put_whole(path, key, entry, about)
             else:
                 self._put_in_parts(path, key, entry, about, moved)
 
-    def _put_whole(self, path: Path, key: str, about: Mapping[str, Any]) -> None:
+    def _put_whole(self, path: Path, key: str, entry: FileEntry, about: Mapping[str, Any]) -> None:
         content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise changed(entry.path)
         self._checked(
             lambda checks: self._client.put_object(**self._where(key), **about, Body=content, **checks), content
         )
@@ -135,15 +150,20 @@ class S3Store:
             begun = self._begin(key, entry, about)
             _write_note(note, begun)
         parts: list[dict[str, Any]] = []
+        sent = hashlib.sha256()
         with path.open("rb") as file:
             number = 0
             while content := file.read(begun.part_bytes):
                 number += 1
+                sent.update(content)
                 tags = there.get(number)
                 if tags is None or not _is_part(tags, content):
                     tags = self._put_part(key, begun, number, content)
                     moved()
                 parts.append({"PartNumber": number, **tags})
+        if sent.hexdigest() != entry.sha256:
+            self._client.abort_multipart_upload(**self._where(key), UploadId=begun.upload_id)
+            raise changed(entry.path)
         self._client.complete_multipart_upload(
             **self._where(key), UploadId=begun.upload_id, MultipartUpload={"Parts": parts}
         )
@@ -220,7 +240,7 @@ def _client(destination: S3Destination, access: str, secret: str, token: str | N
             signature_version="s3v4",
             connect_timeout=_CONNECT_TIMEOUT_S,
             read_timeout=_READ_TIMEOUT_S,
-            retries={"total_max_attempts": 2, "mode": "standard"},
+            retries={"total_max_attempts": 1, "mode": "standard"},
             # Checksum trailers are not spoken by every S3 server; those that we compute travel as plain headers.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -278,12 +298,13 @@ def _answers(what: str) -> Iterator[None]:
     except ClientError as error:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code, said = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-        if status not in _NO or code in {"RequestTimeout", "NoSuchUpload"}:
+        if status not in _NO or code in _ONCE_MORE:
             raise Unreachable(
                 f"could not {what}: {status} {code}", retry_after_s=_retry_after(error.response)
             ) from error
         message = f"the destination refused to {what}: {status} {code} {said}".rstrip()
-        hint = "the credentials are revoked, expired or wrong" if status in (401, 403) else "check the destination"
+        usual = "the credentials are revoked, expired or wrong" if status in (401, 403) else "check the destination"
+        hint = _HINTS.get(code, usual)
         raise Refused(message, hint) from error
     except (BotoCoreError, Boto3Error) as error:
         raise Unreachable(f"could not {what}: {error}") from error

@@ -13,7 +13,7 @@ from typing import Any, Final
 from simpletuner_trainer.errors import MissingPackage, Refused
 from simpletuner_trainer.files import FileEntry
 from simpletuner_trainer.spec import HubDestination
-from simpletuner_trainer.stores import Moved, Receipt, Shipment, Unreachable, credentials
+from simpletuner_trainer.stores import Moved, Receipt, Shipment, Unreachable, changed, credentials
 
 _ENDPOINT: Final = "HF_ENDPOINT"
 _AGAIN: Final = frozenset({408, 409, 412, 425, 429})
@@ -62,11 +62,14 @@ class HubStore:
         """All of it in one commit. What the repository has already, by its digests, is not sent again."""
         self._require_repository()
         moved()
+        for name in shipment.names:
+            shipment.entry(name)
         entries = {shipment.prefix + name: shipment.folder / name for name in shipment.names}
         wanted = self._missing(entries)
         moved()
         if wanted:
-            self._commit(wanted, shipment.title or f"Add {shipment.prefix or 'the trained model'}")
+            promised = {shipment.prefix + name: digest for name, digest in shipment.digests.items()}
+            self._commit(wanted, promised, shipment.title or f"Add {shipment.prefix or 'the trained model'}")
             moved()
             if self._missing(entries):
                 raise Unreachable(f"{self._repo}: what arrived is not what was sent")
@@ -100,10 +103,14 @@ class HubStore:
         there = {entry.path: entry for entry in found if isinstance(entry, RepoFile)}
         return {key: path for key, path in files.items() if not _is_there(there.get(key), path)}
 
-    def _commit(self, files: Mapping[str, Path], title: str) -> None:
+    def _commit(self, files: Mapping[str, Path], promised: Mapping[str, str], title: str) -> None:
         from huggingface_hub import CommitOperationAdd
 
         operations = [CommitOperationAdd(path_in_repo=key, path_or_fileobj=path) for key, path in files.items()]
+        for one in operations:
+            digest = one.upload_info.sha256.hex()
+            if promised.get(one.path_in_repo, digest) != digest:
+                raise changed(one.path_in_repo)
         with answers(f"commit to {self._repo}"):
             self._api.create_commit(self._repo, operations, commit_message=title)
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +36,15 @@ class Shipment:
     prefix: str = ""
     title: str = ""
     """In a few words, for who looks at the destination's history."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the names whose content is promised already, by a manifest."""
+
+    def entry(self, name: str) -> FileEntry:
+        """The file as it is now; `Refused` where that is not what is promised."""
+        entry = FileEntry.of(self.folder, name)
+        if self.digests.get(name, entry.sha256) != entry.sha256:
+            raise changed(name)
+        return entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +104,26 @@ def open_store(
     return S3Store(destination, environment, notes)
 
 
+def changed(name: str) -> Refused:
+    """The refusal to deliver a file that is not, or not any more, what was promised."""
+    return Refused(f"{name} has changed since it was verified", "bring the file back, or run the job again")
+
+
 def credentials(environment: Mapping[str, str], *names: str) -> tuple[str, ...]:
     """The values of environment variables; `BadSpec` names those that are not set."""
     missing = [name for name in names if not environment.get(name)]
     if missing:
         message = f"the destination's credentials are missing: {' and '.join(missing)} not set"
         raise BadSpec(message, "whoever starts the trainer sets them in its environment")
+    for name in names:
+        require_token(name, environment[name])
     return tuple(environment[name] for name in names)
+
+
+def require_token(name: str, value: str) -> None:
+    """`BadSpec` for what can be no token or key; an HTTP client would repeat it whole in its error."""
+    if not all("!" <= character <= "~" for character in value):
+        raise BadSpec(f"{name} holds a space, a line break or a letter that no token has", "set it to the token alone")
 
 
 class FolderStore:
