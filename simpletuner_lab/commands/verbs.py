@@ -116,8 +116,8 @@ def push(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Sends a completed job's model on."""
     sent = lab().push(args.job_id, aimed(args, args.to), entry=args.entry)
     screen.show(answers.delivery_answer(sent))
-    tried_in_vain = sent.tries > 0 and sent.state is not DeliveryState.DELIVERED
-    return FAULT if tried_in_vain or sent.state is DeliveryState.FAILED else OK
+    tried_in_vain = bool(sent.problem) and sent.state is not DeliveryState.DELIVERED
+    return FAULT if tried_in_vain else OK
 
 
 def destination(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
