@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from simpletuner_lab import cli
 from simpletuner_lab.core.destination import HOME, HubDestination, S3Destination, Sender
-from simpletuner_lab.core.errors import InvalidRequest, OutputChanged
+from simpletuner_lab.core.errors import Conflict, DiskFull, InvalidRequest, OutputChanged
 from simpletuner_lab.downloading import download
 from simpletuner_lab.services.front import InProcess
 from simpletuner_lab.services.lab import Lab
@@ -20,6 +22,7 @@ from simpletuner_lab.widgets import job
 from tests.lab_kit import dataset, quick_home, settled, submitted
 
 LORA = "pytorch_lora_weights.safetensors"
+PART = f".{LORA}.{hashlib.sha256(b'lora').hexdigest()[:12]}.part"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,83 @@ def test_a_file_that_is_written_meanwhile_is_an_error(lab: Lab, job_id: str, tmp
         list(download(InProcess(lab), job_id, tmp_path, paths=["extra.bin"], told=spoil))
     assert not (tmp_path / "extra.bin").exists()
     own.unlink()
+
+
+def test_of_two_at_once_into_one_folder_the_second_is_told_so(lab: Lab, job_id: str, tmp_path: Path) -> None:
+    refused = []
+
+    def again(_: OutputView, _done: int) -> None:
+        with pytest.raises(Conflict, match="another download is writing"):
+            list(download(InProcess(lab), job_id, tmp_path, paths=[LORA]))
+        refused.append(True)
+
+    (got,) = download(InProcess(lab), job_id, tmp_path, paths=[LORA], told=again)
+    assert refused
+    assert (got.verified, got.path.read_bytes()) == (True, b"lora")
+    assert [path.name for path in tmp_path.iterdir()] == [LORA]
+
+
+def test_no_room_is_told_and_the_next_download_goes_through(lab: Lab, job_id: str, tmp_path: Path) -> None:
+    own = Path(InProcess(lab).outputs(job_id).folder, "extra.bin")
+    own.write_bytes(bytes(3 << 20))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, hard))
+    try:
+        with pytest.raises(DiskFull, match=r"no room for .*extra\.bin") as told:
+            list(download(InProcess(lab), job_id, tmp_path, paths=["extra.bin"]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "free some space" in told.value.hint
+    (got,) = download(InProcess(lab), job_id, tmp_path, paths=["extra.bin"])
+    assert got.path.read_bytes() == own.read_bytes()
+    own.unlink()
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ("file", "should be a folder"),
+        ("file/below", "should be a folder"),
+        ("taken", "is a folder"),
+        ("/proc/x", "cannot"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused(lab: Lab, job_id: str, tmp_path: Path, to: str, says: str) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    (tmp_path / "taken" / LORA).mkdir(parents=True)
+    with pytest.raises(InvalidRequest, match=says) as told:
+        list(download(InProcess(lab), job_id, tmp_path / to, paths=[LORA]))
+    assert str(tmp_path / to) in told.value.message
+    assert told.value.hint
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("part", [b"lo", b"xx", b"xxxx", b"longer than the file"])
+def test_a_part_is_gone_on_with_or_begun_anew_once(lab: Lab, job_id: str, tmp_path: Path, part: bytes) -> None:
+    (tmp_path / PART).write_bytes(part)
+    heard: list[int] = []
+    (got,) = download(InProcess(lab), job_id, tmp_path, paths=[LORA], told=lambda _, done: heard.append(done))
+    assert (got.verified, got.path.read_bytes()) == (True, b"lora")
+    assert len(heard) == (2 if part == b"xx" else 1)
+    assert not (tmp_path / PART).exists()
+
+
+def test_nobody_elses_file_is_taken_for_a_part(lab: Lab, job_id: str, tmp_path: Path) -> None:
+    own = tmp_path / f"{LORA}.part"
+    own.write_bytes(b"mine")
+    (got,) = download(InProcess(lab), job_id, tmp_path, paths=[LORA])
+    assert (got.path.read_bytes(), own.read_bytes()) == (b"lora", b"mine")
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_part_that_is_a_link_is_not_followed(lab: Lab, job_id: str, tmp_path: Path, *, hard: bool) -> None:
+    own = tmp_path / "own"
+    own.write_bytes(b"lo")
+    (tmp_path / PART).hardlink_to(own) if hard else (tmp_path / PART).symlink_to(own)
+    with pytest.raises(InvalidRequest) as told:
+        list(download(InProcess(lab), job_id, tmp_path, paths=[LORA]))
+    assert PART in told.value.message
+    assert own.read_bytes() == b"lo"
 
 
 def test_on_the_command_line(

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from simpletuner_lab.client import LabClient
-from simpletuner_lab.core.errors import OutputChanged, OutputNotFound
+from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_lab.downloading import download
 from simpletuner_lab.testing import eventually
 from tests.lab_kit import dataset, png, quick_home, request
@@ -28,6 +28,7 @@ from tests.server.server_kit import TOKEN, Server
 BIG = bytes(range(256)) * (3 << 12)
 """3 MiB: more than what waits in sockets on its own."""
 LORA = "pytorch_lora_weights.safetensors"
+PART = f".{LORA}.{hashlib.sha256(b'lora').hexdigest()[:12]}.part"
 ODD = 'sub/na"me; ü 100%\u202e.png'
 
 
@@ -293,17 +294,17 @@ def test_python_brings_everything_and_compares(client: LabClient, job_id: str, t
     assert again == {LORA: True, Path(ODD).name: False}
 
 
-def test_python_goes_on_with_a_part_and_refuses_a_wrong_one(client: LabClient, job_id: str, tmp_path: Path) -> None:
-    part = tmp_path / f"{LORA}.part"
+def test_python_goes_on_with_a_part_and_begins_a_wrong_one_anew(client: LabClient, job_id: str, tmp_path: Path) -> None:
+    part = tmp_path / PART
     part.write_bytes(b"lo")
     heard: list[int] = []
     (got,) = download(client, job_id, tmp_path, paths=[LORA], told=lambda _, done: heard.append(done))
     assert (got.path.read_bytes(), heard) == (b"lora", [4])
     got.path.unlink()
     part.write_bytes(b"xx")
-    with pytest.raises(OutputChanged):
-        list(download(client, job_id, tmp_path, paths=[LORA]))
-    assert list(tmp_path.iterdir()) == []
+    (got,) = download(client, job_id, tmp_path, paths=[LORA])
+    assert (got.path.read_bytes(), got.verified) == (b"lora", True)
+    assert list(tmp_path.iterdir()) == [got.path]
     with pytest.raises(OutputNotFound):
         list(download(client, job_id, tmp_path, paths=["nothing"]))
 
@@ -313,7 +314,7 @@ def test_python_survives_a_restart_of_the_server(
 ) -> None:
     """What broke off is gone on with by the next call, since the checksum says that it is the same file."""
     file = place(client, job_id, LORA)
-    (tmp_path / f"{LORA}.part").write_bytes(file.read_bytes()[:1])
+    (tmp_path / PART).write_bytes(file.read_bytes()[:1])
     server.kill()
     with pytest.raises(Exception, match="does not answer"):
         list(download(client, job_id, tmp_path))
