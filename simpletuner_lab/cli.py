@@ -84,9 +84,6 @@ def _serve(args: argparse.Namespace) -> int:
     from simpletuner_lab.server.alone import Stand, serve
     from simpletuner_lab.server.processes import usual_number
 
-    lines = logging.StreamHandler()
-    lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger("simpletuner_lab").addHandler(lines)
     secret = given_secret(os.environ, args.secret_key)
     if secret is None:
         raise InvalidRequest("there is no secret key", hint=f"set {SECRET_VARIABLE}, or give --secret-key")
@@ -103,6 +100,9 @@ def _serve(args: argparse.Namespace) -> int:
     )
 
     def tell(url: str) -> None:
+        lines = logging.StreamHandler()
+        lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger("simpletuner_lab").addHandler(lines)
         print(json.dumps({"endpoint_url": url}) if args.json else f"serving {stand.root} at {url}", flush=True)
 
     return serve(stand, tell)
