@@ -124,6 +124,7 @@ def _received(
         stream.truncate()
     _receive(client, job_id, file, stream, told)
     with _disk(Path(stream.name)):
+        os.fsync(stream.fileno())
         stream.seek(0)
         found = hashlib.file_digest(stream, "sha256").hexdigest()
         fits = os.fstat(stream.fileno()).st_size == file.bytes and file.sha256 in {"", found}

@@ -1,6 +1,5 @@
 """What stops a push: a token that is none, consent that was set to never, a job that is deleted."""
 
-# ruff: noqa: F811 - fixtures of its sister
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode
-from simpletuner_lab.core.destination import DeliveryState, Push
+from simpletuner_lab.core.destination import HOME, DeliveryState, Push
 from simpletuner_lab.services import courier
 from simpletuner_lab.services.front import InProcess
 from simpletuner_lab.testing import eventually
@@ -17,20 +16,7 @@ from simpletuner_lab.testing.hub_emulator import Fault, HubEmulator
 from simpletuner_lab.testing.storage_server import StorageServer
 from simpletuner_trainer.stores import Unreachable
 from tests.lab_kit import settled
-from tests.services.test_courier import (  # noqa: F401
-    HOME,
-    HUB,
-    MODEL,
-    Labs,
-    assert_nowhere,
-    away,
-    hub,
-    labs,
-    objects,
-    pushed,
-    s3,
-    submit,
-)
+from tests.services.courier_kit import HUB, MODEL, Labs, assert_nowhere, objects, pushed, s3, submit
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY"])

@@ -62,7 +62,7 @@ class HubStore:
         """All of it in one commit. What the repository has already, by its digests, is not sent again."""
         self._require_repository()
         moved()
-        for name in shipment.names:
+        for name in shipment.digests:  # what is here must be what was promised, also where the Hub has it already
             shipment.entry(name)
         entries = {shipment.prefix + name: shipment.folder / name for name in shipment.names}
         wanted = self._missing(entries)

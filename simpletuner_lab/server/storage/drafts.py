@@ -202,11 +202,10 @@ class Drafts:
             self._check_quota(max(0, what.size - what.replaced), quota, usage)
 
     def _check_quota(self, more: int, quota: Quota, usage: Callable[[str, str], int]) -> None:
-        """Lets so many bytes more come, or not.
+        """Lets so many bytes more come, or raises.
 
-        Counts what is there only where what was let in since the last count might not leave room, or it is old.
-
-        Counting opens every object and part: once for each of ten thousand parts would take longer than their bytes.
+        What is there is counted anew only where the last count is old, or what was let in since might not leave room:
+        to open every object and part for each of ten thousand parts would take longer than their bytes.
         """
         counted = self._counted.get(quota)
         now = time.monotonic()

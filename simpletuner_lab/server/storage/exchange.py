@@ -95,8 +95,7 @@ class Exchange:
         self._concluding = False
         self._admitted_at = asyncio.get_running_loop().time()
         self._first = b""
-        self.by_kernel = False
-        """Whether a file that is asked for may go past us, from the kernel to the connection."""
+        self._by_kernel = False
 
     @property
     def is_slow(self) -> bool:
@@ -122,11 +121,12 @@ class Exchange:
         return self._promise.size + framing
 
     async def open(self) -> None:
-        """Looks whether the call can be done, and for a long body for its place. Raises S3Error."""
-        if self._stores and not (self._promise.size is not None and self._promise.size <= SHORT_BYTES):
-            await _on(self._context.disk, self._open)
-        elif not self._stores:
+        """Looks whether the call can be done, and finds a long body its place; a short one waits. Raises S3Error."""
+        size = self._promise.size
+        if not self._stores:
             self._open()
+        elif size is None or size > SHORT_BYTES:
+            await _on(self._context.disk, self._open)
 
     async def receive(self, chunk: bytes) -> None:
         """Takes a piece of the body; returns when more may come. Raises S3Error.
@@ -139,8 +139,12 @@ class Exchange:
             await self._fed()
             self._feeding = _on(self._context.disk, lambda: self._open().feed(batch))
 
-    async def conclude(self) -> Answer:
-        """Does what the request asks for, once its body is in. Raises S3Error, and then nothing has changed."""
+    async def conclude(self, *, by_kernel: bool) -> Answer:
+        """Does what the request asks for, once its body is in. Raises S3Error, and then nothing has changed.
+
+        `by_kernel` says that a file may go past us, from the kernel to the connection.
+        """
+        self._by_kernel = by_kernel
         try:
             await self._fed()
         except (S3Error, OSError):
@@ -189,7 +193,7 @@ class Exchange:
 
     def goes_by_kernel(self, answer: Answer) -> bool:
         """Whether `send` sends it, and not `blocks`."""
-        return self.by_kernel and answer.extent is not None and answer.extent.size >= sending.LEAST_BYTES
+        return self._by_kernel and answer.extent is not None and answer.extent.size >= sending.LEAST_BYTES
 
     async def send(self, answer: Answer, connection: object) -> None:
         """The bytes of an object, from the kernel to a connection whose headers are out. Ends by closing the object.

@@ -190,14 +190,14 @@ class StorageHandler(web.RequestHandler):
             self._send_error(self._failure or S3Error("InternalError", "the request was not admitted"))
             return
         begun = False
-        self._exchange.by_kernel = sending.is_plain(self.request.connection)
+        conclusion = self._exchange.conclude(by_kernel=sending.is_plain(self.request.connection))
         try:
             if self._exchange.is_slow:
-                conclusion = asyncio.ensure_future(self._exchange.conclude())
-                begun = await self._keep_alive(conclusion)
-                answer = await conclusion
+                running = asyncio.ensure_future(conclusion)
+                begun = await self._keep_alive(running)
+                answer = await running
             else:
-                answer = await self._exchange.conclude()
+                answer = await conclusion
         except S3Error as error:
             self._send_error(error)
             return

@@ -47,11 +47,12 @@ async def send(connection: Any, disk: Executor, descriptor: int, offset: int, si
     stream = connection.stream
     loop = asyncio.get_running_loop()
     turn = partial(_send_some, descriptor)
-    socket = os.dup(stream.socket.fileno())
+    socket, turning = os.dup(stream.socket.fileno()), None
     try:
         end = offset + size
         while offset < end:
-            sent, full = await loop.run_in_executor(disk, turn, socket, offset, end)
+            turning = loop.run_in_executor(disk, turn, socket, offset, end)
+            sent, full = await asyncio.shield(turning)
             offset += sent
             if stream.closed():
                 raise StreamClosedError
@@ -60,6 +61,8 @@ async def send(connection: Any, disk: Executor, descriptor: int, offset: int, si
     except (ConnectionError, TimeoutError) as error:
         raise StreamClosedError(error) from error
     finally:
+        if turning is not None:
+            await asyncio.wait({turning})  # a thread that still sends must not meet another file by these numbers
         os.close(socket)
     setattr(connection, _LEFT, 0)
 
