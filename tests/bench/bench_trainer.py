@@ -103,12 +103,10 @@ def plain(trial: Trial) -> dict[str, float]:
     As good as the script: resize, crop, flip, tokens, VAE, text encoder, loss, clipping (which there clips nothing),
     AdamW and a schedule of the learning rate.
     """
-    import numpy as np
     import torch
     from diffusers import DDPMScheduler, StableDiffusionPipeline
     from diffusers.optimization import get_scheduler
     from peft import LoraConfig
-    from PIL import Image
 
     imported = Imported.now()
     torch.set_num_threads(1)
@@ -125,19 +123,11 @@ def plain(trial: Trial) -> dict[str, float]:
     schedule = get_scheduler("constant", optimizer)
     paths = sorted(trial.images.glob("*.png"))
 
-    def pixels_of(path: Path) -> torch.Tensor:
-        image = Image.open(path).convert("RGB")
-        if image.size != (trial.edge, trial.edge):
-            image = image.resize((trial.edge, trial.edge), Image.Resampling.LANCZOS)
-        if drawn.random() < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return torch.from_numpy(np.asarray(image, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)
-
     ends: list[float] = []
     began = 0.0
     for step in range(trial.steps):
         chosen = [paths[(step * trial.batch + place) % len(paths)] for place in range(trial.batch)]
-        pixels = torch.stack([pixels_of(path) for path in chosen])
+        pixels = torch.stack([torch.from_numpy(pixels_of(path, trial.edge, drawn)) for path in chosen])
         captions = [path.with_suffix(".txt").read_text("utf-8").strip() for path in chosen]
         tokens = pipeline.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
         with torch.no_grad():
@@ -158,6 +148,19 @@ def plain(trial: Trial) -> dict[str, float]:
         ends.append(time.process_time())
         began = began or time.time()
     return measured(ends, began - trial.began_s, imported)
+
+
+def pixels_of(path: Path, edge: int, drawn: random.Random) -> Any:
+    """[3, edge, edge] in -1..1, in half of all cases mirrored."""
+    import numpy as np
+    from PIL import Image
+
+    image = Image.open(path).convert("RGB")
+    if image.size != (edge, edge):
+        image = image.resize((edge, edge), Image.Resampling.LANCZOS)
+    if drawn.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.ascontiguousarray((np.asarray(image, dtype=np.float32) / 127.5 - 1).transpose(2, 0, 1))
 
 
 SIDES = {"ours": ours, "plain": plain}

@@ -92,6 +92,7 @@ def test_files_are_paths_with_their_checksums_compared(lab: InProcess, images: P
     assert "every checksum verified" in repr(delivered)
 
 
+@pytest.mark.timeout(600)  # two processes that import torch, on a machine that may be busy
 @pytest.mark.parametrize("model_type", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_the_trained_model_loads_in_diffusers_and_is_that_of_the_command_line(folder: Path, model_type: str) -> None:
     from simpletuner_trainer.spec import BUILTIN_TINY
