@@ -27,7 +27,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lab js check test e2e test-slow bench format clean
+.PHONY: help demo lab js check test e2e test-slow bench pictures format clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,6 +59,9 @@ test-slow: $(STAMP) ## Soak, fault and large-object tests.
 
 bench: $(STAMP) .venv-bench/.stamp ## Benchmarks: ratios to a peer or a floor, measured in one run.
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+pictures: $(STAMP) ## Train every tiny configuration again and draw docs/images/training.
+	$(BIN)/python scripts/pictures.py
 
 format: $(STAMP) ## Put every file in the house's form.
 	$(BIN)/ruff format .

@@ -31,6 +31,7 @@ from simpletuner_trainer.fields import options_of
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = ("get", "post", "put", "patch", "delete")
 LONGEST_DECISION = 30
+MOST_PICTURE_BYTES = 400_000
 NOT_OURS = {".venv", ".git", "demo", "build", "dist"}
 
 LINK = re.compile(r"(?<!\\)\]\(([^)\s]+)\)")
@@ -166,6 +167,14 @@ def test_every_make_target_is_told() -> None:
     assert missing("CONTRIBUTING.md", (f"`make {target}`" for target in targets)) == []
     phony = next(line for line in document("Makefile").splitlines() if line.startswith(".PHONY:"))
     assert set(phony.split()[1:]) == set(targets)
+
+
+def test_every_tiny_configuration_has_its_picture() -> None:
+    names = re.findall(r'Configuration\(\s*name="([a-z0-9-]+)"', document("scripts/pictures.py"))
+    assert "tiny-lora" in names
+    pictures = {f"{name}.png": ROOT / "docs/images/training" / f"{name}.png" for name in names}
+    assert missing("docs/training-pictures.md", (f"](images/training/{name})" for name in pictures)) == []
+    assert sum(path.stat().st_size for path in pictures.values()) < MOST_PICTURE_BYTES
 
 
 # ---------------------------------------------------------------------------------------------------------------- links

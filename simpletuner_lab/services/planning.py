@@ -88,7 +88,7 @@ class Planner:
         provider = self._registry.get(request.provider)
         _require_plain(request)
         request, destination = _aimed(request, setting.destination)
-        train = _parsed(request)
+        train = _parsed(request, trains_here=not provider.capabilities.remote)
         manifest = scan(_local_datasets(train), hashes=self._store.hashes)
         _require_captions(train, manifest)
         options = provider.options()
@@ -148,7 +148,7 @@ class Planner:
         """
         request = SubmitRequest(config=_ANY_CONFIG, dataloader=tuple(dataloader))
         _require_no_secrets(request)
-        train = _parsed(request)
+        train = _parsed(request, trains_here=False)
         return scan(_local_datasets(train), hashes=self._store.hashes)
 
 
@@ -218,16 +218,21 @@ def _require_no_secrets(request: SubmitRequest) -> None:
         )
 
 
-def _parsed(request: SubmitRequest) -> spec.TrainSpec:
+def _parsed(request: SubmitRequest, *, trains_here: bool) -> spec.TrainSpec:
+    """What the trainer itself checks before it loads anything, a base that lies here included."""
     try:
-        return spec.parse(request.config, request.dataloader)
+        train = spec.parse(request.config, request.dataloader)
     except spec.SpecError as error:
-        found = [Problem(path=p.path, message=p.message, hint=p.hint) for p in error.problems]
-        raise InvalidConfig(
-            f"{found[0].path}: {found[0].message}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""),
-            problems=found,
-            hint=found[0].hint,
-        ) from error
+        raise _refused(error.problems) from error
+    if wrong := spec.base_problems(train.config, trains_here=trains_here):
+        raise _refused(wrong)
+    return train
+
+
+def _refused(problems: Sequence[spec.Problem]) -> InvalidConfig:
+    found = [Problem(path=p.path, message=p.message, hint=p.hint) for p in problems]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return InvalidConfig(f"{found[0].path}: {found[0].message}{more}", problems=found, hint=found[0].hint)
 
 
 def _local_datasets(train: spec.TrainSpec) -> list[spec.DatasetConfig]:

@@ -115,6 +115,23 @@ def test_epochs_are_counted_as_the_trainer_counts_them(lab: Lab, tmp_path: Path)
     assert plan.steps == 21
 
 
+def test_a_base_of_another_family_is_refused_by_the_plan(lab: Lab, images: Path, tmp_path: Path) -> None:
+    """As far as a folder on this machine tells; a name of the Hub is the trainer's to look at."""
+    with pytest.raises(errors.InvalidConfig, match=r"is sdxl and the base is a StableDiffusionPipeline") as told:
+        lab.plan(request(images, model_family="sdxl"))
+    assert [(p.path, p.hint) for p in told.value.problems] == [("config.model_family", "set model_family to sd")]
+    base = tmp_path / "base"
+    base.mkdir()
+    with pytest.raises(errors.InvalidConfig, match="is a folder without a pipeline"):
+        lab.plan(request(images, pretrained_model_name_or_path=str(base)))
+    for absent in (str(tmp_path / "absent"), "./absent", "~/absent"):
+        with pytest.raises(errors.InvalidConfig, match=r"absent is not there"):
+            lab.plan(request(images, pretrained_model_name_or_path=absent))
+    (base / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    assert lab.plan(request(images, model_family="sdxl", pretrained_model_name_or_path=str(base))).steps == 12
+    assert lab.plan(request(images, model_family="sdxl", pretrained_model_name_or_path="ann/xl")).steps == 12
+
+
 def test_a_withheld_caption_is_told_as_what_it_is(lab: Lab, images: Path) -> None:
     (images / "1.txt").write_text("r8_" + "a1B2c3D4e5" * 4)
     with pytest.raises(errors.InvalidDataset, match="its caption stays here"):

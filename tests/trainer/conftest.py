@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.trainer_kit import Job, make_base, make_xl_base
+from simpletuner_lab.testing.tiny_bases import make_base, make_xl_base
+from tests.trainer.trainer_kit import Job
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,19 +115,31 @@ def test_doras_magnitude_is_the_norm_of_the_base(micro_base: Path) -> None:
         assert torch.allclose(layer.lora_magnitude_vector["default"].weight, expected), name
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"use_rslora": True, "lora_alpha": 8},
-        {"use_dora": True, "lora_target": "all"},
-        {"peft_lora_target_modules": "(down|mid)_.*", "lora_dropout": 0.3},
-        {"optimizer": "adamw_schedulefree"},
-    ],
-    ids=["rslora", "dora", "regex", "schedulefree"],
-)
-def test_diffusers_paints_what_training_painted(job: Jobs, config: dict[str, Any]) -> None:
-    made = job(config={**VALIDATION, **config})
-    assert made.run() == Exit.DONE
+KINDS = {
+    "lora": {"lora_alpha": 8},
+    "rslora": {"use_rslora": True, "lora_alpha": 8, "peft_lora_target_modules": "(down|mid)_.*", "lora_dropout": 0.3},
+    "dora": {"use_dora": True, "lora_target": "all"},
+    "schedulefree": {"optimizer": "adamw_schedulefree"},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, micro_base: Path) -> Callable[[str], Job]:
+    """A finished run of a kind, one for all tests that only look at it."""
+    folder = tmp_path_factory.mktemp("trained")
+
+    @functools.cache
+    def run(kind: str) -> Job:
+        made = Job(folder=folder / kind, base=micro_base, config={**VALIDATION, **KINDS[kind]})
+        assert made.run() == Exit.DONE
+        return made
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["rslora", "dora", "schedulefree"])
+def test_diffusers_paints_what_training_painted(trained: Callable[[str], Job], kind: str) -> None:
+    made = trained(kind)
     assert np.array_equal(painted(made), sample(made, 3))
     assert not np.array_equal(sample(made, 0), sample(made, 3))
 
@@ -133,11 +147,11 @@ def test_diffusers_paints_what_training_painted(job: Jobs, config: dict[str, Any
 # --------------------------------------------------------------------------------------------------------- begun from
 
 
-@pytest.mark.parametrize("config", [{"lora_alpha": 8}, {"use_dora": True}], ids=["lora", "dora"])
-def test_training_begins_from_a_lora(job: Jobs, config: dict[str, Any]) -> None:
-    first = job("first", config={**VALIDATION, **config})
-    assert first.run() == Exit.DONE
-    second = job("second", config={**VALIDATION, **config, "init_lora": f"../first/work/output/{FILE}", "seed": 8})
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_training_begins_from_a_lora(job: Jobs, trained: Callable[[str], Job], kind: str) -> None:
+    first, second = trained(kind), job("second")
+    shutil.copytree(first.output, second.folder.parent / "first")
+    second.config = {**VALIDATION, **KINDS[kind], "init_lora": f"../first/{FILE}", "seed": 8}
     assert second.run() == Exit.DONE
     assert np.array_equal(sample(second, 0), sample(first, 3))
     assert not np.array_equal(sample(second, 3), sample(second, 0))
@@ -146,15 +160,16 @@ def test_training_begins_from_a_lora(job: Jobs, config: dict[str, Any]) -> None:
     assert f"| begun from | `{FILE}` |" in card
 
 
-def test_a_resumed_run_does_not_read_the_lora_again(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
-    first = job("first", config=VALIDATION)
-    assert first.run() == Exit.DONE
-    second = job("second", config={**VALIDATION, "max_train_steps": 4, "init_lora": str(first.output / FILE)})
+def test_a_resumed_run_does_not_read_the_lora_again(
+    job: Jobs, tmp_path: Path, lora_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Path(shutil.copy(lora_file, tmp_path / "begun.safetensors"))
+    second = job("second", config={"lora_alpha": 8, "max_train_steps": 4, "init_lora": str(begun)})
     assert second.run() == Exit.DONE
     expected = load_file(second.output / FILE)
     (second.output / "manifest.json").unlink()
     (second.work / "checkpoints" / "step-00000004" / "manifest.json").unlink()
-    (first.output / FILE).unlink()
+    begun.unlink()
     capsys.readouterr()
     assert second.run() == Exit.DONE
     assert of_kind(capsys.readouterr().out, report.Resume) == [report.Resume(step=2)]
@@ -163,11 +178,9 @@ def test_a_resumed_run_does_not_read_the_lora_again(job: Jobs, capsys: pytest.Ca
 
 
 @pytest.fixture(scope="module")
-def lora_file(tmp_path_factory: pytest.TempPathFactory, micro_base: Path) -> Path:
+def lora_file(trained: Callable[[str], Job]) -> Path:
     """A LoRA of rank 4, alpha 8."""
-    made = Job(folder=tmp_path_factory.mktemp("lora"), base=micro_base, config={"lora_alpha": 8, "max_train_steps": 1})
-    assert made.run() == Exit.DONE
-    return made.output / FILE
+    return trained("lora").output / FILE
 
 
 CORRUPT = {

@@ -80,7 +80,7 @@ def test_two_kills_leave_no_trace(
 
 
 def test_sigterm_is_a_checkpoint_and_then_the_same_result(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
-    config = {**EVERYTHING, "checkpoint_step_interval": 0}
+    config = {**EVERYTHING, "checkpoint_step_interval": 0, "max_train_steps": 14, "validation_step_interval": 9}
     whole, stopped = job("whole", config=config), job("stopped", config=config)
     assert whole.run() == Exit.DONE
     capsys.readouterr()
@@ -98,12 +98,21 @@ def test_sigterm_is_a_checkpoint_and_then_the_same_result(job: Jobs, capsys: pyt
     "more",
     [
         {"optimizer": "prodigy", "learning_rate": 1, "use_ema": True},
-        {"optimizer": "adamw_schedulefree", "lr_scheduler": "constant_with_warmup"},
+        pytest.param(
+            {"optimizer": "adamw_schedulefree", "lr_scheduler": "constant_with_warmup"}, marks=pytest.mark.slow
+        ),
     ],
     ids=["prodigy", "schedulefree"],
 )
 def test_a_stop_with_another_optimizer_leaves_no_trace(job: Jobs, more: dict[str, Any]) -> None:
-    config = {**EVERYTHING, "use_ema": False, "max_train_steps": 12, "checkpoint_step_interval": 0, **more}
+    config = {
+        **EVERYTHING,
+        "use_ema": False,
+        "max_train_steps": 10,
+        "checkpoint_step_interval": 0,
+        "validation_prompt": "",
+        **more,
+    }
     whole, stopped = job("whole", config=config), job("stopped", config=config)
     assert whole.run() == Exit.DONE
     assert stopped.run_until(4, lambda: os.kill(os.getpid(), signal.SIGTERM)) == Exit.INTERRUPTED

@@ -1,4 +1,4 @@
-"""What the trainer's tests share: a base of a few thousand parameters, small pictures, and jobs that are really run."""
+"""What the trainer's tests share: small pictures, and jobs that are really run. Bases: `simpletuner_lab.testing.tiny_bases`."""
 
 from __future__ import annotations
 
@@ -34,44 +34,6 @@ CONFIG = {
 }
 
 
-def make_base(folder: Path) -> Path:
-    """A whole StableDiffusionPipeline with random weights: 32 px, f4, a tokenizer of single letters."""
-    import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    torch.manual_seed(0)
-    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789,"]
-    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    tokenizer = CLIPTokenizer(
-        vocab={token: number for number, token in enumerate(vocabulary)}, merges=[], model_max_length=12,
-        bos_token="<|startoftext|>", eos_token="<|endoftext|>", pad_token="<|endoftext|>", unk_token="<|endoftext|>",
-    )  # fmt: skip
-    text = CLIPTextConfig(
-        vocab_size=len(vocabulary), hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=12, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    )  # fmt: skip
-    unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=8, attention_head_dim=2, norm_num_groups=4,
-    )  # fmt: skip
-    vae = AutoencoderKL(
-        block_out_channels=(4, 4, 8), latent_channels=4, norm_num_groups=2, layers_per_block=1, sample_size=32,
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, scaling_factor=0.5,
-    )  # fmt: skip
-    scheduler = DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", rescale_betas_zero_snr=True,
-        timestep_spacing="trailing", clip_sample=False, steps_offset=1,
-    )  # fmt: skip
-    pipeline = StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    pipeline.save_pretrained(folder)
-    return folder
-
-
 def make_pictures(folder: Path, count: int = 10) -> Path:
     """Circles of two aspects, each with two captions."""
     folder.mkdir(parents=True)
@@ -82,39 +44,6 @@ def make_pictures(folder: Path, count: int = 10) -> Path:
         ImageDraw.Draw(image).ellipse((corner, corner, corner + 20, corner + 18), outline=(0, 240, 255))
         image.save(folder / f"p{number}.png")
         (folder / f"p{number}.txt").write_text(f"circle {number}\nring {number}\n", "utf-8")
-    return folder
-
-
-def make_xl_base(folder: Path, base: Path) -> Path:
-    """A whole StableDiffusionXLPipeline with random weights; VAE and tokenizer are those of `make_base`."""
-    import torch
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-    torch.manual_seed(1)
-    tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
-
-    def text(**widths: int) -> CLIPTextConfig:
-        return CLIPTextConfig(
-            vocab_size=len(tokenizer), intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-            max_position_embeddings=12, bos_token_id=0, eos_token_id=1, pad_token_id=1, **widths,
-        )  # fmt: skip
-
-    unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=20, attention_head_dim=2, norm_num_groups=4, use_linear_projection=True,
-        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=10 + 6 * 4,
-    )  # fmt: skip
-    scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
-    )
-    pipeline = StableDiffusionXLPipeline(
-        vae=AutoencoderKL.from_pretrained(base / "vae"), text_encoder=CLIPTextModel(text(hidden_size=8)),
-        text_encoder_2=CLIPTextModelWithProjection(text(hidden_size=12, projection_dim=10)),
-        tokenizer=tokenizer, tokenizer_2=tokenizer, unet=unet, scheduler=scheduler, add_watermarker=False,
-    )  # fmt: skip
-    pipeline.save_pretrained(folder)
     return folder
 
 

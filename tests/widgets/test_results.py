@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from simpletuner_lab.results import DeliveredFiles, Metrics, load_pipeline
 from simpletuner_lab.services.front import InProcess
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.lab import Lab
-from simpletuner_lab.services.views import JobView, MetricsView
+from simpletuner_lab.services.views import JobDetail, JobView, MetricsView
 from simpletuner_lab.submission import request_of
 from simpletuner_lab.testing import eventually
 from tests.lab_kit import config, request
@@ -91,8 +92,9 @@ def test_files_are_paths_with_their_checksums_compared(lab: InProcess, images: P
     assert "every checksum verified" in repr(delivered)
 
 
+@pytest.mark.timeout(600)  # two processes that import torch, on a machine that may be busy
 @pytest.mark.parametrize("model_type", ["lora", pytest.param("full", marks=pytest.mark.slow)])
-def test_the_trained_model_loads_in_diffusers(folder: Path, model_type: str) -> None:
+def test_the_trained_model_loads_in_diffusers_and_is_that_of_the_command_line(folder: Path, model_type: str) -> None:
     from simpletuner_trainer.spec import BUILTIN_TINY
 
     ink = folder / f"ink-{model_type}"
@@ -100,12 +102,27 @@ def test_the_trained_model_loads_in_diffusers(folder: Path, model_type: str) -> 
     for name in ("accordion.png", "accordion.txt", "badger.png", "badger.txt"):
         (ink / name).write_bytes((files("simpletuner_trainer") / "assets/styles/ink/train" / name).read_bytes())
     how = {"max_train_steps": STEPS, "resolution": 64, "resolution_type": "pixel", "model_type": model_type}
+    how["torch_num_threads"] = 1
     asked = request_of(config("real", pretrained_model_name_or_path=BUILTIN_TINY, train_batch_size=1) | how, ink)
     with Lab.open(folder / f"real-{model_type}") as opened:
         lab = InProcess(opened)
         job = trained(lab, asked)
         assert job.error is None
         pipeline = load_pipeline(lab, job.job_id)
+        delivered = Path(lab.outputs(job.job_id).folder, "manifest.json").read_bytes()
+        assert by_command_line(lab.detail(job.job_id), folder) == delivered
     assert pipeline.get_list_adapters() == ({"unet": ["default_0"]} if model_type == "lora" else {})
     picture = pipeline("grinning face", num_inference_steps=1, width=64, height=64).images[0]
     assert picture.size == (64, 64)
+
+
+def by_command_line(detail: JobDetail, folder: Path) -> bytes:
+    """The manifest, with the SHA-256 of every file, that `python -m simpletuner_trainer` makes of what the lab sent."""
+    plan, job_id = detail.plan, detail.job.job_id
+    spec = {
+        "format": "simpletuner-spec/1", "job_id": job_id, "nonce": "0123456789abcdef", "work_dir": f"work-{job_id}",
+        "config": plan.config, "dataloader": list(plan.dataloader), "plan_digest": plan.digest,
+    }  # fmt: skip
+    (folder / "spec.json").write_text(json.dumps(spec), "utf-8")
+    subprocess.run([sys.executable, "-m", "simpletuner_trainer", str(folder / "spec.json")], check=True)
+    return (folder / f"work-{job_id}" / "output" / "manifest.json").read_bytes()

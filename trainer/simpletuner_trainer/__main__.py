@@ -1,4 +1,4 @@
-"""``python -m simpletuner_trainer SPEC`` trains; ``python -m simpletuner_trainer check SPEC`` only says what is wrong."""
+"""``python -m simpletuner_trainer SPEC`` trains. ``check SPEC`` only says what is wrong, ``explain SPEC`` what it comes to."""
 
 from __future__ import annotations
 
@@ -11,31 +11,55 @@ import time
 from pathlib import Path
 
 from simpletuner_trainer import output
-from simpletuner_trainer.errors import missing_package
+from simpletuner_trainer.errors import TrainerError, missing_package
+from simpletuner_trainer.explain import explain, to_json, to_text
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.report import End, Exit, Failure, StageName, format_line
 from simpletuner_trainer.reporter import Reporter
-from simpletuner_trainer.spec import BUILTIN_TINY, HubDestination, RunSpec, SpecError
+from simpletuner_trainer.spec import BUILTIN_TINY, HubDestination, RunSpec, SpecError, base_problems
 from simpletuner_trainer.stop import Stop
 from simpletuner_trainer.stores import open_store
 from simpletuner_trainer.workdir import WorkDir
+
+_COMMANDS = ("run", "check", "explain")
 
 
 def main(arguments: list[str]) -> int:
     """Run one attempt of a job; the exit code says how it ended (`report.Exit`)."""
     started_s = time.monotonic()
     parser = argparse.ArgumentParser(prog="python -m simpletuner_trainer", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=("run", "check"), default="run")
+    parser.add_argument("command", choices=_COMMANDS, help="run is what a spec alone means")
     parser.add_argument("spec", type=Path, help="path of spec.json (docs/trainer-protocol.md)")
-    asked = parser.parse_args(arguments if arguments[:1] in (["run"], ["check"]) else ["run", *arguments])
+    parser.add_argument("--explain", action="store_true", help="as the command explain")
+    parser.add_argument("--json", action="store_true", help="explain in JSON")
+    named = arguments[:1] and arguments[0] in (*_COMMANDS, "-h", "--help")
+    asked = parser.parse_args(arguments if named else ["run", *arguments])
+    explains = asked.explain or asked.command == "explain"
+    if asked.json and not explains:
+        parser.error("--json goes with explain")
     try:
         run = RunSpec.load(asked.spec)
+        if explains or asked.command == "check":
+            return _look(asked.spec, run, explains=explains, as_json=asked.json)
     except SpecError as error:
         return _refuse(asked.spec, error)
-    if asked.command == "check":
-        print(f"{asked.spec}: {len(run.train.datasets)} data sets, nothing wrong")
-        return Exit.DONE
     return _run(run, started_s)
+
+
+def _look(path: Path, run: RunSpec, *, explains: bool, as_json: bool) -> int:
+    """`check` and `explain`: nothing is trained, nothing is written. `SpecError` as far as the base on the disk tells."""
+    if problems := base_problems(run.train.config, run.base_dir, trains_here=True):
+        raise SpecError(problems)
+    if not explains:
+        print(f"{path}: {len(run.train.datasets)} data sets, nothing wrong")
+        return Exit.DONE
+    try:
+        told = explain(run, json.loads(path.read_text("utf-8")))
+    except TrainerError as error:
+        print(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        return error.exit
+    print(to_json(told) if as_json else to_text(told))
+    return Exit.DONE
 
 
 def _run(run: RunSpec, started_s: float) -> int:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from simpletuner_trainer.base import Edges
+    from simpletuner_trainer.spec import DatasetConfig, TrainConfig
 
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""
@@ -32,6 +36,22 @@ class Fit:
     corner: Size
     """Left and top, in the scaled image."""
     size: Size
+
+
+def aim_of(dataset: DatasetConfig, config: TrainConfig, edges: Edges) -> Aim:
+    """The data set's own resolution, else the config's, else the base's."""
+    resolution, resolution_type = config.resolution, config.resolution_type
+    if dataset.resolution is not None:
+        resolution, resolution_type = dataset.resolution, dataset.resolution_type or config.resolution_type
+    if resolution is None:
+        resolution, resolution_type = float(edges.native), "pixel_area"
+    return Aim(
+        resolution=resolution,
+        resolution_type=resolution_type,
+        multiple=edges.multiple,
+        square=dataset.crop and dataset.crop_aspect == "square",
+        random_crop=dataset.crop and dataset.crop_style == "random",
+    )
 
 
 def bucket_size(image: Size, aim: Aim) -> Size:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from simpletuner_trainer import data
-from simpletuner_trainer.buckets import Aim, Fit, Size, fit
+from simpletuner_trainer.base import Edges
+from simpletuner_trainer.buckets import Aim, Fit, Size, aim_of, fit
 from simpletuner_trainer.cache import TensorCache, key_of
 from simpletuner_trainer.data import Inventory, Picture
 from simpletuner_trainer.models import Family
@@ -20,7 +21,7 @@ from simpletuner_trainer.schedule import Batches, caption_choices, generator
 
 if TYPE_CHECKING:
     from simpletuner_trainer.reporter import Reporter
-    from simpletuner_trainer.spec import DatasetConfig, TrainConfig, TrainSpec
+    from simpletuner_trainer.spec import TrainConfig, TrainSpec
     from simpletuner_trainer.stop import Stop
     from simpletuner_trainer.workdir import WorkDir
 
@@ -87,7 +88,8 @@ def prepare(
     """
     config = spec.config
     latents, texts = TensorCache(work.cache / "latents"), TensorCache(work.cache / "texts")
-    aims = {dataset.id: _aim(dataset, config, family) for dataset in spec.datasets}
+    edges = Edges(multiple=family.edge_multiple, native=family.native_edge)
+    aims = {dataset.id: aim_of(dataset, config, edges) for dataset in spec.datasets}
     fits = [_fit(picture, aims[picture.dataset], config.seed) for picture in stock.pictures]
     latent_keys = [
         key_of("moments/1", family.identity, numerics, picture.sha256, asdict(placed))
@@ -121,21 +123,6 @@ def prepare(
 def _place(picture: Picture, placed: Fit) -> tuple[int, ...]:
     (width, height), (left, top), (cut_width, cut_height) = picture.size, placed.corner, placed.size
     return height, width, top, left, cut_height, cut_width
-
-
-def _aim(dataset: DatasetConfig, config: TrainConfig, family: Family) -> Aim:
-    resolution, resolution_type = config.resolution, config.resolution_type
-    if dataset.resolution is not None:
-        resolution, resolution_type = dataset.resolution, dataset.resolution_type or config.resolution_type
-    if resolution is None:
-        resolution, resolution_type = float(family.native_edge), "pixel_area"
-    return Aim(
-        resolution=resolution,
-        resolution_type=resolution_type,
-        multiple=family.edge_multiple,
-        square=dataset.crop and dataset.crop_aspect == "square",
-        random_crop=dataset.crop and dataset.crop_style == "random",
-    )
 
 
 def _fit(picture: Picture, aim: Aim, seed: int) -> Fit:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from simpletuner_trainer.base import base_problems
 from simpletuner_trainer.config import (
     BUILTIN_TINY,
     CAPTION_SUFFIX,
@@ -61,6 +62,7 @@ __all__ = [
     "SpecError",
     "TrainConfig",
     "TrainSpec",
+    "base_problems",
     "canonical_config",
     "config_hash",
     "parse",

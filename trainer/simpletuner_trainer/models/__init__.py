@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.resources
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final, Protocol
 import torch
 from PIL import Image
 
+from simpletuner_trainer.base import SHIPPED, is_path
 from simpletuner_trainer.errors import BadSpec, missing_package
 from simpletuner_trainer.spec import BUILTIN_TINY
 
@@ -21,9 +21,7 @@ FAMILIES: Final[Mapping[str, str]] = {
     "sd": "simpletuner_trainer.models.sd:StableDiffusion",
     "sdxl": "simpletuner_trainer.models.sdxl:StableDiffusionXL",
 }
-"""``module:class`` by `model_family`; a module is imported when it is asked for."""
-PIPELINES: Final[Mapping[str, str]] = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
-"""What ``model_index.json`` of a base calls its class, by `model_family`: says which family a base is of."""
+"""``module:class`` by `model_family`; a module is imported when it is asked for. Its pipeline: `base.PIPELINES`."""
 
 _WHOLE_BYTES: Final = 64 << 20
 _END_BYTES: Final = 1 << 20
@@ -136,14 +134,13 @@ def open_family(name: str, base: Path, *, device: torch.device) -> Family:
 def find_base(name: str, base_dir: Path) -> Path:
     """The folder of a base: the one that ships, a folder (relative to the spec file), or a download from the Hub."""
     if name == BUILTIN_TINY:
-        shipped = Path(str(importlib.resources.files("simpletuner_trainer"))) / "assets" / "tiny_base"
-        if not shipped.is_dir():
+        if not SHIPPED.is_dir():
             raise BadSpec(f"{BUILTIN_TINY} is not part of this installation", "install simpletuner-trainer anew")
-        return shipped
+        return SHIPPED
     folder = base_dir / Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if name.startswith((".", "/", "~")):
+    if is_path(name):
         raise BadSpec(f"pretrained_model_name_or_path: the folder {folder} is not there")
     return _download(name)
 

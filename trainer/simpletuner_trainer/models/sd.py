@@ -19,8 +19,9 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from simpletuner_trainer import lora
+from simpletuner_trainer.base import PIPELINES, edges_of
 from simpletuner_trainer.errors import BadSpec
-from simpletuner_trainer.models import PIPELINES, Noised, Request, folder_identity
+from simpletuner_trainer.models import Noised, Request, folder_identity
 
 _ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
 _REST: Final = (
@@ -60,10 +61,9 @@ class StableDiffusion:
             raise BadSpec(message, f"a base of this family predicts {' or '.join(_PREDICTIONS)}")
         if vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
             raise BadSpec("the base's VAE shifts its latents (latents_mean)", "such a base cannot be trained here")
-        pixels_per_latent = 2 ** (len(vae["block_out_channels"]) - 1)
+        edges = edges_of(unet, vae)
         self.identity = folder_identity(base, self.parts)
-        self.edge_multiple = pixels_per_latent * 2 ** (len(unet["block_out_channels"]) - 1)
-        self.native_edge = int(unet["sample_size"]) * pixels_per_latent
+        self.edge_multiple, self.native_edge = edges.multiple, edges.native
         self.timesteps = int(self._noising.config["num_train_timesteps"])
 
     @classmethod

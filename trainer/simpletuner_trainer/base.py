@@ -1,0 +1,141 @@
+"""What the JSON files of a base on this disk say of it: which family it is of, what it predicts, which sizes it takes.
+
+Pure standard library: the lab asks the same questions, through `simpletuner_trainer.spec`, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from simpletuner_trainer.config import BUILTIN_TINY, TrainConfig
+from simpletuner_trainer.fields import Problem
+
+PIPELINES: Final[Mapping[str, str]] = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+"""What ``model_index.json`` of a base calls its class, by `model_family`: says which family a base is of."""
+
+SHIPPED: Final = Path(__file__).parent / "assets" / "tiny_base"
+"""The folder that `BUILTIN_TINY` names."""
+
+_KEY: Final = "config.pretrained_model_name_or_path"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edges:
+    """The sizes that a base takes, in pixels."""
+
+    multiple: int
+    """What image edges must be a multiple of."""
+    native: int
+    """Edge of the square that the base was made for."""
+
+
+USUAL_EDGES: Final[Mapping[str, Edges]] = {
+    "sd": Edges(multiple=64, native=512),
+    "sdxl": Edges(multiple=32, native=1024),
+}
+"""Of the published bases, by `model_family`: for a base that is not on this disk."""
+
+
+def is_path(name: str) -> bool:
+    """Whether `pretrained_model_name_or_path` can only be a path, never an id of the Hub."""
+    return name.startswith((".", "/", "~"))
+
+
+def local_folder(name: str, base_dir: Path | None) -> Path | None:
+    """The base's folder on this disk; None where it is not here. Without `base_dir` relative names are not looked for."""
+    folder = _place(name, base_dir)
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def _place(name: str, base_dir: Path | None) -> Path | None:
+    """Where on this disk the base would be."""
+    if name == BUILTIN_TINY:
+        return SHIPPED
+    path = Path(name).expanduser()
+    if path.is_absolute():
+        return path
+    return None if base_dir is None else base_dir / path
+
+
+def pipeline_of(folder: Path) -> str:
+    """The class that ``model_index.json`` names; `ValueError` where there is none that can be read."""
+    try:
+        named = json.loads((folder / "model_index.json").read_text("utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"model_index.json: {error}") from error
+    return str(named)
+
+
+def base_problems(config: TrainConfig, base_dir: Path | None = None, *, trains_here: bool) -> list[Problem]:
+    """What is wrong with the config's base, as far as this disk tells. A base of the Hub is not looked at.
+
+    `base_dir` is where relative paths start, if that is known; `trains_here`: a path that is not here is nowhere.
+    """
+    name = config.pretrained_model_name_or_path
+    place, folder = _place(name, base_dir), local_folder(name, base_dir)
+    if folder is None:
+        absent = trains_here and is_path(name) and (place is None or not place.exists())
+        hint = "give the whole path of a diffusers folder, or an id of the Hugging Face Hub"
+        return [Problem(_KEY, f"{name} is not there", hint)] if absent else []
+    try:
+        pipeline = pipeline_of(folder)
+    except ValueError as error:
+        return [Problem(_KEY, f"is a folder without a pipeline ({error})", "it needs a model_index.json")]
+    expected = PIPELINES[config.model_family]
+    if pipeline == expected:
+        return []
+    fitting = next((family for family, made in PIPELINES.items() if made == pipeline), None)
+    hint = f"set model_family to {fitting}" if fitting else f"supported: {', '.join(PIPELINES.values())}"
+    return [Problem("config.model_family", f"is {config.model_family} and the base is a {pipeline}", hint)]
+
+
+def edges_of(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Edges:
+    """The sizes that a UNet over a VAE takes, by both configurations."""
+    pixels_per_latent = 2 ** (len(vae["block_out_channels"]) - 1)
+    return Edges(
+        multiple=pixels_per_latent * 2 ** (len(unet["block_out_channels"]) - 1),
+        native=int(unet["sample_size"]) * pixels_per_latent,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseFacts:
+    """What is known of a base without loading it."""
+
+    folder: Path | None
+    """None: it is not on this disk."""
+    pipeline: str
+    predicts: str
+    """As its scheduler says; empty where that is not known."""
+    edges: Edges | None
+    measured: bool
+    """Whether `edges` are this base's own; otherwise they are usual for its family."""
+
+
+def look_at(config: TrainConfig, base_dir: Path) -> BaseFacts:
+    """The facts of the config's base, those of its family where it is not on this disk."""
+    folder = local_folder(config.pretrained_model_name_or_path, base_dir)
+    usual = USUAL_EDGES.get(config.model_family)
+    unknown = BaseFacts(
+        folder=folder, pipeline=PIPELINES[config.model_family], predicts="", edges=usual, measured=False
+    )
+    if folder is None:
+        return unknown
+    try:
+        scheduler = _read(folder / "scheduler" / "scheduler_config.json")
+        edges = edges_of(_read(folder / "unet" / "config.json"), _read(folder / "vae" / "config.json"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return unknown
+    predicts = str(scheduler.get("prediction_type", "epsilon"))
+    if scheduler.get("rescale_betas_zero_snr"):
+        predicts += ", zero terminal SNR"
+    return BaseFacts(folder=folder, pipeline=unknown.pipeline, predicts=predicts, edges=edges, measured=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
