@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from simpletuner_trainer import output
-from simpletuner_trainer.errors import missing_package
+from simpletuner_trainer.errors import TrainerError, missing_package
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.report import End, Exit, Failure, StageName, format_line
 from simpletuner_trainer.reporter import Reporter
@@ -33,9 +33,29 @@ def main(arguments: list[str]) -> int:
     except SpecError as error:
         return _refuse(asked.spec, error)
     if asked.command == "check":
-        print(f"{asked.spec}: {len(run.train.datasets)} data sets, nothing wrong")
-        return Exit.DONE
+        return _check(asked.spec, run)
     return _run(run, started_s)
+
+
+def _check(path: Path, run: RunSpec) -> int:
+    """Say what training would say before its first step; what lies in an archive is not looked at."""
+    try:
+        if run.data is None:
+            for note in _examine(run):
+                print(f"  {note}")
+    except TrainerError as error:
+        print(f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
+        return error.exit
+    print(f"{path}: {len(run.train.datasets)} data sets, nothing wrong")
+    return Exit.DONE
+
+
+def _examine(run: RunSpec) -> tuple[str, ...]:
+    try:
+        from simpletuner_trainer.data import examine
+    except ImportError as error:
+        raise missing_package(error) from error
+    return examine(run).notes
 
 
 def _run(run: RunSpec, started_s: float) -> int:
