@@ -155,6 +155,36 @@ input()
     assert not partial.exists()
 
 
+@pytest.mark.slow
+def test_several_processes_fill_and_trim_one_folder(tmp_path: Path) -> None:
+    """Each finds whole what it has leased and seen, whatever the others remove between."""
+    made = place(tmp_path)
+    program = f"""
+import torch
+from pathlib import Path
+from simpletuner_trainer.cache import TensorCache, key_of
+from simpletuner_trainer.cachedir import CacheDir
+place = CacheDir(root=Path({str(made.root)!r}), most_bytes=0)
+for turn in range(30):
+    wanted = {{key_of(number): torch.full((5000,), float(number)) for number in range(turn % 7, turn % 7 + 12)}}
+    lease = place.lease(wanted)
+    cache = TensorCache(place.root / "texts")
+    missing = [key for key in wanted if not cache.has(key)]
+    for key in missing:
+        cache.put(key, wanted[key])
+    place.trim()
+    fresh = TensorCache(place.root / "texts")
+    assert all(torch.equal(fresh.get(key), value) for key, value in wanted.items())
+    lease.release()
+"""
+    started = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(3)]
+    said = [one.communicate()[1].decode() for one in started]
+    assert [one.returncode for one in started] == [0, 0, 0], said
+    assert made.root.is_dir()
+    place(tmp_path, most_bytes=0).trim()
+    assert not list(entries(made.root))
+
+
 # ----------------------------------------------------------------------------------------------------------------- jobs
 
 

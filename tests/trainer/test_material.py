@@ -189,9 +189,9 @@ def test_members_come_in_order_and_no_more_are_made_than_asked_for() -> None:
         assert [ahead.take(number) for number in (1, 2, 3)] == ["1 in ahead", "2 in ahead", "3 in ahead"]
         assert sorted(made) == [0, 1, 2, 3]
         assert ahead.take(0) == "0 in MainT", "out of turn it is made here"
-    with Ahead(make, end=9, stride=3) as ahead:
-        begun.reset()
+    with Ahead(make, end=9, stride=3, begin=lambda: made.append(-1)) as ahead:
         assert [ahead.take(number) for number in (0, 3, 6)][1:] == ["3 in ahead", "6 in ahead"]
+        assert made.count(-1) == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 

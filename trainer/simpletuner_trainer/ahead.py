@@ -19,10 +19,13 @@ class Ahead(Generic[T]):
     manager it leaves no thread behind.
     """
 
-    def __init__(self, make: Callable[[int], T], *, end: int, stride: int = 1, depth: int = _DEPTH) -> None:
-        """Numbers below `end` are made; the next to be taken is `stride` further each time."""
+    def __init__(
+        self, make: Callable[[int], T], *, end: int, stride: int = 1, depth: int = _DEPTH,
+        begin: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Numbers below `end` are made; the next to be taken is `stride` further each time. The thread starts with `begin`."""
         self._make, self._end, self._stride, self._depth = make, end, stride, depth
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead")
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead", initializer=begin)
         self._pending: dict[int, Future[T]] = {}
 
     def __enter__(self) -> Self:

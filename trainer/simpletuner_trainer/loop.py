@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -171,8 +172,7 @@ class Training:
         painter = Painter(config=config, family=self.family, material=self.material, work=self.work, say=self.say,
                           stop=self.stop)  # fmt: skip
         self.say.step, saved = step, step
-        micros = self.total * config.gradient_accumulation_steps
-        with contextlib.closing(self.history), Ahead(self.noised, end=micros) as self.ahead:
+        with contextlib.closing(self.history), self.working_ahead():
             try:
                 while True:
                     self.stop.check()
@@ -205,6 +205,18 @@ class Training:
             if step > saved:
                 self.save(step, deliver=False)
             return self.finish(step)
+
+    @contextlib.contextmanager
+    def working_ahead(self) -> Iterator[None]:
+        """Make the next micro-batches in a thread while a step goes on, on the same device."""
+        begin = partial(torch.cuda.set_device, torch.cuda.current_device()) if self.device.type == "cuda" else None
+        try:
+            with Ahead(
+                self.noised, end=self.total * self.config.gradient_accumulation_steps, begin=begin
+            ) as self.ahead:
+                yield
+        finally:
+            self.ahead = None
 
     def train_step(self, step: int) -> Point:
         """One optimiser step: gradients of every micro-batch, then the update. `Diverged` instead of a NaN in the weights."""
