@@ -21,6 +21,7 @@ from simpletuner_trainer.errors import BadData
 from simpletuner_trainer.models import open_family
 from simpletuner_trainer.report import Exit
 from simpletuner_trainer.schedule import Batches, Mixture, caption_choices, flips
+from tests.trainer.test_optim import training_of
 from tests.trainer.trainer_kit import Job, make_pictures, material_of, sha256
 
 Jobs = Callable[..., Job]
@@ -204,4 +205,16 @@ def test_what_goes_wrong_ahead_is_raised_where_it_is_needed() -> None:
     with pytest.raises(BadData, match="the second is broken"), Ahead(make, end=3) as ahead:
         assert ahead.take(0) == 0
         ahead.take(1)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_a_run_that_works_ahead_is_the_run_that_does_not(job: Jobs) -> None:
+    config = {"max_train_steps": 4, "gradient_accumulation_steps": 2, "lora_dropout": 0.2, "use_ema": True}
+    made = job(config=config, dataset={"random_flip": True})
+    assert made.run() == Exit.DONE
+    training = training_of(job("direct", config=config, dataset={"random_flip": True}))
+    points = [training.train_step(step) for step in range(4)]
+    assert [(point.loss, point.grad_norm) for point in points] == [
+        (line["loss"], line["grad_norm"]) for line in made.metrics()
+    ]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
