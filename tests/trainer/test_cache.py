@@ -110,6 +110,29 @@ def test_where_it_lies(tmp_path: Path) -> None:
         found(SIMPLETUNER_CACHE_BYTES="20 GB")
 
 
+def test_a_link_is_not_followed_and_nothing_else_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "precious" / "ab").mkdir(parents=True)
+    (tmp_path / "precious" / "ab" / "letter.txt").touch()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "trainer-1").symlink_to(tmp_path / "precious")
+    with pytest.raises(BadSpec, match="it is a link"):
+        place(tmp_path / "cache")
+    (tmp_path / "cache" / "trainer-1").unlink()
+    made = place(tmp_path / "cache", most_bytes=0)
+    (made.root / "notes" / "ab").mkdir(parents=True)
+    (made.root / "notes" / "ab" / "letter.txt").write_text("x")
+    assert made.trim() == 0
+    assert (made.root / "notes" / "ab" / "letter.txt").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a folder of somebody else")
+def test_a_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
+    place(tmp_path)
+    os.chown(tmp_path / "trainer-1", 12345, 12345)
+    with pytest.raises(BadSpec, match="belongs to another user"):
+        place(tmp_path)
+
+
 def test_the_oldest_goes_first_and_never_what_a_living_job_needs(tmp_path: Path) -> None:
     keys = [key_of(number) for number in range(6)]
     made = place(tmp_path)

@@ -25,6 +25,7 @@ from simpletuner_trainer.errors import CacheLost
 from simpletuner_trainer.files import writing
 from simpletuner_trainer.weights import write_safetensors
 
+ENTRY_SUFFIX: Final = ".safetensors"
 _HELD_BYTES: Final = 1 << 30
 """Most memory that loaded entries take; beyond it they are read from the disk again."""
 _SUM: Final = "crc32"
@@ -101,7 +102,7 @@ class TensorCache:
             self._held[key] = value
 
     def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.safetensors"
+        return self._folder / key[:2] / f"{key}{ENTRY_SUFFIX}"
 
 
 def _read(path: Path) -> torch.Tensor:

@@ -8,8 +8,10 @@ not taken away from it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 import time
 import weakref
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from simpletuner_trainer.cache import ENTRY_SUFFIX
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.files import writing
 
@@ -102,8 +105,11 @@ class CacheDir:
     def _prepare(self) -> None:
         """Make the folder for its owner alone; `OSError` where it cannot be, or is another's."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self.root.stat().st_uid != os.geteuid():
-            raise PermissionError(1, "it belongs to another user")
+        found = self.root.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "it is a link")
+        if found.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to another user")
         self.root.chmod(0o700)
         (self.root / "leases").mkdir(exist_ok=True, mode=0o700)
         with self._locked():
@@ -136,9 +142,9 @@ class CacheDir:
         for path in self.root.glob("*/??/*"):
             with contextlib.suppress(FileNotFoundError):
                 found = path.stat()
-                if not path.name.startswith("."):
+                if path.suffix == ENTRY_SUFFIX:
                     yield found.st_mtime, found.st_size, path
-                elif time.time() - found.st_mtime > _ABANDONED_S:
+                elif path.name.startswith(".") and time.time() - found.st_mtime > _ABANDONED_S:
                     path.unlink()
 
 
