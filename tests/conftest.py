@@ -1,8 +1,9 @@
-"""Before anything is imported: the emulated Hub does not speak Xet, and no test uses a login of this machine."""
+"""Before anything is imported: the emulated Hub does not speak Xet, no test uses a login or a cache of this machine."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
@@ -13,6 +14,9 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 for name in ("HF_TOKEN", "HF_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
     os.environ.pop(name, None)
+
+_caches = tempfile.TemporaryDirectory(prefix="simpletuner-cache-")
+os.environ["SIMPLETUNER_CACHE_DIR"] = _caches.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

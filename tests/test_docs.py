@@ -24,7 +24,8 @@ from simpletuner_lab.server.handlers import MissingHandler, api_rules
 from simpletuner_lab.server.storage.errors import STATUS
 from simpletuner_lab.services.grants import ServerKeyUnusable
 from simpletuner_trainer import errors as trainer_errors
-from simpletuner_trainer.config import DatasetConfig, TrainConfig
+from simpletuner_trainer.config import TrainConfig
+from simpletuner_trainer.dataloader import DatasetConfig
 from simpletuner_trainer.errors import TrainerError
 from simpletuner_trainer.fields import options_of
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from simpletuner_trainer import report
+from simpletuner_trainer.__main__ import main
 from simpletuner_trainer.buckets import Fit
 from simpletuner_trainer.data import Inventory, open_image, take_stock
 from simpletuner_trainer.errors import BadData
@@ -116,11 +117,32 @@ def test_small_images_are_left_out_and_repeated_ones_noted(tmp_path: Path) -> No
     picture(tmp_path / "set", "small.png", size=(64, 20))
     shutil.copy(tmp_path / "set" / "large.png", tmp_path / "set" / "again.png")
     (tmp_path / "set" / "again.txt").write_text("again")
-    found = stock(tmp_path, {"minimum_image_size": 32})
+    edge = {"resolution": 64, "resolution_type": "pixel"}
+    found = stock(tmp_path, {"minimum_image_size": 32, **edge})
     assert [one.name for one in found.pictures] == ["set/again.png", "set/large.png"]
     assert any("minimum_image_size" in note and "small.png" in note for note in found.notes)
     assert any("more than once" in note for note in found.notes)
     assert "only images below minimum_image_size" in fault(tmp_path, minimum_image_size=60)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "kept"),
+    [
+        ({"minimum_image_size": 50, "resolution": 64, "resolution_type": "pixel"}, ["square"]),
+        ({"minimum_image_size": 50, "resolution": 64, "resolution_type": "pixel_area"}, ["flat", "square", "tall"]),
+        ({"minimum_image_size": 51, "resolution": 64, "resolution_type": "pixel_area"}, ["square", "tall"]),
+        ({"minimum_image_size": 0.0026, "resolution": 0.01, "resolution_type": "area"}, ["square", "tall"]),
+        ({"minimum_aspect_ratio": 0.5}, ["flat", "square"]),
+        ({"maximum_aspect_ratio": 3.9}, ["square", "tall"]),
+        ({"minimum_aspect_ratio": 1, "maximum_aspect_ratio": 1}, ["square"]),
+    ],
+)
+def test_bounds_of_size_and_aspect(tmp_path: Path, bounds: dict[str, Any], kept: list[str]) -> None:
+    for name, size in (("flat", (100, 25)), ("tall", (40, 120)), ("square", (60, 60))):
+        picture(tmp_path / "set", f"{name}.png", size=size)
+    found = stock(tmp_path, bounds)
+    assert [one.path.stem for one in found.pictures] == kept
+    assert any("are left out" in note for note in found.notes) == (len(kept) < 3)
 
 
 def test_the_digest_is_of_content(tmp_path: Path) -> None:
@@ -165,6 +187,27 @@ def test_a_broken_image_ends_the_run_before_it_starts(job: Jobs, capsys: pytest.
     assert "pictures/p3.png" in failure.message
     assert "p2.png" not in failure.message
     assert not of_kind(said, report.Steps)
+
+
+def test_check_tells_what_training_would(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    """Broken, too small, repeated and without a caption: all four before anything is loaded."""
+    made = job(dataset={"minimum_image_size": 30})
+    spec, pictures = str(made.write()), made.folder / "pictures"
+    picture(pictures, "tiny.png", size=(8, 8))
+    shutil.copy(pictures / "p1.png", pictures / "again.png")
+    (pictures / "again.txt").write_text("again")
+    assert main(["check", spec]) == Exit.DONE
+    said = capsys.readouterr().out
+    assert "1 images below minimum_image_size are left out: pictures/tiny.png" in said
+    assert "the same image more than once, so it counts more: pictures/again.png" in said
+    (pictures / "p1.txt").unlink()
+    assert main(["check", spec]) == Exit.BAD_DATA
+    assert "without a caption: pictures/p1.png" in capsys.readouterr().out
+    (pictures / "p1.txt").write_text("back")
+    (pictures / "p3.png").write_bytes((pictures / "p3.png").read_bytes()[:-40])
+    assert main(["check", spec]) == Exit.BAD_DATA
+    assert "pictures/p3.png (image file is truncated" in capsys.readouterr().out
+    assert not made.work.exists()
 
 
 # ------------------------------------------------------------------------------------------------------------ archive

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from simpletuner_trainer.buckets import Fit
 from simpletuner_trainer.data import Picture
 from simpletuner_trainer.errors import BadSpec
-from simpletuner_trainer.material import _place
+from simpletuner_trainer.material import View
 from simpletuner_trainer.models import Noised, open_family
 from simpletuner_trainer.report import Exit
 from tests.trainer.trainer_kit import Job, sha256
@@ -104,7 +104,7 @@ def test_the_size_and_crop_of_an_image_change_the_loss_of_sdxl(xl_base: Path) ->
 def test_a_place_is_height_before_width_and_top_before_left() -> None:
     picture = Picture(dataset="d", name="p.png", path=Path("p.png"), sha256="0" * 64, size=(480, 320), captions=("p",))
     placed = Fit(scaled=(48, 33), corner=(8, 1), size=(40, 32))
-    assert _place(picture, placed) == (320, 480, 1, 8, 32, 40)
+    assert View(picture=picture, fit=placed, mirrored=False, key="").place == (320, 480, 1, 8, 32, 40)
 
 
 def test_prompts_of_sdxl_are_those_of_the_pipeline(xl_base: Path) -> None:

@@ -14,7 +14,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from simpletuner_trainer.buckets import Aim, bucket_size, fit
-from simpletuner_trainer.cache import TensorCache, key_of
 from simpletuner_trainer.schedule import Batches, caption_choices, learning_rate, noise, seed_of, timesteps
 from simpletuner_trainer.spec import TrainConfig
 from simpletuner_trainer.weights import write_safetensors
@@ -74,8 +73,7 @@ def test_captions_are_chosen_and_dropped_as_often_as_asked() -> None:
 
 
 def aim(**parts: Any) -> Aim:
-    return Aim(**{"resolution": 512.0, "resolution_type": "pixel_area", "multiple": 64, "square": False,
-                  "random_crop": False, **parts})  # fmt: skip
+    return Aim(**{"resolution": 512.0, "resolution_type": "pixel_area", "multiple": 64, **parts})
 
 
 @pytest.mark.parametrize(
@@ -85,7 +83,9 @@ def aim(**parts: Any) -> Aim:
         ((1000, 1000), {"resolution": 64.0, "multiple": 16}, (64, 64)),
         ((1920, 1080), {}, (704, 384)),
         ((1080, 1920), {}, (384, 704)),
-        ((1920, 1080), {"square": True}, (512, 512)),
+        ((1920, 1080), {"aspects": (1.0,)}, (512, 512)),
+        ((1920, 1080), {"aspects": (0.75, 1.0, 1.5)}, (640, 448)),
+        ((1080, 1920), {"aspects": (0.75, 1.0, 1.5)}, (448, 576)),
         ((1920, 1080), {"resolution_type": "pixel"}, (896, 512)),
         ((1080, 1920), {"resolution_type": "pixel"}, (512, 896)),
         ((1000, 1000), {"resolution": 0.25, "resolution_type": "area"}, (512, 512)),
@@ -103,7 +103,9 @@ def test_bucket_sizes(image: tuple[int, int], parts: dict[str, Any], size: tuple
 def test_a_fit_always_covers_its_bucket(
     image: tuple[int, int], square: bool, random_crop: bool, draw: tuple[float, float]
 ) -> None:
-    placed = fit(image, aim(square=square, random_crop=random_crop, multiple=16, resolution=64.0), draw)
+    placed = fit(
+        image, aim(aspects=(1.0,) if square else (), random_crop=random_crop, multiple=16, resolution=64.0), draw
+    )
     for axis in (0, 1):
         assert placed.size[axis] % 16 == 0
         assert 0 <= placed.corner[axis] <= placed.scaled[axis] - placed.size[axis]
@@ -127,16 +129,3 @@ def test_safetensors_are_read_by_the_library_and_always_the_same_bytes(tmp_path:
     assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
     with safe_open(tmp_path / "one", "pt") as opened:
         assert opened.metadata() == metadata
-
-
-def test_a_torn_cache_entry_is_missing(tmp_path: Path) -> None:
-    key = key_of("x", 1)
-    cache = TensorCache(tmp_path)
-    assert not cache.has(key)
-    cache.put(key, torch.ones(3))
-    assert torch.equal(TensorCache(tmp_path).get(key), torch.ones(3))
-    (path,) = (one for one in tmp_path.rglob("*") if one.is_file())
-    path.write_bytes(path.read_bytes()[:-1])
-    assert not TensorCache(tmp_path).has(key)
-    path.write_bytes(b"")
-    assert not TensorCache(tmp_path).has(key)

@@ -192,7 +192,20 @@ def test_what_is_not_done_yet_may_be_off(off: Any) -> None:
         ({"repeats": -1}, "repeats", "at least 0"),
         ({"resolution_type": "pixel"}, "resolution", "set both or neither"),
         ({"resolution": 512, "resolution_type": "area"}, "resolution", "megapixels"),
-        ({"probability": 0.5}, "probability", "not supported yet"),
+        ({"probability": 0}, "probability", "more than 0"),
+        ({"maximum_image_size": 900}, "target_downsample_size", "is missing beside maximum_image_size"),
+        ({"target_downsample_size": 900}, "maximum_image_size", "set both or neither"),
+        ({"maximum_image_size": 800, "target_downsample_size": 900}, "target_downsample_size", "or less"),
+        (
+            {"minimum_image_size": 900, "maximum_image_size": 800, "target_downsample_size": 800},
+            "minimum_image_size",
+            "is 900",
+        ),
+        ({"minimum_aspect_ratio": 2, "maximum_aspect_ratio": 1}, "minimum_aspect_ratio", "no image would be left"),
+        ({"crop": True, "crop_aspect": "closest"}, "crop_aspect_buckets", "a list of width by height"),
+        ({"crop_aspect_buckets": [1, 0]}, "crop_aspect_buckets", "more than 0"),
+        ({"crop_aspect_buckets": 1}, "crop_aspect_buckets", "not a list of numbers"),
+        ({"caption_shuffle": {"enable": True}}, "caption_shuffle", "not supported yet"),
         ({"instance_dta_dir": "x"}, "instance_dta_dir", "did you mean 'instance_data_dir'?"),
     ],
 )
@@ -200,6 +213,16 @@ def test_wrong_data_sets_are_told(changes: dict[str, Any], path: str, says: str)
     found = problems_of(dataloader=({**DATA, **changes},))
     assert says in found.pop(f"dataloader[0].{path}")
     assert not found
+
+
+def test_a_probability_is_on_every_set_or_on_none() -> None:
+    other = {**DATA, "id": "other"}
+    problems = problems_of(dataloader=(DATA, {**other, "probability": 0.5}))
+    assert "has a probability on other alone" in problems["dataloader"]
+    mixed = parse(
+        CONFIG, [{**DATA, "probability": "0.25"}, {**other, "probability": 0.75}, {**DATA, "id": "x", "disabled": True}]
+    )
+    assert [dataset.probability for dataset in mixed.datasets] == [0.25, 0.75]
 
 
 def test_ids_differ_beyond_case() -> None:

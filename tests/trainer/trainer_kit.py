@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -13,13 +14,21 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from PIL import Image, ImageDraw
 
 from simpletuner_trainer import report
 from simpletuner_trainer.__main__ import main
 from simpletuner_trainer.report import Report
+from simpletuner_trainer.reporter import Reporter
+from simpletuner_trainer.spec import RunSpec
+from simpletuner_trainer.stop import Stop
+from simpletuner_trainer.workdir import WorkDir
+
+if TYPE_CHECKING:
+    from simpletuner_trainer.material import Material
+    from simpletuner_trainer.models import Family
 
 NONCE = "9f2c0d6b5a7e4f31"
 CONFIG = {
@@ -45,6 +54,21 @@ def make_pictures(folder: Path, count: int = 10) -> Path:
         image.save(folder / f"p{number}.png")
         (folder / f"p{number}.txt").write_text(f"circle {number}\nring {number}\n", "utf-8")
     return folder
+
+
+def material_of(job: Job, family: Family | None = None, stop: Stop | None = None) -> Material:
+    """What a job would train on, its caches filled."""
+    import torch
+
+    from simpletuner_trainer.data import take_stock
+    from simpletuner_trainer.material import prepare
+    from simpletuner_trainer.models import open_family
+
+    run = RunSpec.load(job.write())
+    say, stop = Reporter(run.nonce, io.StringIO()), stop or Stop(started_s=0.0, deadline_s=None)
+    family = family or open_family(run.train.config.model_family, job.base, device=torch.device("cpu"))
+    work = WorkDir(root=run.work_dir)
+    return prepare(run.train, take_stock(run), family, work, numerics="cpu/1", say=say, stop=stop)
 
 
 @dataclass(slots=True)

@@ -47,19 +47,32 @@ def main(arguments: list[str]) -> int:
 
 
 def _look(path: Path, run: RunSpec, *, explains: bool, as_json: bool) -> int:
-    """`check` and `explain`: nothing is trained, nothing is written. `SpecError` as far as the base on the disk tells."""
+    """`check` and `explain`: nothing is trained, nothing is written. `SpecError` as far as the base on the disk tells.
+
+    What lies in an archive is not looked at.
+    """
     if problems := base_problems(run.train.config, run.base_dir, trains_here=True):
         raise SpecError(problems)
-    if not explains:
-        print(f"{path}: {len(run.train.datasets)} data sets, nothing wrong")
-        return Exit.DONE
     try:
-        told = explain(run, json.loads(path.read_text("utf-8")))
+        if explains:
+            told = explain(run, json.loads(path.read_text("utf-8")))
+            print(to_json(told) if as_json else to_text(told))
+            return Exit.DONE
+        for note in () if run.data is not None else _examine(run):
+            print(f"  {note}")
     except TrainerError as error:
-        print(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        print(f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
         return error.exit
-    print(to_json(told) if as_json else to_text(told))
+    print(f"{path}: {len(run.train.datasets)} data sets, nothing wrong")
     return Exit.DONE
+
+
+def _examine(run: RunSpec) -> tuple[str, ...]:
+    try:
+        from simpletuner_trainer.data import examine
+    except ImportError as error:
+        raise missing_package(error) from error
+    return examine(run).notes
 
 
 def _run(run: RunSpec, started_s: float) -> int:

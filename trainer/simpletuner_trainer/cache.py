@@ -8,21 +8,28 @@ what else happened to be missing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
+import tempfile
+import zlib
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
+from simpletuner_trainer.errors import CacheLost
 from simpletuner_trainer.files import writing
 from simpletuner_trainer.weights import write_safetensors
 
+ENTRY_SUFFIX: Final = ".safetensors"
 _HELD_BYTES: Final = 1 << 30
 """Most memory that loaded entries take; beyond it they are read from the disk again."""
+_SUM: Final = "crc32"
+_UNREADABLE: Final = (OSError, SafetensorError, KeyError, ValueError)
 
 
 def key_of(*parts: object) -> str:
@@ -30,8 +37,19 @@ def key_of(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
 
 
+def numerics_of(device: torch.device, threads: int) -> str:
+    """What the last bits of a value depend on besides its inputs: the libraries, and the processor that they run on."""
+    versions = "/".join(importlib.metadata.version(name) for name in ("torch", "diffusers", "transformers", "pillow"))
+    if device.type == "cuda":
+        return f"cuda/{torch.cuda.get_device_name(device)}/{versions}"
+    return f"{device.type}/{threads}/{torch.backends.cpu.get_cpu_capability()}/{versions}"
+
+
 class TensorCache:
-    """Tensors on disk by key, and in memory as far as they fit."""
+    """Tensors on disk by key, and in memory as far as they fit. Several processes may share the folder.
+
+    An entry carries its checksum, and comes and goes in one step: nobody reads half of one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -39,32 +57,62 @@ class TensorCache:
         self._room = _HELD_BYTES
 
     def has(self, key: str) -> bool:
-        """Whether a whole entry is there (one torn by a power cut is not)."""
+        """Whether a whole, undamaged entry is there; then it counts as used just now."""
+        if key in self._held:
+            return True
         try:
-            self.get(key)
-        except (OSError, SafetensorError, KeyError):
+            self._hold(key, _read(self._path(key)))
+        except _UNREADABLE:
             return False
+        with contextlib.suppress(OSError):
+            os.utime(self._path(key))
         return True
 
     def get(self, key: str) -> torch.Tensor:
-        """The value, on the CPU."""
+        """The value, on the CPU. `CacheLost` where it was there and is no longer."""
         if (held := self._held.get(key)) is not None:
             return held
-        value = load_file(self._path(key))["value"]
+        try:
+            value = _read(self._path(key))
+        except _UNREADABLE as error:
+            hint = "start again: it is made anew, and training goes on from the last checkpoint"
+            raise CacheLost(f"an entry of the cache is gone or damaged: {self._path(key)} ({error})", hint) from error
+        self._hold(key, value)
+        return value
+
+    def put(self, key: str, value: torch.Tensor) -> None:
+        """Add an entry in one step, readable by its owner alone."""
+        path = self._path(key)
+        with writing("the cache"):
+            for folder in (self._folder, path.parent):  # `parents=True` would leave the first open to others
+                folder.mkdir(exist_ok=True, mode=0o700)
+            descriptor, partial = tempfile.mkstemp(prefix=".", dir=path.parent)
+            os.close(descriptor)
+            try:
+                write_safetensors(Path(partial), {"value": value}, {_SUM: _sum_of(value)})
+                Path(partial).replace(path)
+            except BaseException:
+                Path(partial).unlink(missing_ok=True)
+                raise
+
+    def _hold(self, key: str, value: torch.Tensor) -> None:
         size = value.numel() * value.element_size()
         if size <= self._room:
             self._room -= size
             self._held[key] = value
-        return value
-
-    def put(self, key: str, value: torch.Tensor) -> None:
-        """Add an entry in one step: it is whole or not there."""
-        path = self._path(key)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        with writing("the cache"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_safetensors(partial, {"value": value}, {})
-            partial.replace(path)
 
     def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.safetensors"
+        return self._folder / key[:2] / f"{key}{ENTRY_SUFFIX}"
+
+
+def _read(path: Path) -> torch.Tensor:
+    with safe_open(path, "pt") as opened:
+        value: torch.Tensor = opened.get_tensor("value")
+        if (opened.metadata() or {}).get(_SUM) != _sum_of(value):
+            raise ValueError("its checksum differs")
+    return value
+
+
+def _sum_of(value: torch.Tensor) -> str:
+    plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return f"{zlib.crc32(memoryview(plain.numpy())):08x}"

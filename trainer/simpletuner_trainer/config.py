@@ -10,18 +10,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 from simpletuner_trainer import unsupported
+from simpletuner_trainer.dataloader import RESOLUTION_TYPES, DatasetConfig, parse_datasets, resolution_problems
 from simpletuner_trainer.fields import (
     Problem,
     SpecError,
-    anything,
     boolean,
     choice,
     integer,
-    matching,
     modules,
     number,
     option,
@@ -37,16 +35,6 @@ from simpletuner_trainer.fields import (
 BUILTIN_TINY: Final = "builtin:tiny"
 """Names the tiny base that ships with this package, as `pretrained_model_name_or_path`."""
 
-IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-"""Lower-case suffixes of files that are read as images."""
-CAPTION_SUFFIX: Final = ".txt"
-"""`textfile` captions: ``image.png`` has its captions in ``image.txt``, one a line."""
-METADATA_NAME: Final = "metadata.jsonl"
-"""`metadata` captions: one JSON object a line with ``file_name`` and ``text``, at the data set's root."""
-
-_RESOLUTION_TYPES: Final = ("pixel", "area", "pixel_area")
-_MIN_EDGE_PX: Final = 16
-_MAX_EDGE_PX: Final = 16_384
 _LEAST_PRODIGY_RATE: Final = 0.01
 """A rate below is meant for another optimizer: Prodigy multiplies the one that it finds."""
 
@@ -108,9 +96,9 @@ class TrainConfig:
 
     resolution: float | None = option(None, optional(number(above=0)))
     """Edge in pixels, megapixels where the type is `area`; None: the base's own size."""
-    resolution_type: str = option("pixel_area", choice(*_RESOLUTION_TYPES))
+    resolution_type: str = option("pixel_area", choice(*RESOLUTION_TYPES))
     minimum_image_size: float | None = option(None, optional(number(least=0)))
-    """Smaller images are left out: shorter edge in pixels, or megapixels where the type is `area`."""
+    """Smaller images are left out; measured as `resolution_type` says."""
     caption_dropout_probability: float = option(0.1, number(least=0, most=1))
 
     validation_prompt: tuple[str, ...] = option((), texts, aliases=("validation_prompts",), shapes_weights=False)
@@ -144,52 +132,6 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetConfig:
-    """One image data set of the dataloader list."""
-
-    id: str = option(
-        "",
-        matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 of A-Z a-z 0-9 . _ -, not starting with . _ -"),
-        required=True,
-    )
-    type: str = option("local", choice("local"))
-    dataset_type: str = option("image", choice("image"))
-    instance_data_dir: str = option("", text, required=True)
-    disabled: bool = option(False, boolean)
-
-    caption_strategy: str = option("textfile", choice("textfile", "filename", "instanceprompt", "metadata"))
-    instance_prompt: str | None = option(None, optional(text))
-    prepend_instance_prompt: bool = option(False, boolean)
-    only_instance_prompt: bool = option(False, boolean)
-    disable_multiline_split: bool = option(False, boolean)
-    """False: each line of a caption file is a caption of its own."""
-
-    repeats: int = option(0, integer(least=0, most=100_000))
-    """Times more than once that each image is seen in an epoch."""
-    crop: bool = option(False, boolean)
-    crop_style: str = option("random", choice("center", "random", also={"centre": "center"}))
-    crop_aspect: str = option("square", choice("square", "preserve"))
-    resolution: float | None = option(None, optional(number(above=0)))
-    resolution_type: str | None = option(None, optional(choice(*_RESOLUTION_TYPES)))
-    minimum_image_size: float | None = option(None, optional(number(least=0)))
-    cache_dir_vae: str | None = option(None, optional(text), shapes_weights=False)
-    """Accepted for SimpleTuner's sake; caches live in the work folder."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TextEmbeds:
-    """SimpleTuner's entry that places the text cache; checked, then dropped: caches live in the work folder."""
-
-    id: str = option("", text, required=True)
-    type: str = option("local", choice("local"))
-    dataset_type: str = option("text_embeds", choice("text_embeds"))
-    default: bool = option(False, boolean)
-    disabled: bool = option(False, boolean)
-    cache_dir: str | None = option(None, optional(text))
-    write_batch_size: object = option(None, anything)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     """A checked config and its enabled image data sets."""
 
@@ -203,7 +145,7 @@ def parse(config: Mapping[str, Any], dataloader: Sequence[Mapping[str, Any]]) ->
     checked = TrainConfig(**without_none(TrainConfig, good))
     seen = {problem.path.removeprefix("config.").removeprefix("--") for problem in problems}
     problems += [problem for problem in _conflicts(checked) if problem.path.removeprefix("config.") not in seen]
-    datasets, wrong = _parse_datasets(dataloader, checked.resolution_type)
+    datasets, wrong = parse_datasets(dataloader, checked.resolution_type)
     problems += wrong
     if problems:
         raise SpecError(problems)
@@ -222,7 +164,7 @@ def _conflicts(config: TrainConfig) -> list[Problem]:
         hint = f"max_train_steps is {steps}: the full learning rate would never be reached"
         problems.append(Problem("config.lr_warmup_steps", f"is {config.lr_warmup_steps}", hint))
     problems += _optimizer_conflicts(config) + _lora_conflicts(config)
-    return problems + _resolution_problems("config", config.resolution, config.resolution_type)
+    return problems + resolution_problems("config", config.resolution, config.resolution_type)
 
 
 def _optimizer_conflicts(config: TrainConfig) -> list[Problem]:
@@ -259,67 +201,6 @@ def _lora_conflicts(config: TrainConfig) -> list[Problem]:
     return []
 
 
-def _resolution_problems(path: str, resolution: float | None, resolution_type: str) -> list[Problem]:
-    if resolution is None:
-        return []
-    if resolution_type == "area":
-        most_megapixels = 64
-        if resolution > most_megapixels:
-            hint = "`area` counts megapixels; `pixel_area` takes the edge of a square in pixels"
-            return [Problem(f"{path}.resolution", f"is {resolution:g} megapixels", hint)]
-    elif not _MIN_EDGE_PX <= resolution <= _MAX_EDGE_PX or not float(resolution).is_integer():
-        hint = f"`{resolution_type}` counts whole pixels of an edge, {_MIN_EDGE_PX} to {_MAX_EDGE_PX}"
-        return [Problem(f"{path}.resolution", f"is {resolution:g}", hint)]
-    return []
-
-
-def _parse_datasets(dataloader: object, resolution_type: str) -> tuple[tuple[DatasetConfig, ...], list[Problem]]:
-    if not isinstance(dataloader, list | tuple):
-        return (), [Problem("dataloader", "is not a list of data sets")]
-    datasets: list[DatasetConfig] = []
-    problems: list[Problem] = []
-    owners: dict[str, int] = {}
-    for index, entry in enumerate(dataloader):
-        path = f"dataloader[{index}]"
-        kind = _entry_kind(entry)
-        good, wrong = read_options(kind, entry, path, refused=unsupported.DATASET_KEYS)
-        dataset_id = good.get("id", "")
-        if dataset_id and owners.setdefault(dataset_id.lower(), index) != index:
-            other = owners[dataset_id.lower()]
-            wrong.append(Problem(f"{path}.id", f"is {dataset_id!r}, as dataloader[{other}]", "ids differ beyond case"))
-        if kind is DatasetConfig:
-            dataset = DatasetConfig(**good)
-            wrong += _dataset_conflicts(dataset, path, resolution_type)
-            if not dataset.disabled:
-                datasets.append(dataset)
-        problems += wrong
-    if not datasets and not problems:
-        problems.append(Problem("dataloader", "has no image data set", "add one with type local and instance_data_dir"))
-    return tuple(datasets), problems
-
-
-def _entry_kind(entry: object) -> type[Any]:
-    if isinstance(entry, Mapping):
-        named = entry.get("dataset_type", entry.get("--dataset_type"))
-        return _TextEmbeds if named == "text_embeds" else DatasetConfig
-    return DatasetConfig
-
-
-def _dataset_conflicts(dataset: DatasetConfig, path: str, resolution_type: str) -> list[Problem]:
-    problems = []
-    needs = (
-        dataset.caption_strategy == "instanceprompt" or dataset.only_instance_prompt or dataset.prepend_instance_prompt
-    )
-    if needs and not dataset.instance_prompt:
-        why = (
-            "caption_strategy is instanceprompt" if dataset.caption_strategy == "instanceprompt" else "it is to be used"
-        )
-        problems.append(Problem(f"{path}.instance_prompt", f"is missing and {why}"))
-    if dataset.resolution_type is not None and dataset.resolution is None:
-        problems.append(Problem(f"{path}.resolution", "is missing beside resolution_type", "set both or neither"))
-    return problems + _resolution_problems(path, dataset.resolution, dataset.resolution_type or resolution_type)
-
-
 def canonical_config(spec: TrainSpec) -> dict[str, Any]:
     """The whole of it as plain JSON values, defaults written out: the same meaning gives the same document."""
     return {"config": _plain(spec.config), "dataloader": [_plain(dataset) for dataset in spec.datasets]}
@@ -345,23 +226,3 @@ def config_hash(spec: TrainSpec) -> str:
 
 def _plain(value: TrainConfig | DatasetConfig) -> dict[str, Any]:
     return {name: list(item) if isinstance(item, tuple) else item for name, item in dataclasses.asdict(value).items()}
-
-
-def parse_metadata_jsonl(document: str) -> dict[str, tuple[str, ...]]:
-    """Captions by relative POSIX path from the text of a `metadata.jsonl`; several lines a file are several captions.
-
-    Raises `ValueError` with the line's number.
-    """
-    captions: dict[str, tuple[str, ...]] = {}
-    for index, line in enumerate(document.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            raise ValueError(f"{METADATA_NAME}, line {index}: not JSON") from None
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("file_name", "text")):
-            raise ValueError(f"{METADATA_NAME}, line {index}: needs the strings `file_name` and `text`")
-        name = str(PurePosixPath(entry["file_name"]))
-        captions[name] = (*captions.get(name, ()), entry["text"])
-    return captions

@@ -15,7 +15,7 @@ from typing import Final
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from simpletuner_trainer.buckets import Fit, Size
+from simpletuner_trainer.buckets import Fit, Size, measure
 from simpletuner_trainer.errors import BadData
 from simpletuner_trainer.files import sha256_of
 from simpletuner_trainer.spec import (
@@ -108,6 +108,14 @@ def fault_of(picture: Picture) -> str | None:
     return None
 
 
+def examine(run: RunSpec) -> Inventory:
+    """Take stock and decode every image, as training does before its first step. `BadData` for what would end it."""
+    stock = take_stock(run)
+    if broken := [fault for picture in stock.pictures if (fault := fault_of(picture))]:
+        raise broken_images(broken)
+    return stock
+
+
 def broken_images(faults: Collection[str]) -> BadData:
     """The error for images that `fault_of` finds fault with."""
     return BadData(f"broken images: {_listed(faults)}", "replace or remove these files")
@@ -155,7 +163,8 @@ def _read_dataset(dataset: DatasetConfig, root: Path, config: TrainConfig, found
     except ValueError as error:
         found.fault(f"data set {dataset.id!r}", [str(error)], f"correct {METADATA_NAME}")
         return
-    unreadable, uncaptioned, small, kept = [], [], [], []
+    left_out: dict[str, list[str]] = {}
+    unreadable, uncaptioned, kept = [], [], []
     for name in names:
         try:
             size, sha256 = _size_of(root / name), sha256_of(root / name)
@@ -163,8 +172,8 @@ def _read_dataset(dataset: DatasetConfig, root: Path, config: TrainConfig, found
         except _UNREADABLE as error:
             unreadable.append(f"{dataset.id}/{name} ({error})")
             continue
-        if _too_small(size, dataset, config):
-            small.append(f"{dataset.id}/{name}")
+        if (why := _unwanted(size, dataset, config)) is not None:
+            left_out.setdefault(why, []).append(f"{dataset.id}/{name}")
         elif not captions:
             uncaptioned.append(f"{dataset.id}/{name}")
         else:
@@ -173,10 +182,12 @@ def _read_dataset(dataset: DatasetConfig, root: Path, config: TrainConfig, found
                                 captions=captions))  # fmt: skip
     found.fault("cannot be read", unreadable, "replace or remove these files")
     found.fault("without a caption", uncaptioned, captioned.hint)
-    if small:
-        found.notes.append(f"{len(small)} images below minimum_image_size are left out: {_listed(small)}")
-        if len(small) == len(names):
-            found.fault(f"data set {dataset.id!r} has only images below minimum_image_size", small, "lower it")
+    found.notes += [
+        f"{len(unwanted)} images {why} are left out: {_listed(unwanted)}" for why, unwanted in left_out.items()
+    ]
+    unwanted = [name for names_of_one in left_out.values() for name in names_of_one]
+    if len(unwanted) == len(names):
+        found.fault(f"data set {dataset.id!r} has only images {' or '.join(left_out)}", unwanted, "move the bound")
     found.pictures += kept
     captions_total = sum(len(picture.captions) for picture in kept)
     found.notes.append(f"data set {dataset.id!r}: {len(kept)} images, {captions_total} captions")
@@ -255,12 +266,17 @@ def _size_of(path: Path) -> Size:
         return (height, width) if opened.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS else (width, height)
 
 
-def _too_small(size: Size, dataset: DatasetConfig, config: TrainConfig) -> bool:
+def _unwanted(size: Size, dataset: DatasetConfig, config: TrainConfig) -> str | None:
+    """Which bound of the data set leaves an image of this size out; None: it is trained on."""
     least = config.minimum_image_size if dataset.minimum_image_size is None else dataset.minimum_image_size
-    if least is None:
-        return False
-    by_area = (dataset.resolution_type or config.resolution_type) == "area"
-    return (size[0] * size[1] / 1e6 if by_area else min(size)) < least
+    if least is not None and measure(size, dataset.resolution_type or config.resolution_type) < least:
+        return "below minimum_image_size"
+    aspect = size[0] / size[1]
+    if dataset.minimum_aspect_ratio is not None and aspect < dataset.minimum_aspect_ratio:
+        return "below minimum_aspect_ratio"
+    if dataset.maximum_aspect_ratio is not None and aspect > dataset.maximum_aspect_ratio:
+        return "above maximum_aspect_ratio"
+    return None
 
 
 def _duplicates(pictures: Iterable[Picture]) -> list[str]:

@@ -51,6 +51,12 @@ class DiskFull(TrainerError):
     code = "disk_full"
 
 
+class CacheLost(TrainerError):
+    """An entry of the cache went away or was damaged while the run needed it; the next start makes it anew."""
+
+    code = "cache_lost"
+
+
 class OutOfMemory(TrainerError):
     """The device has no room for a step."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from simpletuner_trainer.base import BaseFacts, look_at
-from simpletuner_trainer.buckets import Size, aim_of, bucket_size
+from simpletuner_trainer.buckets import Size, aim_of, aspect_pick, bucket_size
 from simpletuner_trainer.errors import missing_package
 from simpletuner_trainer.fields import options_of
 from simpletuner_trainer.spec import DatasetConfig, FolderDestination, HubDestination, RunSpec, TrainConfig
@@ -108,7 +108,8 @@ def explain(run: RunSpec, document: Mapping[str, Any]) -> Explanation:
         _dataset_plan(dataset, config, base, stock, from_datasets.get(dataset.id, frozenset()))
         for dataset in run.train.datasets
     )
-    steps = _steps(config, plans) if all(plan.buckets for plan in plans) else None
+    shared = any(dataset.probability is not None for dataset in run.train.datasets)
+    steps = _steps(config, plans, shared=shared) if all(plan.buckets for plan in plans) else None
     return Explanation(
         config=tuple(_settings(config, from_config, _followed(config, base, plans))),
         base=base,
@@ -181,7 +182,9 @@ def _dataset_plan(
     followed: dict[str, tuple[Any, str]] = {"minimum_image_size": (config.minimum_image_size, "config")}
     if base.edges is not None:
         aim = aim_of(dataset, config, base.edges)
-        counts.update(bucket_size(picture.size, aim) for picture in pictures)
+        counts.update(
+            bucket_size(picture.size, aim, aspect_pick(config.seed, picture.sha256)) for picture in pictures
+        )
         source = "config" if config.resolution is not None else _BASE if base.measured else _USUAL
         followed |= {"resolution": (aim.resolution, source), "resolution_type": (aim.resolution_type, source)}
     return DatasetPlan(
@@ -194,12 +197,12 @@ def _dataset_plan(
     )
 
 
-def _steps(config: TrainConfig, plans: Sequence[DatasetPlan]) -> Steps:
-    """Images of one size share a bucket whichever data set they are of."""
-    by_size: Counter[Size] = Counter()
+def _steps(config: TrainConfig, plans: Sequence[DatasetPlan], *, shared: bool) -> Steps:
+    """Images of one size share a bucket whichever data set they are of, unless each set has a share of its own."""
+    by_size: Counter[tuple[str, int, int]] = Counter()
     for plan in plans:
         for bucket in plan.buckets:
-            by_size[bucket.width, bucket.height] += bucket.images * plan.repeats
+            by_size[plan.id if shared else "", bucket.width, bucket.height] += bucket.images * plan.repeats
     batches = sum(math.ceil(count / config.train_batch_size) for count in by_size.values())
     accumulate = config.gradient_accumulation_steps
     total = config.max_train_steps or math.ceil(config.num_train_epochs * batches / accumulate)

@@ -195,6 +195,22 @@ def texts(value: object) -> tuple[str, ...]:
     raise Wrong(f"is {_kind(value)}, not a string or a list of strings")
 
 
+def numbers(*, above: float) -> Reader[tuple[float, ...]]:
+    """A list of finite numbers, each more than `above`; also as the text of a JSON list. Null or nothing is none."""
+
+    def read(value: object) -> tuple[float, ...]:
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            with contextlib.suppress(ValueError):
+                value = json.loads(value)
+        if value in ("", None):
+            return ()
+        if not isinstance(value, list | tuple):
+            raise Wrong(f"is {_kind(value)}, not a list of numbers")
+        return tuple(number(above=above)(item) for item in value)
+
+    return read
+
+
 def modules(value: object) -> tuple[str, ...] | str:
     """Which modules of a network: a list of names, also as the text of a JSON list, or one regular expression."""
     if isinstance(value, str) and value.lstrip().startswith("["):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from simpletuner_trainer import checkpoint, lora, output, publish
+from simpletuner_trainer.ahead import Ahead
+from simpletuner_trainer.cache import numerics_of
 from simpletuner_trainer.card import Made
 from simpletuner_trainer.checkpoint import Fingerprint, Found
 from simpletuner_trainer.data import take_stock
-from simpletuner_trainer.errors import BadSpec, Diverged, OutOfMemory, Refused, Stopped
+from simpletuner_trainer.errors import BadSpec, CacheLost, Diverged, OutOfMemory, Refused, Stopped
 from simpletuner_trainer.files import Manifest, sha256_of
 from simpletuner_trainer.history import History
 from simpletuner_trainer.material import Material, prepare
@@ -60,7 +63,7 @@ def train(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop
         config.model_family, find_base(config.pretrained_model_name_or_path, run.base_dir), device=device
     )
     stop.check()
-    numerics = f"{device.type}/{threads}" if device.type == "cpu" else device.type
+    numerics = numerics_of(device, threads)
     material = prepare(run.train, stock, family, work, numerics=numerics, say=say, stop=stop)
 
     denoiser = load_learning(config, family, device)
@@ -146,6 +149,8 @@ class Training:
     fingerprint: Fingerprint
     images: int
     history: History
+    ahead: Ahead[Noised] | None = None
+    """While the run goes: the next micro-batches, made beside the present step."""
 
     @property
     def config(self) -> TrainConfig:
@@ -167,7 +172,7 @@ class Training:
         painter = Painter(config=config, family=self.family, material=self.material, work=self.work, say=self.say,
                           stop=self.stop)  # fmt: skip
         self.say.step, saved = step, step
-        with contextlib.closing(self.history):
+        with contextlib.closing(self.history), self.working_ahead():
             try:
                 while True:
                     self.stop.check()
@@ -191,7 +196,7 @@ class Training:
             except torch.OutOfMemoryError as error:
                 hint = "lower train_batch_size or resolution, or set gradient_checkpointing"
                 raise OutOfMemory(f"the device's memory is full: {error}", hint, step=step) from error
-            except (Stopped, Refused):
+            except (Stopped, Refused, CacheLost):
                 progress.flush()
                 if step > saved:
                     self.save(step)
@@ -200,6 +205,18 @@ class Training:
             if step > saved:
                 self.save(step, deliver=False)
             return self.finish(step)
+
+    @contextlib.contextmanager
+    def working_ahead(self) -> Iterator[None]:
+        """Make the next micro-batches in a thread while a step goes on, on the same device."""
+        begin = partial(torch.cuda.set_device, torch.cuda.current_device()) if self.device.type == "cuda" else None
+        try:
+            with Ahead(
+                self.noised, end=self.total * self.config.gradient_accumulation_steps, begin=begin
+            ) as self.ahead:
+                yield
+        finally:
+            self.ahead = None
 
     def train_step(self, step: int) -> Point:
         """One optimiser step: gradients of every micro-batch, then the update. `Diverged` instead of a NaN in the weights."""
@@ -210,7 +227,7 @@ class Training:
         micros = range(step * accumulate, (step + 1) * accumulate)
         images = sum(len(self.material.batches.at(micro)) for micro in micros)
         for micro in micros:
-            batch = self.noised(micro)
+            batch = self.noised(micro) if self.ahead is None else self.ahead.take(micro)
             torch.manual_seed(seed_of(config.seed, "dropout", micro))
             with self.autocast():
                 # Each image weighs the same, as in one batch of them all: the last batch of a bucket may be smaller.
@@ -236,12 +253,18 @@ class Training:
         shape = (count, channels // 2, *rest)
         latents = self.family.latents(batch.moments, noise(seed, "posterior", micro, shape))
         return Noised(
-            latents=latents.to(self.device),
-            noise=noise(seed, "noise", micro, shape).to(self.device),
-            timesteps=timesteps(seed, micro, count, self.family.timesteps).to(self.device),
-            prompts=batch.prompts.to(self.device),
-            places=batch.places.to(self.device),
+            latents=self.on_device(latents),
+            noise=self.on_device(noise(seed, "noise", micro, shape)),
+            timesteps=self.on_device(timesteps(seed, micro, count, self.family.timesteps)),
+            prompts=self.on_device(batch.prompts),
+            places=self.on_device(batch.places),
         )
+
+    def on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Copied there; to a GPU without waiting for what it does meanwhile."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it is asked for."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
     from simpletuner_trainer.spec import TrainConfig
+
+T = TypeVar("T")
 
 
 def seed_of(seed: int, purpose: str, *counters: int) -> int:
@@ -46,6 +48,22 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     return config.learning_rate * factor
 
 
+class _Orders(Generic[T]):
+    """The last two epochs' orders: where one ends, a thread that works ahead is in the next already."""
+
+    def __init__(self, draw: Callable[[int], list[T]]) -> None:
+        self._draw = draw
+        self._held: dict[int, list[T]] = {}
+
+    def of(self, epoch: int) -> list[T]:
+        """Drawn at most once while it is one of the last two asked for; safe from several threads."""
+        order = self._held.get(epoch)
+        if order is None:
+            order = self._draw(epoch)
+            self._held = {**dict(list(self._held.items())[-1:]), epoch: order}
+        return order
+
+
 @dataclass(slots=True)
 class Batches:
     """The endless sequence of micro-batches: epoch after epoch, each in an order of its own.
@@ -59,8 +77,10 @@ class Batches:
     batch_size: int
     seed: int
     rank: int = 0
-    _epoch: int = field(default=-1, init=False)
-    _order: list[tuple[int, ...]] = field(default_factory=list, init=False)
+    _orders: _Orders[tuple[int, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._orders = _Orders(self._shuffled)
 
     @property
     def per_epoch(self) -> int:
@@ -70,9 +90,7 @@ class Batches:
     def at(self, micro: int) -> tuple[int, ...]:
         """Picture indices of micro-batch `micro`, counted from the start of the run."""
         epoch, place = divmod(micro, self.per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._shuffled(epoch)
-        return self._order[place]
+        return self._orders.of(epoch)[place]
 
     def _shuffled(self, epoch: int) -> list[tuple[int, ...]]:
         batches = []
@@ -84,6 +102,66 @@ class Batches:
             ]
         drawn = torch.randperm(len(batches), generator=generator(self.seed, "batches", epoch, self.rank))
         return [batches[place] for place in drawn.tolist()]
+
+
+@dataclass(slots=True)
+class Mixture:
+    """Micro-batches of several data sets, each set with a share of its own; no batch mixes two sets.
+
+    An epoch is as long as if every image were seen once (with its repeats). Each set has its share of an epoch's
+    micro-batches, rounded by largest remainder and never none, in an order drawn anew each epoch, and goes through its
+    own images at its own pace: all of them once before any of them again.
+    """
+
+    sets: Sequence[Batches]
+    shares: Sequence[float]
+    """Relative to their sum."""
+    seed: int
+    rank: int = 0
+    _orders: _Orders[tuple[int, int]] = field(init=False)
+    """Set, and how many of it came before in this epoch."""
+
+    def __post_init__(self) -> None:
+        self._orders = _Orders(self._shuffled)
+
+    @property
+    def per_epoch(self) -> int:
+        """Micro-batches an epoch."""
+        return max(len(self.sets), sum(batches.per_epoch for batches in self.sets))
+
+    def at(self, micro: int) -> tuple[int, ...]:
+        """Picture indices of micro-batch `micro`, counted from the start of the run."""
+        epoch, place = divmod(micro, self.per_epoch)
+        chosen, before = self._orders.of(epoch)[place]
+        return self.sets[chosen].at(epoch * self.quotas()[chosen] + before)
+
+    def quotas(self) -> list[int]:
+        """Micro-batches of an epoch by set."""
+        spare = self.per_epoch - len(self.sets)
+        exact = [share / math.fsum(self.shares) * self.per_epoch for share in self.shares]
+        above = [max(0.0, one - 1.0) for one in exact]
+        wanted = [spare * one / (math.fsum(above) or 1.0) for one in above]
+        found = [1 + int(one) for one in wanted]
+        by_remainder = sorted(range(len(found)), key=lambda index: (int(wanted[index]) - wanted[index], index))
+        for index in by_remainder[: self.per_epoch - sum(found)]:
+            found[index] += 1
+        return found
+
+    def _shuffled(self, epoch: int) -> list[tuple[int, int]]:
+        slots = [chosen for chosen, quota in enumerate(self.quotas()) for _ in range(quota)]
+        drawn = torch.randperm(len(slots), generator=generator(self.seed, "sets", epoch, self.rank))
+        seen = [0] * len(self.sets)
+        order = []
+        for place in drawn.tolist():
+            chosen = slots[place]
+            order.append((chosen, seen[chosen]))
+            seen[chosen] += 1
+        return order
+
+
+def flips(seed: int, micro: int, count: int, *, rank: int = 0) -> list[bool]:
+    """Which images of a micro-batch are seen mirrored this time, where their data set asks for it: one in two."""
+    return (torch.rand(count, generator=generator(seed, "flips", micro, rank)) < 0.5).tolist()
 
 
 def caption_choices(seed: int, micro: int, counts: Sequence[int], dropout: float, *, rank: int = 0) -> list[int | None]:

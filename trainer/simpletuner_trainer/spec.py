@@ -16,15 +16,17 @@ from typing import Any, Final, TypeAlias
 from simpletuner_trainer.base import base_problems
 from simpletuner_trainer.config import (
     BUILTIN_TINY,
-    CAPTION_SUFFIX,
-    IMAGE_SUFFIXES,
-    METADATA_NAME,
-    DatasetConfig,
     TrainConfig,
     TrainSpec,
     canonical_config,
     config_hash,
     parse,
+)
+from simpletuner_trainer.dataloader import (
+    CAPTION_SUFFIX,
+    IMAGE_SUFFIXES,
+    METADATA_NAME,
+    DatasetConfig,
     parse_metadata_jsonl,
 )
 from simpletuner_trainer.fields import (

@@ -30,7 +30,7 @@ class WorkDir:
 
     @property
     def cache(self) -> Path:
-        """Latents and text embeddings, addressed by content."""
+        """Latents and text embeddings, addressed by content: where no folder that all jobs share can be used."""
         return self.root / "cache"
 
     @property
