@@ -31,6 +31,7 @@ from simpletuner_trainer.reporter import Reporter
 from simpletuner_trainer.schedule import learning_rate
 from simpletuner_trainer.spec import RunSpec, TrainConfig
 from simpletuner_trainer.stop import Stop
+from simpletuner_trainer.team import Team
 from simpletuner_trainer.weights import write_safetensors
 from simpletuner_trainer.workdir import WorkDir
 from tests.trainer.trainer_kit import Job
@@ -183,12 +184,12 @@ def training_of(job: Job) -> Training:
     say, stop = Reporter(run.nonce, io.StringIO()), Stop(started_s=0.0, deadline_s=None)
     stock = take_stock(run)
     family = open_family("sd", job.base, device=CPU)
-    material = prepare(run.train, stock, family, work, numerics="cpu/1", say=say, stop=stop)
+    material = prepare(run.train, stock, family, work, numerics="cpu/1", say=say, stop=stop, team=Team())
     denoiser = load_learning(config, family, CPU)
     return Training(
         run=run, work=work, publisher=Publisher(None, say, stop), say=say, stop=stop, device=CPU, family=family,
         material=material, denoiser=denoiser, learner=Learner(denoiser, config), images=len(stock.pictures),
-        fingerprint=Fingerprint(config="", data="", base=""), history=History(work.metrics, resumed_from=None),
+        fingerprint=Fingerprint(config="", data="", base="", learner="", threads=1, world_size=1), team=Team(), history=History(work.metrics, resumed_from=None),
     )  # fmt: skip
 
 

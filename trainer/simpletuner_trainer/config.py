@@ -28,6 +28,7 @@ from simpletuner_trainer.fields import (
     optional,
     options_of,
     read_options,
+    several,
     size,
     text,
     texts,
@@ -43,6 +44,9 @@ CAPTION_SUFFIX: Final = ".txt"
 """`textfile` captions: ``image.png`` has its captions in ``image.txt``, one a line."""
 METADATA_NAME: Final = "metadata.jsonl"
 """`metadata` captions: one JSON object a line with ``file_name`` and ``text``, at the data set's root."""
+
+RESUME_DESPITE: Final = ("config", "data", "threads", "world_size")
+"""What may differ from the checkpoint's, where the config says so."""
 
 _RESOLUTION_TYPES: Final = ("pixel", "area", "pixel_area")
 _MIN_EDGE_PX: Final = 16
@@ -103,8 +107,8 @@ class TrainConfig:
     use_ema: bool = option(False, boolean)
     ema_decay: float = option(0.995, number(least=0, most=0.999999))
     seed: int = option(42, integer(least=0, most=2**63 - 1))
-    torch_num_threads: int = option(0, integer(least=0, most=1024))
-    """0: torch's own choice. An exact resume needs the same number again."""
+    torch_num_threads: int = option(0, integer(least=0, most=1024), shapes_weights=False)
+    """0: torch's own choice. Checkpoints note the number by themselves."""
 
     resolution: float | None = option(None, optional(number(above=0)))
     """Edge in pixels, megapixels where the type is `area`; None: the base's own size."""
@@ -131,6 +135,9 @@ class TrainConfig:
     checkpoints_total_limit: int = option(5, integer(least=1), shapes_weights=False)
     resume_from_checkpoint: str | None = option("latest", optional(choice("latest")), shapes_weights=False)
     """None: the first attempt of a job starts anew whatever the work folder holds; later attempts always go on."""
+
+    resume_despite: tuple[str, ...] = option((), several(choice(*RESUME_DESPITE)), shapes_weights=False)
+    """In what the run may differ from the checkpoint that it goes on from; none: such a checkpoint is refused."""
 
     output_dir: str = option("", optional(text), shapes_weights=False)
     tracker_run_name: str = option("", optional(text), shapes_weights=False)

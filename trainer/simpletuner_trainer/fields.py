@@ -245,6 +245,17 @@ def choice(*names: str, also: Mapping[str, str] | None = None) -> Reader[str]:
     return read
 
 
+def several(read: Reader[str]) -> Reader[tuple[str, ...]]:
+    """Any number of what `read` takes: one, a list, or nothing."""
+
+    def read_several(value: object) -> tuple[str, ...]:
+        if value is None or (isinstance(value, str) and value.lower() in _NOTHING):
+            return ()
+        return tuple(read(item) for item in (value if isinstance(value, list | tuple) else (value,)))
+
+    return read_several
+
+
 def optional(read: Reader[T]) -> Reader[T | None]:
     """What `read` takes, or nothing: null, an empty string, ``"none"``."""
 

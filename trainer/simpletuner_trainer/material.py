@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simpletuner_trainer.reporter import Reporter
     from simpletuner_trainer.spec import DatasetConfig, TrainConfig, TrainSpec
     from simpletuner_trainer.stop import Stop
+    from simpletuner_trainer.team import Team
     from simpletuner_trainer.workdir import WorkDir
 
 EMPTY_PROMPT = ""
@@ -79,9 +80,10 @@ class Material:
 
 
 def prepare(
-    spec: TrainSpec, stock: Inventory, family: Family, work: WorkDir, *, numerics: str, say: Reporter, stop: Stop
-) -> Material:
-    """Fill both caches with what is missing and lay out the batches.
+    spec: TrainSpec, stock: Inventory, family: Family, work: WorkDir, *, numerics: str, say: Reporter, stop: Stop,
+    team: Team,
+) -> Material:  # fmt: skip
+    """Fill both caches with what is missing, each process its share of it, and lay out the batches.
 
     `numerics` names what rounding depends on (device, threads): a value made otherwise is another value.
     """
@@ -97,10 +99,12 @@ def prepare(
     def text_key(text: str) -> str:
         return key_of("text/1", family.identity, numerics, text)
 
-    _fill_latents(list(zip(stock.pictures, fits, latent_keys, strict=True)), family, latents, say, stop)
+    pictures = list(zip(stock.pictures, fits, latent_keys, strict=True))
     captions = [caption for picture in stock.pictures for caption in picture.captions]
     wanted = {text_key(text): text for text in (EMPTY_PROMPT, *config.validation_prompt, *captions)}
-    _fill_texts(wanted, family, texts, say, stop)
+    with team.apart():
+        _fill_latents(team.share(pictures), family, latents, say, stop)
+        _fill_texts(dict(team.share(list(wanted.items()))), family, texts, say, stop)
     family.release_encoders()
     repeats = {dataset.id: dataset.repeats + 1 for dataset in spec.datasets}
     buckets = _buckets(stock.pictures, fits, repeats)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -78,6 +80,13 @@ class Learner:
         return sum(parameter.numel() for parameter in self._parameters)
 
     @property
+    def identity(self) -> str:
+        """SHA-256 of what a `state` is made of: it fits no learner of another identity."""
+        shapes = [[name, list(parameter.shape)] for name, parameter in zip(self._names, self._parameters, strict=True)]
+        parts = [shapes, self._config.optimizer, self._config.use_ema, self.scales_loss]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
     def scales_loss(self) -> bool:
         """Whether a gradient that is not finite means a smaller loss scale next time (fp16), not divergence."""
         return self._scaler.is_enabled()
@@ -86,6 +95,11 @@ class Learner:
     def is_finite(self) -> bool:
         """Whether every trained number is one: an update can overflow after a gradient that was finite."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters)
+
+    @property
+    def gradients(self) -> list[torch.Tensor]:
+        """What `backward` has gathered, before clipping: the same shapes in every process of a run."""
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradients of one micro-batch."""
