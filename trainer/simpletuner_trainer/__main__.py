@@ -49,6 +49,7 @@ def _run(run: RunSpec, started_s: float) -> int:
     say = Reporter(run.nonce, sys.stdout) if os.environ.get("RANK", "0") == "0" else Follower(sys.stderr)
     try:
         with say:
+            stop.watch_for_spot_notice()
             team = _join()
             if team.leads:
                 _lead(run, work, say, stop, team)
