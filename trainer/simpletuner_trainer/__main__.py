@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 from simpletuner_trainer import output
-from simpletuner_trainer.errors import missing_package
+from simpletuner_trainer.errors import TrainerError, missing_package
 from simpletuner_trainer.files import Manifest
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.report import End, Exit, Failure, StageName, format_line
 from simpletuner_trainer.reporter import Follower, Reporter
-from simpletuner_trainer.spec import BUILTIN_TINY, HubDestination, RunSpec, SpecError
+from simpletuner_trainer.spec import HubDestination, RunSpec, SpecError
 from simpletuner_trainer.stop import Stop
 from simpletuner_trainer.stores import open_store
 from simpletuner_trainer.team import Place, Team
@@ -35,9 +35,24 @@ def main(arguments: list[str]) -> int:
     except SpecError as error:
         return _refuse(asked.spec, error)
     if asked.command == "check":
-        print(f"{asked.spec}: {len(run.train.datasets)} data sets, nothing wrong")
-        return Exit.DONE
+        return _check(asked.spec, run)
     return _run(run, started_s)
+
+
+def _check(path: Path, run: RunSpec) -> int:
+    """Say that nothing is wrong, and what memory the run needs as far as the base is here and torch is installed."""
+    _quiet_libraries(run)
+    try:
+        from simpletuner_trainer.memory import foreseen
+
+        need = str(foreseen(run) or "memory: estimated once the base is here")
+    except (ImportError, RuntimeError):
+        need = "memory: estimated where torch is installed"
+    except TrainerError as error:
+        print(f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
+        return error.exit
+    print(f"{path}: {len(run.train.datasets)} data sets, nothing wrong\n{need}")
+    return Exit.DONE
 
 
 def _run(run: RunSpec, started_s: float) -> int:
@@ -139,9 +154,7 @@ def _quiet_libraries(run: RunSpec) -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    base = run.train.config.pretrained_model_name_or_path
-    here = base == BUILTIN_TINY or (run.base_dir / Path(base).expanduser()).is_dir()
-    if here and not isinstance(run.destination, HubDestination):
+    if run.has_base and not isinstance(run.destination, HubDestination):
         quiet["HF_HUB_OFFLINE"] = "1"
     for name, value in quiet.items():
         os.environ.setdefault(name, value)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,10 +17,11 @@ from simpletuner_trainer import checkpoint, lora, output, publish
 from simpletuner_trainer.card import Made
 from simpletuner_trainer.checkpoint import Fingerprint, Found
 from simpletuner_trainer.data import take_stock
-from simpletuner_trainer.errors import BadSpec, Diverged, OutOfMemory, ProcessLost, Refused, Stopped
+from simpletuner_trainer.errors import BadSpec, Diverged, ProcessLost, Refused, Stopped
 from simpletuner_trainer.files import Manifest, sha256_of
 from simpletuner_trainer.history import History
 from simpletuner_trainer.material import Material, prepare
+from simpletuner_trainer.memory import DTYPES, Need, available, kept_of, relief, room, standing
 from simpletuner_trainer.models import Family, Noised, find_base, open_family
 from simpletuner_trainer.optim import Learner, optimizer_class
 from simpletuner_trainer.publish import Parcel, Publisher
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from simpletuner_trainer.stop import Stop
     from simpletuner_trainer.team import Team
     from simpletuner_trainer.workdir import WorkDir
-
-_DTYPES: Final = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train(
@@ -88,6 +87,9 @@ def train(
     )  # fmt: skip
     processes = f", {team.size} processes" if team.size > 1 else ""
     say.text(f"training {learner.size:,} numbers for {training.total} steps on {device}, {threads} threads{processes}")
+    with team.apart(), room(config, device, 0):
+        if team.leads:
+            training.weigh()
     return training.run_from(found.step if found else 0)
 
 
@@ -124,7 +126,7 @@ def load_learning(config: TrainConfig, family: Family, device: torch.device) -> 
     if config.mixed_precision == "fp16" and device.type != "cuda":
         raise BadSpec("mixed_precision fp16 needs a CUDA device", "use no or bf16 on a CPU")
     lora_only = config.model_type == "lora"
-    denoiser = family.load_denoiser(_DTYPES[config.mixed_precision] if lora_only else torch.float32)
+    denoiser = family.load_denoiser(DTYPES[config.mixed_precision] if lora_only else torch.float32)
     if lora_only:
         lora.attach(denoiser, config, family.lora_targets(config.lora_target))
     else:
@@ -137,16 +139,6 @@ def load_learning(config: TrainConfig, family: Family, device: torch.device) -> 
 def peak_memory_mb(device: torch.device) -> float:
     """Of the device on CUDA, of the process on the CPU."""
     return torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else resident_mb()
-
-
-@contextlib.contextmanager
-def room(step: int) -> Iterator[None]:
-    """`OutOfMemory` in place of torch's own."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        hint = "lower train_batch_size or resolution, or set gradient_checkpointing"
-        raise OutOfMemory(f"the device's memory is full: {error}", hint, step=step) from error
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,6 +182,25 @@ class Training:
         """Of all processes together."""
         return self.config.gradient_accumulation_steps * self.team.size
 
+    def weigh(self) -> Need:
+        """Say what the run needs of the device's memory, and warn where it has less. Looks at one image."""
+        free = available(self.device)
+        batch = self.noised(0)
+        one = Noised(**{field.name: getattr(batch, field.name)[:1] for field in dataclasses.fields(Noised)})
+        self.denoiser.train()
+
+        def forward() -> torch.Tensor:
+            with self.autocast():
+                return self.family.losses(self.denoiser, one, self.config.snr_gamma)
+
+        need = standing(self.denoiser.parameters(), self.config)
+        kept = kept_of(forward, self.denoiser.parameters()) * self.config.train_batch_size
+        need = dataclasses.replace(need, activations=kept)
+        self.say.text(str(need))
+        if free is not None and need.total - need.weights > free:
+            self.say.text(f"warning: {free / 1e6:,.1f} MB are free: {relief(self.config, self.device)}")
+        return need
+
     def run_from(self, first: int) -> Manifest | None:
         """Steps `first`.. to the end, with images and checkpoints in between; then the result."""
         config, step = self.config, first
@@ -200,7 +211,7 @@ class Training:
         with contextlib.closing(self.history):
             try:
                 while True:
-                    with self.team.apart(), room(step):
+                    with self.team.apart(), room(config, self.device, step):
                         self.stop.check()
                         self.publisher.check()
                         if self.team.leads and painter.due(step, self.total):
@@ -235,7 +246,7 @@ class Training:
         micros = range(step * self.micros_per_step, (step + 1) * self.micros_per_step)
         images = sum(len(self.material.batches.at(micro)) for micro in micros)
         loss_sum = torch.zeros((), device=self.device)
-        with self.team.apart(), room(step):
+        with self.team.apart(), room(config, self.device, step):
             self.denoiser.train()
             for micro in self.team.share(micros):
                 batch = self.noised(micro)
@@ -275,7 +286,7 @@ class Training:
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it is asked for."""
-        dtype = _DTYPES[self.config.mixed_precision]
+        dtype = DTYPES[self.config.mixed_precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
     def validate(self, painter: Painter, step: int) -> None:

@@ -174,6 +174,12 @@ class RunSpec:
         return self.base_dir if self.data is None else self.work_dir / "data"
 
     @property
+    def has_base(self) -> bool:
+        """Whether the base is on this disk, so that nothing has to be downloaded."""
+        base = self.train.config.pretrained_model_name_or_path
+        return base == BUILTIN_TINY or (self.base_dir / Path(base).expanduser()).is_dir()
+
+    @property
     def begins_anew(self) -> bool:
         """Whether what earlier starts left in the work folder and at the destination does not count."""
         return self.attempt == 1 and self.train.config.resume_from_checkpoint is None
