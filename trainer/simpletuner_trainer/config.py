@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from simpletuner_trainer import unsupported
+from simpletuner_trainer.contradictions import optimizer_conflicts
 from simpletuner_trainer.fields import (
     Problem,
     SpecError,
@@ -28,6 +29,7 @@ from simpletuner_trainer.fields import (
     optional,
     options_of,
     read_options,
+    settings,
     several,
     size,
     text,
@@ -51,8 +53,6 @@ RESUME_DESPITE: Final = ("config", "data", "threads", "world_size")
 _RESOLUTION_TYPES: Final = ("pixel", "area", "pixel_area")
 _MIN_EDGE_PX: Final = 16
 _MAX_EDGE_PX: Final = 16_384
-_LEAST_PRODIGY_RATE: Final = 0.01
-"""A rate below is meant for another optimizer: Prodigy multiplies the one that it finds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,19 +89,30 @@ class TrainConfig:
     gradient_checkpointing: bool = option(False, boolean)
     learning_rate: float = option(1e-4, number(above=0, most=10))
     lr_scheduler: str = option(
-        "constant_with_warmup", choice("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts")
+        "constant_with_warmup",
+        choice("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"),
     )
     lr_warmup_steps: int = option(0, integer(least=0))
     lr_num_cycles: int = option(1, integer(least=1))
     """Of `cosine_with_restarts`."""
+    lr_power: float = option(1.0, number(above=0, most=100))
+    """Of `polynomial`."""
+    lr_end: float = option(0.0, number(least=0, most=10))
+    """What every scheduler that falls ends at."""
     optimizer: str = option("adamw", choice("adamw", "adafactor", "prodigy", "adamw_schedulefree", "bnb-adamw8bit"))
+    optimizer_config: tuple[str, ...] = option((), settings)
+    """``name=value`` of what the optimizer has beyond the `adam_*` options: `contradictions.SETTINGS`."""
     adam_beta1: float = option(0.9, number(least=0, most=0.999999), aliases=("optimizer_beta1",))
     adam_beta2: float = option(0.999, number(least=0, most=0.999999), aliases=("optimizer_beta2",))
     adam_epsilon: float = option(1e-8, number(above=0))
     adam_weight_decay: float = option(1e-2, number(least=0))
     max_grad_norm: float = option(1.0, number(least=0))
     """0: gradients are not clipped."""
+    grad_clip_method: str = option("norm", choice("norm", "value"))
+    """What `max_grad_norm` limits: the norm over all gradients, or each number of them."""
     mixed_precision: str = option("no", choice("no", "bf16", "fp16", also={"fp32": "no"}))
+    dynamo_mode: str = option("no", choice("no", "default", "reduce-overhead", "max-autotune", also={"disable": "no"}))
+    """torch.compile on CUDA; elsewhere it costs more than it gains and is left aside."""
     snr_gamma: float | None = option(None, optional(number(above=0)))
     """Min-SNR loss weighting (arXiv 2303.09556); None: every timestep weighs the same."""
     use_ema: bool = option(False, boolean)
@@ -228,27 +239,8 @@ def _conflicts(config: TrainConfig) -> list[Problem]:
     if steps and config.lr_warmup_steps >= steps:
         hint = f"max_train_steps is {steps}: the full learning rate would never be reached"
         problems.append(Problem("config.lr_warmup_steps", f"is {config.lr_warmup_steps}", hint))
-    problems += _optimizer_conflicts(config) + _lora_conflicts(config)
+    problems += optimizer_conflicts(config) + _lora_conflicts(config)
     return problems + _resolution_problems("config", config.resolution, config.resolution_type)
-
-
-def _optimizer_conflicts(config: TrainConfig) -> list[Problem]:
-    problems = []
-    if config.optimizer == "prodigy" and config.learning_rate < _LEAST_PRODIGY_RATE:
-        hint = "prodigy finds the rate itself and multiplies it by this one: 1 is usual"
-        problems.append(Problem("config.learning_rate", f"is {config.learning_rate:g} and optimizer is prodigy", hint))
-    if config.optimizer == "adamw_schedulefree":
-        if not config.lr_scheduler.startswith("constant"):
-            message = f"is {config.lr_scheduler} and optimizer is adamw_schedulefree"
-            hint = "it needs no decay: constant or constant_with_warmup"
-            problems.append(Problem("config.lr_scheduler", message, hint))
-        if config.use_ema:
-            hint = "it averages the weights already: leave use_ema out"
-            problems.append(Problem("config.use_ema", "is set and optimizer is adamw_schedulefree", hint))
-        if config.adam_beta1 == 0:
-            hint = "it averages by this number: 0.9 is usual"
-            problems.append(Problem("config.adam_beta1", "is 0 and optimizer is adamw_schedulefree", hint))
-    return problems
 
 
 def _lora_conflicts(config: TrainConfig) -> list[Problem]:

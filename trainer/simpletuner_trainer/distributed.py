@@ -93,9 +93,10 @@ class Ranks(Team):
                 tensor.copy_(part.view_as(tensor))
 
     def leave(self, how: Exit) -> None:
-        """Those that follow wait for the leader's word that all is saved and delivered: torchrun ends every process
-        half a minute after the first that ends badly.
-        """  # noqa: D205
+        """Those that follow wait for the leader's word that all is saved and delivered.
+
+        torchrun ends every process half a minute after the first that ends badly.
+        """
         with contextlib.suppress(RuntimeError):  # the store is gone with whoever started the run
             self._store.set(_over(self.place.rank), str(int(how)))
             together = self._agreed or how is Exit.DONE

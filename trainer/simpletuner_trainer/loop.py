@@ -90,6 +90,8 @@ def train(
     with team.apart(), room(config, device, 0):
         if team.leads:
             training.weigh()
+    if config.dynamo_mode != "no":
+        compile_on_cuda(denoiser, config.dynamo_mode, device, say)
     return training.run_from(found.step if found else 0)
 
 
@@ -134,6 +136,14 @@ def load_learning(config: TrainConfig, family: Family, device: torch.device) -> 
     if config.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
     return denoiser.to(device)
+
+
+def compile_on_cuda(denoiser: torch.nn.Module, mode: str, device: torch.device, say: Reporter) -> None:
+    """torch.compile in place, so that no name changes; its first steps are slow."""
+    if device.type == "cuda":
+        denoiser.compile(mode=mode)
+    else:
+        say.text("dynamo_mode is left aside: it costs more than it gains without CUDA")
 
 
 def peak_memory_mb(device: torch.device) -> float:
