@@ -242,9 +242,10 @@ def test_the_canonical_config_is_a_fixed_point() -> None:
 
 def test_the_hash_is_of_what_shapes_the_weights() -> None:
     base = config_hash(parse(CONFIG, [DATA]))
-    for same in ({"output_dir": "x"}, {"validation_prompt": "x"}, {"checkpoint_step_interval": 1}, {"lora_dropout": 0}):
+    for same in ({"output_dir": "x"}, {"validation_prompt": "x"}, {"checkpoint_step_interval": 1}, {"lora_dropout": 0},
+                 {"torch_num_threads": 2}, {"resume_despite": "data"}):  # fmt: skip
         assert config_hash(parse({**CONFIG, **same}, [DATA])) == base
-    for other in ({"seed": 1}, {"lora_rank": 8}, {"learning_rate": 1e-5}, {"torch_num_threads": 2},
+    for other in ({"seed": 1}, {"lora_rank": 8}, {"learning_rate": 1e-5},
                   {"optimizer": "adafactor"}, {"use_dora": True}, {"init_lora": "x"},
                   {"peft_lora_target_modules": ["to_q"]}):  # fmt: skip
         assert config_hash(parse({**CONFIG, **other}, [DATA])) != base
