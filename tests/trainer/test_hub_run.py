@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from simpletuner_trainer import report
 from simpletuner_trainer.files import Manifest
 from simpletuner_trainer.report import Exit
 from tests.hub_kit import READ_TOKEN, TOKEN, hub_of_ann
-from tests.trainer.trainer_kit import Job, of_kind, sha256
+from tests.trainer.trainer_kit import Job, of_kind
 
 Jobs = Callable[..., Job]
 PROMPTS = ['circle 1: a "quoted" one', "ring 2"]
@@ -69,21 +68,6 @@ def test_a_run_that_pushes_everything(
     assert "license" not in head
     assert str(made.base) not in card.content
     assert "d" * 64 in card.content
-
-
-def test_a_run_goes_on_elsewhere_from_the_checkpoint_at_the_hub(
-    job: Jobs, hub: HubEmulator, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = job(config={"checkpoint_step_interval": 4}, more=to_hub(checkpoints=True))
-    assert made.run() == Exit.DONE
-    first = sha256(made.output / "pytorch_lora_weights.safetensors"), sha256(made.output / "metrics.jsonl")
-    capsys.readouterr()
-    shutil.rmtree(made.work)  # the machine is gone
-    made.more["attempt"] = 2
-    assert made.run() == Exit.DONE
-    assert of_kind(capsys.readouterr().out, report.Resume) == [report.Resume(step=4)]
-    assert first == (sha256(made.output / "pytorch_lora_weights.safetensors"), sha256(made.output / "metrics.jsonl"))
-    assert hub.repositories["ann/neon"].commits[-1].title == "The trained model, step 6"
 
 
 def test_a_token_that_can_only_read_ends_it_before_any_work(
