@@ -19,7 +19,8 @@ _KEPT_NAMES: Final = frozenset(
     "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY".split()
 )
 _KEPT_PREFIXES: Final = (
-    "LC_", "CUDA_", "NVIDIA_", "NCCL_", "ROCR_", "HIP_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "PYTORCH_", "HF_HUB_"
+    "LC_", "CUDA_", "NVIDIA_", "NCCL_", "ROCR_", "HIP_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "PYTORCH_", "HF_HUB_",
+    "SIMPLETUNER_SPOT_",
 )  # fmt: skip
 _SECRET_ENDINGS: Final = ("_TOKEN", "_SECRET", "_PASSWORD", "_KEY")
 

@@ -15,6 +15,9 @@ _FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT,
 """Signals that say nothing about the trainer: somebody, or a full memory, ended it."""
 
 
+_RESUMABLE: Final = frozenset(code for code in Exit if code.resumable)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """How an attempt ended. Neither status nor signal: nobody was left to write it down."""
@@ -33,7 +36,7 @@ def run_state(ending: Ending) -> RunState:
         return RunState.SUCCEEDED
     if ending.cancelled:
         return RunState.CANCELLED
-    if ending.interrupted or ending.status in (Exit.INTERRUPTED, Exit.DEADLINE, Exit.UNDELIVERED):
+    if ending.interrupted or ending.status in _RESUMABLE:
         return RunState.INTERRUPTED
     if ending.status is None and (ending.signal is None or ending.signal in _FROM_OUTSIDE):
         return RunState.LOST
@@ -65,6 +68,7 @@ _SENTENCES: Final[Mapping[int | None, str]] = {
     Exit.INTERRUPTED: "the trainer was interrupted and wrote a checkpoint",
     Exit.DEADLINE: "the run reached its time limit and wrote a checkpoint",
     Exit.UNDELIVERED: "what it made could not be delivered",
+    Exit.PREEMPTED: "the machine was about to be taken back and the trainer wrote a checkpoint",
 }
 
 

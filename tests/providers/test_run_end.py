@@ -33,6 +33,7 @@ ValueError: too small
         (Ending(status=75), RunState.INTERRUPTED),
         (Ending(status=76), RunState.INTERRUPTED),
         (Ending(status=77), RunState.INTERRUPTED),
+        (Ending(status=78), RunState.INTERRUPTED),
         (Ending(status=75, cancelled=True), RunState.CANCELLED),
         (Ending(status=1, cancelled=True), RunState.CANCELLED),
         (Ending(signal=signal.SIGKILL, cancelled=True), RunState.CANCELLED),

@@ -14,23 +14,25 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from diffusers.optimization import get_scheduler
+from diffusers.optimization import get_polynomial_decay_schedule_with_warmup, get_scheduler
 from diffusers.training_utils import compute_snr
 from safetensors.torch import load_file
 
 from simpletuner_trainer.checkpoint import Fingerprint
+from simpletuner_trainer.contradictions import SETTINGS as KNOWN
 from simpletuner_trainer.data import take_stock
 from simpletuner_trainer.errors import Diverged, MissingPackage
 from simpletuner_trainer.history import History
 from simpletuner_trainer.loop import Training, load_learning
 from simpletuner_trainer.material import prepare
 from simpletuner_trainer.models import Noised, open_family
-from simpletuner_trainer.optim import Learner
+from simpletuner_trainer.optim import Learner, make_optimizer
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.reporter import Reporter
 from simpletuner_trainer.schedule import learning_rate
 from simpletuner_trainer.spec import RunSpec, TrainConfig
 from simpletuner_trainer.stop import Stop
+from simpletuner_trainer.team import Team
 from simpletuner_trainer.weights import write_safetensors
 from simpletuner_trainer.workdir import WorkDir
 from tests.trainer.trainer_kit import Job
@@ -157,6 +159,41 @@ def test_gradients_are_clipped_to_the_norm() -> None:
         assert float(after) == pytest.approx(expected or float(before), rel=1e-4)
 
 
+def test_gradients_are_clipped_by_value() -> None:
+    net = network()
+    learner = Learner(net, config_of(max_grad_norm=0.01, grad_clip_method="value"))
+    learner.backward(1000 * loss_of(net, 0))
+    before = torch.cat([gradient.flatten() for gradient in learner.gradients])
+    assert learner.clip() == pytest.approx(float(before.norm()), rel=1e-5)
+    after = torch.cat([gradient.flatten() for gradient in learner.gradients])
+    assert torch.equal(after, before.clamp(-0.01, 0.01))
+    assert not torch.equal(after, before)
+
+
+SETTINGS = {"amsgrad": "true", "clip_threshold": "0.5", "decay_rate": "-0.7", "d0": "1e-05", "d_coef": "0.5",
+            "growth_rate": "1.02", "safeguard_warmup": "true", "use_bias_correction": "false", "r": "1",
+            "weight_lr_power": "1", "min_8bit_size": "8192"}  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_setting_reaches_the_optimizer(optimizer: str) -> None:
+    """And a state with them goes on bit for bit."""
+    for name in KNOWN[optimizer]:
+        config = config_of(optimizer=optimizer, optimizer_config=(f"{name}={SETTINGS[name]}",), **OPTIMIZERS[optimizer])
+        plain = Learner(network(), config_of(optimizer=optimizer, **OPTIMIZERS[optimizer]))
+        made = make_optimizer(list(network().parameters()), config)
+        if name == "min_8bit_size":
+            assert made.args.min_8bit_size == 8192
+        else:
+            assert made.param_groups[0][name] == json.loads(SETTINGS[name])
+            assert plain._optimizer.param_groups[0][name] != made.param_groups[0][name], name
+        net, other = network(), network()
+        learner, again = Learner(net, config), Learner(other, config)
+        advance(net, learner, 0, 3)
+        again.restore(copied(learner))
+        assert advance(net, learner, 3, 5) == advance(other, again, 3, 5)
+
+
 def test_the_average_is_an_exponential_one_with_warm_up() -> None:
     net = network()
     learner = Learner(net, config_of(use_ema=True, ema_decay=0.3))
@@ -183,12 +220,12 @@ def training_of(job: Job) -> Training:
     say, stop = Reporter(run.nonce, io.StringIO()), Stop(started_s=0.0, deadline_s=None)
     stock = take_stock(run)
     family = open_family("sd", job.base, device=CPU)
-    material = prepare(run.train, stock, family, work, numerics="cpu/1", say=say, stop=stop)
+    material = prepare(run.train, stock, family, work, numerics="cpu/1", say=say, stop=stop, team=Team())
     denoiser = load_learning(config, family, CPU)
     return Training(
         run=run, work=work, publisher=Publisher(None, say, stop), say=say, stop=stop, device=CPU, family=family,
         material=material, denoiser=denoiser, learner=Learner(denoiser, config), images=len(stock.pictures),
-        fingerprint=Fingerprint(config="", data="", base=""), history=History(work.metrics, resumed_from=None),
+        fingerprint=Fingerprint(config="", data="", base="", learner="", threads=1, world_size=1), team=Team(), history=History(work.metrics, resumed_from=None),
     )  # fmt: skip
 
 
@@ -286,3 +323,21 @@ def test_decays_are_those_of_diffusers(scheduler: str, cycles: int) -> None:
         assert learning_rate(config, step, total) == pytest.approx(peer.lr_lambdas[0](step), abs=1e-9), step
     rates = [learning_rate(config, step, total) for step in range(warmup)]
     assert rates == pytest.approx([(step + 1) / warmup for step in range(warmup)])
+
+
+def test_a_polynomial_decay_is_that_of_diffusers() -> None:
+    total, warmup, end, power = 50, 8, 0.2, 2.5
+    config = config_of(lr_scheduler="polynomial", lr_end=end, lr_power=power, lr_warmup_steps=warmup, learning_rate=1.0)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    peer = get_polynomial_decay_schedule_with_warmup(optimizer, warmup, total, lr_end=end, power=power)
+    for step in range(warmup, total):
+        assert learning_rate(config, step, total) == pytest.approx(peer.lr_lambdas[0](step), abs=1e-9), step
+
+
+@pytest.mark.parametrize("scheduler", ["linear", "cosine", "cosine_with_restarts", "polynomial"])
+def test_what_falls_ends_at_lr_end(scheduler: str) -> None:
+    config = config_of(lr_scheduler=scheduler, lr_end=0.25, learning_rate=1.0)
+    rates = [learning_rate(config, step, 1000) for step in range(1000)]
+    assert rates[0] == 1
+    assert rates[-1] == pytest.approx(0.25, abs=1e-3)
+    assert min(rates) >= 0.25

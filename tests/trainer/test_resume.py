@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
 import shutil
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from simpletuner_trainer import report
 from simpletuner_trainer.files import Manifest
@@ -62,7 +65,39 @@ def test_two_kills_leave_no_trace(
     job: Jobs, more: dict[str, Any], weights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = {**EVERYTHING, **more}
-    whole, killed = job("whole", config=config), job("killed", config=config)
+    kill_twice(job("whole", config=config), job("killed", config=config), weights, capsys)
+
+
+SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+CONFIGURATIONS: dict[str, tuple[str | None, dict[str, Any], dict[str, Any]]] = {
+    "sd-epsilon": ("micro_base", {"prediction_type": "epsilon", "rescale_betas_zero_snr": False, **SCHEDULE}, {}),
+    "sd-v": ("micro_base", {"prediction_type": "v_prediction", "rescale_betas_zero_snr": False, **SCHEDULE}, {}),
+    "sd-zero-snr": ("micro_base", {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, {}),
+    "sdxl": ("xl_base", {}, {"model_family": "sdxl"}),
+    "builtin": (None, {}, {"pretrained_model_name_or_path": "builtin:tiny", "resolution": 64}),
+}
+"""Fixture of the base, changes to its scheduler, config."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_two_kills_leave_no_trace_on_any_base(
+    job: Jobs, name: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixture, schedule, more = CONFIGURATIONS[name]
+    config = {**EVERYTHING, **more}
+    if fixture is not None:
+        base = tmp_path / "base"
+        shutil.copytree(request.getfixturevalue(fixture), base)
+        path = base / "scheduler" / "scheduler_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **schedule}), "utf-8")
+        config["pretrained_model_name_or_path"] = str(base)
+    kill_twice(job("whole", config=config), job("killed", config=config), WEIGHTS, capsys)
+
+
+def kill_twice(whole: Job, killed: Job, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run both, one of them with two kills at random checkpoints; weights, loss curve, images and the rest are equal."""
     assert whole.run() == Exit.DONE
 
     first, second = sorted(random.sample(range(3, 28, 3), 2))
@@ -179,19 +214,46 @@ def test_another_config_does_not_go_on_from_this_checkpoint(job: Jobs, capsys: p
     assert not of_kind(capsys.readouterr().out, report.Resume)
 
 
-def test_other_pictures_do_not_go_on_from_this_checkpoint(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
-    made = job()
-    assert made.run() == Exit.DONE
-    shutil.rmtree(made.output)
-    (made.folder / "pictures" / "p1.txt").write_text("something else", "utf-8")
-    assert made.run() == Exit.BAD_SPEC
-    assert "another data" in of_kind(capsys.readouterr().out, report.Failure)[0].message
+def test_what_differs_is_refused_unless_told(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each part by itself, on copies of one run that was stopped after two steps."""
+    short = {"max_train_steps": 3, "torch_num_threads": 1}
+    begun = job("begun", config=short)
+    assert begun.run() == Exit.DONE
+    shutil.rmtree(begun.output)
+    shutil.rmtree(begun.work / "checkpoints" / "step-00000003")
+    for part, changes, says in (
+        ("config", {"learning_rate": 5e-3}, "another config"),
+        ("threads", {"torch_num_threads": 2}, "another number of threads (1, now 2)"),
+        ("data", {}, "another data set"),
+    ):
+        shutil.copytree(begun.folder, begun.folder.with_name(part))
+        made = job(part, config={**short, **changes})
+        if part == "data":
+            (made.folder / "pictures" / "p1.txt").write_text("something else", "utf-8")
+        capsys.readouterr()
+        before = torch.get_num_threads()
+        try:
+            assert made.run() == Exit.BAD_SPEC
+            (failure,) = of_kind(capsys.readouterr().out, report.Failure)
+            assert failure.message.endswith(says)
+            assert f'resume_despite ["{part}"] goes on' in failure.hint
+            made.config["resume_despite"] = [part]
+            assert made.run() == Exit.DONE
+        finally:
+            torch.set_num_threads(before)
+        said = capsys.readouterr().out
+        assert of_kind(said, report.Resume) == [report.Resume(step=2)]
+        assert f"warning: step-00000002 was made with {says}" in said
+
+    other = job("config", config={**short, "lora_rank": 2, "resume_despite": "config"})
+    assert other.run() == Exit.BAD_SPEC
+    (failure,) = of_kind(capsys.readouterr().out, report.Failure)
+    assert "another config and optimizer or set of weights" in failure.message
+    assert "resume_despite" not in failure.hint
 
 
 def test_threads_are_those_of_the_checkpoint(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
     """Another number of threads rounds differently, so where the config leaves it open the checkpoint decides."""
-    import torch
-
     before = torch.get_num_threads()
     made = job(config={"torch_num_threads": 0})
     try:

@@ -114,12 +114,14 @@ def test_epochs_and_accumulation_say_how_many_steps(job: Jobs) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"mixed_precision": "bf16"}, {"gradient_checkpointing": True}, {"lora_dropout": 0.3}]
+    "options",
+    [{"mixed_precision": "bf16"}, {"gradient_checkpointing": True}, {"lora_dropout": 0.3, "dynamo_mode": "default"}],
 )
-def test_options_of_the_step(job: Jobs, options: dict[str, object]) -> None:
+def test_options_of_the_step(job: Jobs, options: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     made = job(config={**VALIDATION, **options, "max_train_steps": 2, "lora_target": "all"})
     assert made.run() == Exit.DONE
     assert all(line["loss"] > 0 for line in made.metrics())
+    assert ("dynamo_mode is left aside" in capsys.readouterr().out) == ("dynamo_mode" in options)
 
 
 def test_clipping_really_clips(job: Jobs) -> None:

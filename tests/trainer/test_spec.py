@@ -111,6 +111,13 @@ def test_values_are_read(key: str, value: Any, read: Any) -> None:
         ("validation_prompt", [1], "a number, not a string"),
         ("caption_dropout_probability", 2, "at most 1"),
         ("lr_warmup_steps", 100, "would never be reached"),
+        ("lr_end", 1, "at most learning_rate"),
+        ("optimizer_config", "amsgrad", "name=value"),
+        ("optimizer_config", {"amsgrad": "perhaps"}, "not a number"),
+        ("optimizer_config", "betas=0.9", "it takes amsgrad"),
+        ("optimizer_config", 3, "not settings"),
+        ("resume_despite", ["config", "weather"], "supported: config, data, threads, world_size"),
+        ("grad_clip_method", "norms", "did you mean 'norm'"),
         ("num_train_epochs", 3, "both set"),
     ],
 )
@@ -156,6 +163,15 @@ def test_everything_wrong_is_told_at_once() -> None:
         "dataloader[0].id", "dataloader[0].caption_strategy", "dataloader[0].instance_data_dir", "dataloader[1].crop",
         "dataloader[2]",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "written", ["d_coef=0.5, d0=1e-5", {"d0": "0.00001", "d_coef": 0.5}, ["d0=1e-05", "d_coef=0.5"]]
+)
+def test_settings_of_the_optimizer_are_one_whatever_their_form(written: Any) -> None:
+    config = {**CONFIG, "optimizer": "prodigy", "learning_rate": 1, "optimizer_config": written}
+    assert parse(config, [DATA]).config.optimizer_config == ("d0=1e-05", "d_coef=0.5")
+    assert parse({**CONFIG, "optimizer_config": {"amsgrad": True}}, [DATA]).config.optimizer_config == ("amsgrad=true",)
 
 
 @pytest.mark.parametrize("second", ["--seed", "seed"])
@@ -249,9 +265,10 @@ def test_the_canonical_config_is_a_fixed_point() -> None:
 
 def test_the_hash_is_of_what_shapes_the_weights() -> None:
     base = config_hash(parse(CONFIG, [DATA]))
-    for same in ({"output_dir": "x"}, {"validation_prompt": "x"}, {"checkpoint_step_interval": 1}, {"lora_dropout": 0}):
+    for same in ({"output_dir": "x"}, {"validation_prompt": "x"}, {"checkpoint_step_interval": 1}, {"lora_dropout": 0},
+                 {"torch_num_threads": 2}, {"resume_despite": "data"}):  # fmt: skip
         assert config_hash(parse({**CONFIG, **same}, [DATA])) == base
-    for other in ({"seed": 1}, {"lora_rank": 8}, {"learning_rate": 1e-5}, {"torch_num_threads": 2},
+    for other in ({"seed": 1}, {"lora_rank": 8}, {"learning_rate": 1e-5},
                   {"optimizer": "adafactor"}, {"use_dora": True}, {"init_lora": "x"},
                   {"peft_lora_target_modules": ["to_q"]}):  # fmt: skip
         assert config_hash(parse({**CONFIG, **other}, [DATA])) != base

@@ -13,12 +13,14 @@ from pathlib import Path
 from simpletuner_trainer import output
 from simpletuner_trainer.errors import TrainerError, missing_package
 from simpletuner_trainer.explain import explain, to_json, to_text
+from simpletuner_trainer.files import Manifest
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.report import End, Exit, Failure, StageName, format_line
-from simpletuner_trainer.reporter import Reporter
+from simpletuner_trainer.reporter import Follower, Reporter
 from simpletuner_trainer.spec import BUILTIN_TINY, HubDestination, RunSpec, SpecError, base_problems
 from simpletuner_trainer.stop import Stop
 from simpletuner_trainer.stores import open_store
+from simpletuner_trainer.team import Place, Team
 from simpletuner_trainer.workdir import WorkDir
 
 _COMMANDS = ("run", "check", "explain")
@@ -53,6 +55,7 @@ def _look(path: Path, run: RunSpec, *, explains: bool, as_json: bool) -> int:
     """
     if problems := base_problems(run.train.config, run.base_dir, trains_here=True):
         raise SpecError(problems)
+    _quiet_libraries(run)
     try:
         if explains:
             told = explain(run, json.loads(path.read_text("utf-8")))
@@ -60,14 +63,16 @@ def _look(path: Path, run: RunSpec, *, explains: bool, as_json: bool) -> int:
             return Exit.DONE
         for note in () if run.data is not None else _examine(run):
             print(f"  {note}")
+        need = _foreseen(run)
     except TrainerError as error:
         print(f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
         return error.exit
-    print(f"{path}: {len(run.train.datasets)} data sets, nothing wrong")
+    print(f"{path}: {len(run.train.datasets)} data sets, nothing wrong\n{need}")
     return Exit.DONE
 
 
 def _examine(run: RunSpec) -> tuple[str, ...]:
+    """What training would say of the images before its first step."""
     try:
         from simpletuner_trainer.data import examine
     except ImportError as error:
@@ -75,34 +80,81 @@ def _examine(run: RunSpec) -> tuple[str, ...]:
     return examine(run).notes
 
 
+def _foreseen(run: RunSpec) -> str:
+    """What memory the run needs, as far as the base is here and torch is installed."""
+    try:
+        from simpletuner_trainer.memory import foreseen
+    except (ImportError, RuntimeError):
+        return "memory: estimated where torch is installed"
+    return str(foreseen(run) or "memory: estimated once the base is here")
+
+
 def _run(run: RunSpec, started_s: float) -> int:
     stop = Stop(started_s=started_s, deadline_s=run.deadline_s)
     stop.listen()
     work = WorkDir(root=run.work_dir)
-    with Reporter(run.nonce, sys.stdout) as say, work.locked():
-        _quiet_libraries(run)
-        store = None if run.destination is None else open_store(run.destination, notes=work.uploads)
-        checkpoints = run.destination is not None and run.destination.checkpoints
-        with Publisher(store, say, stop, checkpoints=checkpoints) as publisher:
-            _train_and_deliver(run, work, publisher, say, stop)
+    _quiet_libraries(run)
+    team = Team()
+    say = Reporter(run.nonce, sys.stdout) if os.environ.get("RANK", "0") == "0" else Follower(sys.stderr)
+    try:
+        with say:
+            stop.watch_for_spot_notice()
+            team = _join()
+            if team.leads:
+                _lead(run, work, say, stop, team)
+            else:
+                _follow(run, work, say, stop, team)
+    finally:
+        team.leave(say.exit)
     return say.exit
 
 
-def _train_and_deliver(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop: Stop) -> None:
-    """Train what is not trained yet, then deliver. Torch is imported only when there is something to train."""
-    if run.begins_anew:
-        work.clear()
-    result = output.finished(run, work)
-    if result is None:
-        try:
-            from simpletuner_trainer.loop import train
-        except (ImportError, RuntimeError) as error:
-            raise missing_package(error) from error
-        result = train(run, work, publisher, say, stop)
-    say.step = result.step
-    say.stage(StageName.UPLOAD, "delivering the result")
-    publisher.send(output.parcel(work, result))
-    publisher.finish()
+def _join() -> Team:
+    """This process's team: itself alone, or the processes that torchrun started."""
+    place = Place.of(os.environ)
+    if place.size == 1:
+        return Team()
+    try:
+        from simpletuner_trainer.distributed import Ranks
+    except (ImportError, RuntimeError) as error:
+        raise missing_package(error) from error
+    return Ranks(place)
+
+
+def _lead(run: RunSpec, work: WorkDir, say: Reporter, stop: Stop, team: Team) -> None:
+    with work.locked():
+        store = None if run.destination is None else open_store(run.destination, notes=work.uploads)
+        checkpoints = run.destination is not None and run.destination.checkpoints
+        with Publisher(store, say, stop, checkpoints=checkpoints) as publisher:
+            result = _trained(run, work, publisher, say, stop, team=team)
+            assert result is not None
+            say.step = result.step
+            say.stage(StageName.UPLOAD, "delivering the result")
+            publisher.send(output.parcel(work, result))
+            publisher.finish()
+
+
+def _follow(run: RunSpec, work: WorkDir, say: Reporter, stop: Stop, team: Team) -> None:
+    """The same training with nowhere to deliver to."""
+    with Publisher(None, say, stop) as publisher:
+        _trained(run, work, publisher, say, stop, team=team)
+
+
+def _trained(
+    run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop: Stop, *, team: Team
+) -> Manifest | None:
+    """The result, trained now where it is not there yet; torch is imported only then. None where another leads."""
+    with team.apart():
+        if team.leads and run.begins_anew:
+            work.clear()
+    result = team.first(lambda: output.finished(run, work))
+    if result is not None:
+        return result
+    try:
+        from simpletuner_trainer.loop import train
+    except (ImportError, RuntimeError) as error:
+        raise missing_package(error) from error
+    return train(run, work, publisher, say, stop, team=team)
 
 
 def _refuse(path: Path, error: SpecError) -> int:
@@ -136,9 +188,7 @@ def _quiet_libraries(run: RunSpec) -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    base = run.train.config.pretrained_model_name_or_path
-    here = base == BUILTIN_TINY or (run.base_dir / Path(base).expanduser()).is_dir()
-    if here and not isinstance(run.destination, HubDestination):
+    if run.has_base and not isinstance(run.destination, HubDestination):
         quiet["HF_HUB_OFFLINE"] = "1"
     for name, value in quiet.items():
         os.environ.setdefault(name, value)

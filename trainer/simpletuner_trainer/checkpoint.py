@@ -19,14 +19,14 @@ from safetensors.torch import load_file
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.files import Manifest, sync_folder, sync_tree, write_durably, writing
 from simpletuner_trainer.optim import Learner
-from simpletuner_trainer.spec import MANIFEST_NAME
+from simpletuner_trainer.spec import MANIFEST_NAME, RESUME_DESPITE
 from simpletuner_trainer.weights import write_safetensors
 from simpletuner_trainer.workdir import folder_name, step_of
 
 STATE_NAME: Final = "state.json"
 METRICS_NAME: Final = "metrics.jsonl"
 _TENSORS_NAME: Final = "train_state.safetensors"
-_FORMAT: Final = "simpletuner-checkpoint/2"
+_FORMAT: Final = "simpletuner-checkpoint/3"
 
 Notice = Callable[[str], None]
 """Takes one ordinary line for the log."""
@@ -42,6 +42,22 @@ class Fingerprint:
     """`data.Inventory.digest`."""
     base: str
     """`models.Family.identity`."""
+    learner: str
+    """`optim.Learner.identity`."""
+    threads: int
+    """Of torch: on the CPU another number rounds differently."""
+    world_size: int
+    """Processes: another number deals the batches out differently."""
+
+
+_SAYS: Final = {
+    "config": "config",
+    "data": "data set",
+    "base": "base",
+    "learner": "optimizer or set of weights",
+    "threads": "number of threads",
+    "world_size": "number of processes",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +67,7 @@ class Found:
     folder: Path
     manifest: Manifest
     threads: int
-    """Of torch when it was written: on the CPU another number rounds differently."""
+    """Of torch when it was written."""
     torch_version: str
 
     @property
@@ -76,18 +92,33 @@ def newest(checkpoints: Path, notice: Notice) -> Found | None:
         except ValueError as error:
             notice(f"warning: checkpoint {folder.name} is passed over: {error}")
             continue
-        return Found(folder=folder, manifest=manifest, threads=state["threads"], torch_version=state["torch"])
+        threads = state["fingerprint"]["threads"]
+        return Found(folder=folder, manifest=manifest, threads=threads, torch_version=state["torch"])
     return None
 
 
-def restore(found: Found, learner: Learner, fingerprint: Fingerprint) -> None:
-    """Put the checkpoint's state in place. `BadSpec` when it is from another training."""
-    then = _read_state(found.folder)["fingerprint"]
-    differs = [part for part, digest in asdict(fingerprint).items() if then[part] != digest]
+def restore(
+    found: Found, learner: Learner, fingerprint: Fingerprint, *, despite: Collection[str], notice: Notice
+) -> None:
+    """Put the checkpoint's state in place. `BadSpec` when it is from another training, `despite` what may differ."""
+    then, now = _read_state(found.folder)["fingerprint"], asdict(fingerprint)
+    differs = [part for part in now if then[part] != now[part]]
+    told = " and ".join(_told(part, then[part], now[part]) for part in differs)
+    refused = [part for part in differs if part not in despite]
+    if refused:
+        hint = "use an empty work_dir, or set resume_from_checkpoint to none to begin anew"
+        if set(refused) <= set(RESUME_DESPITE):
+            hint += f"; resume_despite {json.dumps(differs)} goes on all the same"
+        raise BadSpec(f"checkpoint {found.folder.name} was made with another {told}", hint)
     if differs:
-        message = f"checkpoint {found.folder.name} was made with another {' and '.join(differs)}"
-        raise BadSpec(message, "use an empty work_dir, or set resume_from_checkpoint to none to begin anew")
+        notice(
+            f"warning: {found.folder.name} was made with another {told}: the run goes on, though not as it would have"
+        )
     learner.restore(load_file(found.folder / _TENSORS_NAME))
+
+
+def _told(part: str, then: str | int, now: str | int) -> str:
+    return f"{_SAYS[part]} ({then}, now {now})" if isinstance(then, int) else _SAYS[part]
 
 
 def save(
@@ -108,7 +139,7 @@ def save(
     try:
         with writing(f"checkpoint {folder.name}", step):
             state = {"format": _FORMAT, "step": step, "fingerprint": asdict(fingerprint)}
-            state |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
+            state["torch"] = torch.__version__
             (partial / STATE_NAME).write_text(json.dumps(state, indent=1) + "\n", "utf-8")
             write_safetensors(partial / _TENSORS_NAME, learner.state(), {"format": "pt"})
             add_files(partial)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from simpletuner_trainer import unsupported
+from simpletuner_trainer.contradictions import optimizer_conflicts
 from simpletuner_trainer.dataloader import RESOLUTION_TYPES, DatasetConfig, parse_datasets, resolution_problems
 from simpletuner_trainer.fields import (
     Problem,
@@ -26,6 +27,8 @@ from simpletuner_trainer.fields import (
     optional,
     options_of,
     read_options,
+    settings,
+    several,
     size,
     text,
     texts,
@@ -35,8 +38,8 @@ from simpletuner_trainer.fields import (
 BUILTIN_TINY: Final = "builtin:tiny"
 """Names the tiny base that ships with this package, as `pretrained_model_name_or_path`."""
 
-_LEAST_PRODIGY_RATE: Final = 0.01
-"""A rate below is meant for another optimizer: Prodigy multiplies the one that it finds."""
+RESUME_DESPITE: Final = ("config", "data", "threads", "world_size")
+"""What may differ from the checkpoint's, where the config says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,26 +76,37 @@ class TrainConfig:
     gradient_checkpointing: bool = option(False, boolean)
     learning_rate: float = option(1e-4, number(above=0, most=10))
     lr_scheduler: str = option(
-        "constant_with_warmup", choice("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts")
+        "constant_with_warmup",
+        choice("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"),
     )
     lr_warmup_steps: int = option(0, integer(least=0))
     lr_num_cycles: int = option(1, integer(least=1))
     """Of `cosine_with_restarts`."""
+    lr_power: float = option(1.0, number(above=0, most=100))
+    """Of `polynomial`."""
+    lr_end: float = option(0.0, number(least=0, most=10))
+    """What every scheduler that falls ends at."""
     optimizer: str = option("adamw", choice("adamw", "adafactor", "prodigy", "adamw_schedulefree", "bnb-adamw8bit"))
+    optimizer_config: tuple[str, ...] = option((), settings)
+    """``name=value`` of what the optimizer has beyond the `adam_*` options: `contradictions.SETTINGS`."""
     adam_beta1: float = option(0.9, number(least=0, most=0.999999), aliases=("optimizer_beta1",))
     adam_beta2: float = option(0.999, number(least=0, most=0.999999), aliases=("optimizer_beta2",))
     adam_epsilon: float = option(1e-8, number(above=0))
     adam_weight_decay: float = option(1e-2, number(least=0))
     max_grad_norm: float = option(1.0, number(least=0))
     """0: gradients are not clipped."""
+    grad_clip_method: str = option("norm", choice("norm", "value"))
+    """What `max_grad_norm` limits: the norm over all gradients, or each number of them."""
     mixed_precision: str = option("no", choice("no", "bf16", "fp16", also={"fp32": "no"}))
+    dynamo_mode: str = option("no", choice("no", "default", "reduce-overhead", "max-autotune", also={"disable": "no"}))
+    """torch.compile on CUDA; elsewhere it costs more than it gains and is left aside."""
     snr_gamma: float | None = option(None, optional(number(above=0)))
     """Min-SNR loss weighting (arXiv 2303.09556); None: every timestep weighs the same."""
     use_ema: bool = option(False, boolean)
     ema_decay: float = option(0.995, number(least=0, most=0.999999))
     seed: int = option(42, integer(least=0, most=2**63 - 1))
-    torch_num_threads: int = option(0, integer(least=0, most=1024))
-    """0: torch's own choice. An exact resume needs the same number again."""
+    torch_num_threads: int = option(0, integer(least=0, most=1024), shapes_weights=False)
+    """0: torch's own choice. Checkpoints note the number by themselves."""
 
     resolution: float | None = option(None, optional(number(above=0)))
     """Edge in pixels, megapixels where the type is `area`; None: the base's own size."""
@@ -119,6 +133,9 @@ class TrainConfig:
     checkpoints_total_limit: int = option(5, integer(least=1), shapes_weights=False)
     resume_from_checkpoint: str | None = option("latest", optional(choice("latest")), shapes_weights=False)
     """None: the first attempt of a job starts anew whatever the work folder holds; later attempts always go on."""
+
+    resume_despite: tuple[str, ...] = option((), several(choice(*RESUME_DESPITE)), shapes_weights=False)
+    """In what the run may differ from the checkpoint that it goes on from; none: such a checkpoint is refused."""
 
     output_dir: str = option("", optional(text), shapes_weights=False)
     tracker_run_name: str = option("", optional(text), shapes_weights=False)
@@ -163,27 +180,8 @@ def _conflicts(config: TrainConfig) -> list[Problem]:
     if steps and config.lr_warmup_steps >= steps:
         hint = f"max_train_steps is {steps}: the full learning rate would never be reached"
         problems.append(Problem("config.lr_warmup_steps", f"is {config.lr_warmup_steps}", hint))
-    problems += _optimizer_conflicts(config) + _lora_conflicts(config)
+    problems += optimizer_conflicts(config) + _lora_conflicts(config)
     return problems + resolution_problems("config", config.resolution, config.resolution_type)
-
-
-def _optimizer_conflicts(config: TrainConfig) -> list[Problem]:
-    problems = []
-    if config.optimizer == "prodigy" and config.learning_rate < _LEAST_PRODIGY_RATE:
-        hint = "prodigy finds the rate itself and multiplies it by this one: 1 is usual"
-        problems.append(Problem("config.learning_rate", f"is {config.learning_rate:g} and optimizer is prodigy", hint))
-    if config.optimizer == "adamw_schedulefree":
-        if not config.lr_scheduler.startswith("constant"):
-            message = f"is {config.lr_scheduler} and optimizer is adamw_schedulefree"
-            hint = "it needs no decay: constant or constant_with_warmup"
-            problems.append(Problem("config.lr_scheduler", message, hint))
-        if config.use_ema:
-            hint = "it averages the weights already: leave use_ema out"
-            problems.append(Problem("config.use_ema", "is set and optimizer is adamw_schedulefree", hint))
-        if config.adam_beta1 == 0:
-            hint = "it averages by this number: 0.9 is usual"
-            problems.append(Problem("config.adam_beta1", "is 0 and optimizer is adamw_schedulefree", hint))
-    return problems
 
 
 def _lora_conflicts(config: TrainConfig) -> list[Problem]:

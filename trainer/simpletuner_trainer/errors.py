@@ -100,6 +100,13 @@ class Stopped(TrainerError):
         super().__init__(f"stopped: {reason.name.lower()}")
 
 
+class ProcessLost(TrainerError):
+    """Another process of the run is gone: without its gradients there is no step."""
+
+    code = "process_lost"
+    exit = Exit.INTERRUPTED
+
+
 def missing_package(error: ImportError | RuntimeError) -> MissingPackage:
     """Say in one sentence why the training libraries cannot be imported."""
     if _torchvision_is_broken():

@@ -182,9 +182,7 @@ def _dataset_plan(
     followed: dict[str, tuple[Any, str]] = {"minimum_image_size": (config.minimum_image_size, "config")}
     if base.edges is not None:
         aim = aim_of(dataset, config, base.edges)
-        counts.update(
-            bucket_size(picture.size, aim, aspect_pick(config.seed, picture.sha256)) for picture in pictures
-        )
+        counts.update(bucket_size(picture.size, aim, aspect_pick(config.seed, picture.sha256)) for picture in pictures)
         source = "config" if config.resolution is not None else _BASE if base.measured else _USUAL
         followed |= {"resolution": (aim.resolution, source), "resolution_type": (aim.resolution_type, source)}
     return DatasetPlan(

@@ -261,6 +261,38 @@ def choice(*names: str, also: Mapping[str, str] | None = None) -> Reader[str]:
     return read
 
 
+def several(read: Reader[str]) -> Reader[tuple[str, ...]]:
+    """Any number of what `read` takes: one, a list, or nothing."""
+
+    def read_several(value: object) -> tuple[str, ...]:
+        if value is None or (isinstance(value, str) and value.lower() in _NOTHING):
+            return ()
+        return tuple(read(item) for item in (value if isinstance(value, list | tuple) else (value,)))
+
+    return read_several
+
+
+def settings(value: object) -> tuple[str, ...]:
+    """Names with numbers or booleans, as ``name=value`` each: from ``"a=1,b=true"``, an object, or a list of such texts."""
+    if isinstance(value, Mapping):
+        value = [f"{name}={str(item).lower() if isinstance(item, bool) else item}" for name, item in value.items()]
+    if value is None or (isinstance(value, str) and value.lower() in _NOTHING):
+        return ()
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise Wrong(f"is {_kind(value)}, not settings", "name=value,name=value")
+    return tuple(sorted(_setting(part) for part in parts))
+
+
+def _setting(part: object) -> str:
+    name, equals, value = str(part).replace(" ", "").partition("=")
+    if not name or not equals:
+        raise Wrong(f"holds {_shown(part)}", "name=value,name=value")
+    if value.lower() in ("true", "false"):
+        return f"{name}={value.lower()}"
+    return f"{name}={_number(value):g}"
+
+
 def optional(read: Reader[T]) -> Reader[T | None]:
     """What `read` takes, or nothing: null, an empty string, ``"none"``."""
 

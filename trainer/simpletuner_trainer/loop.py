@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,10 +20,11 @@ from simpletuner_trainer.cache import numerics_of
 from simpletuner_trainer.card import Made
 from simpletuner_trainer.checkpoint import Fingerprint, Found
 from simpletuner_trainer.data import take_stock
-from simpletuner_trainer.errors import BadSpec, CacheLost, Diverged, OutOfMemory, Refused, Stopped
+from simpletuner_trainer.errors import BadSpec, CacheLost, Diverged, ProcessLost, Refused, Stopped
 from simpletuner_trainer.files import Manifest, sha256_of
 from simpletuner_trainer.history import History
 from simpletuner_trainer.material import Material, prepare
+from simpletuner_trainer.memory import DTYPES, Need, available, kept_of, relief, room, standing
 from simpletuner_trainer.models import Family, Noised, find_base, open_family
 from simpletuner_trainer.optim import Learner, optimizer_class
 from simpletuner_trainer.publish import Parcel, Publisher
@@ -35,52 +38,63 @@ from simpletuner_trainer.validate import Painter
 if TYPE_CHECKING:
     from simpletuner_trainer.reporter import Reporter
     from simpletuner_trainer.stop import Stop
+    from simpletuner_trainer.team import Team
     from simpletuner_trainer.workdir import WorkDir
 
-_DTYPES: Final = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-
-def train(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop: Stop) -> Manifest:
-    """Everything up to the result, going on where an earlier start stopped."""
+def train(
+    run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop: Stop, *, team: Team
+) -> Manifest | None:
+    """Everything up to the result, going on where an earlier start stopped. None in a process that does not lead."""
     config = run.train.config
     optimizer_class(config.optimizer)  # before any work
-    (work.output / MANIFEST_NAME).unlink(missing_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = find_checkpoint(run, work, publisher, say)
+    found = team.first(lambda: find_checkpoint(run, work, publisher, say))
     threads = set_threads(config, found, say)
-
-    if run.data is not None:
-        say.stage(StageName.UNPACK, "unpacking the data")
-        unpack(run.data, work.data)
+    with team.apart():
+        if team.leads:
+            (work.output / MANIFEST_NAME).unlink(missing_ok=True)
+        if team.leads and run.data is not None:
+            say.stage(StageName.UNPACK, "unpacking the data")
+            unpack(run.data, work.data)
     say.stage(StageName.LOAD_DATA, "looking at the images and captions")
-    stock = take_stock(run)
+    with team.apart():
+        stock = take_stock(run)
+        stop.check()
     for note in stock.notes:
         say.text(f"  {note}")
-    stop.check()
 
     say.stage(StageName.LOAD_BASE, f"loading {config.pretrained_model_name_or_path}")
-    family = open_family(
-        config.model_family, find_base(config.pretrained_model_name_or_path, run.base_dir), device=device
-    )
-    stop.check()
+    base = team.first(lambda: find_base(config.pretrained_model_name_or_path, run.base_dir))
+    family = open_family(config.model_family, base, device=device)
     numerics = numerics_of(device, threads)
-    material = prepare(run.train, stock, family, work, numerics=numerics, say=say, stop=stop)
+    material = prepare(run.train, stock, family, work, numerics=numerics, say=say, stop=stop, team=team)
 
     denoiser = load_learning(config, family, device)
     if config.init_lora is not None and found is None:
         lora.begin_from(denoiser, run.base_dir / Path(config.init_lora).expanduser(), config)
     learner = Learner(denoiser, config)
-    fingerprint = Fingerprint(config=config_hash(run.train), data=stock.digest, base=family.identity)
+    fingerprint = Fingerprint(
+        config=config_hash(run.train), data=stock.digest, base=family.identity, learner=learner.identity,
+        threads=threads, world_size=team.size,
+    )  # fmt: skip
     if found is not None:
-        checkpoint.restore(found, learner, fingerprint)
+        checkpoint.restore(found, learner, fingerprint, despite=config.resume_despite, notice=say.text)
         say.report(Resume(step=found.step))
         say.text(f"going on after step {found.step}")
     training = Training(
-        run=run, work=work, publisher=publisher, say=say, stop=stop, device=device, family=family, material=material,
-        denoiser=denoiser, learner=learner, fingerprint=fingerprint, images=len(stock.pictures),
-        history=History(work.metrics, resumed_from=found.metrics if found else None),
+        run=run, work=work, publisher=publisher, say=say, stop=stop, team=team, device=device, family=family,
+        material=material, denoiser=denoiser, learner=learner, fingerprint=fingerprint, images=len(stock.pictures),
+        history=History(work.metrics if team.leads else Path(os.devnull),
+                        resumed_from=found.metrics if found and team.leads else None),
     )  # fmt: skip
-    say.text(f"training {learner.size:,} numbers for {training.total} steps on {device}, {threads} threads")
+    processes = f", {team.size} processes" if team.size > 1 else ""
+    say.text(f"training {learner.size:,} numbers for {training.total} steps on {device}, {threads} threads{processes}")
+    with team.apart(), room(config, device, 0):
+        if team.leads:
+            training.weigh()
+    if config.dynamo_mode != "no":
+        compile_on_cuda(denoiser, config.dynamo_mode, device, say)
     return training.run_from(found.step if found else 0)
 
 
@@ -117,7 +131,7 @@ def load_learning(config: TrainConfig, family: Family, device: torch.device) -> 
     if config.mixed_precision == "fp16" and device.type != "cuda":
         raise BadSpec("mixed_precision fp16 needs a CUDA device", "use no or bf16 on a CPU")
     lora_only = config.model_type == "lora"
-    denoiser = family.load_denoiser(_DTYPES[config.mixed_precision] if lora_only else torch.float32)
+    denoiser = family.load_denoiser(DTYPES[config.mixed_precision] if lora_only else torch.float32)
     if lora_only:
         lora.attach(denoiser, config, family.lora_targets(config.lora_target))
     else:
@@ -125,6 +139,14 @@ def load_learning(config: TrainConfig, family: Family, device: torch.device) -> 
     if config.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
     return denoiser.to(device)
+
+
+def compile_on_cuda(denoiser: torch.nn.Module, mode: str, device: torch.device, say: Reporter) -> None:
+    """torch.compile in place, so that no name changes; its first steps are slow."""
+    if device.type == "cuda":
+        denoiser.compile(mode=mode)
+    else:
+        say.text("dynamo_mode is left aside: it costs more than it gains without CUDA")
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -141,6 +163,7 @@ class Training:
     publisher: Publisher
     say: Reporter
     stop: Stop
+    team: Team
     device: torch.device
     family: Family
     material: Material
@@ -163,9 +186,37 @@ class Training:
         if self.config.max_train_steps:
             return self.config.max_train_steps
         micros = self.config.num_train_epochs * self.material.batches.per_epoch
-        return math.ceil(micros / self.config.gradient_accumulation_steps)
+        return math.ceil(micros / self.micros_per_step)
 
-    def run_from(self, first: int) -> Manifest:
+    def epochs(self, steps: int) -> float:
+        """Times through all images."""
+        return steps * self.micros_per_step / self.material.batches.per_epoch
+
+    @property
+    def micros_per_step(self) -> int:
+        """Of all processes together."""
+        return self.config.gradient_accumulation_steps * self.team.size
+
+    def weigh(self) -> Need:
+        """Say what the run needs of the device's memory, and warn where it has less. Looks at one image."""
+        free = available(self.device)
+        batch = self.noised(0)
+        one = Noised(**{field.name: getattr(batch, field.name)[:1] for field in dataclasses.fields(Noised)})
+        self.denoiser.train()
+
+        def forward() -> torch.Tensor:
+            with self.autocast():
+                return self.family.losses(self.denoiser, one, self.config.snr_gamma)
+
+        need = standing(self.denoiser.parameters(), self.config)
+        kept = kept_of(forward, self.denoiser.parameters()) * self.config.train_batch_size
+        need = dataclasses.replace(need, activations=kept)
+        self.say.text(str(need))
+        if free is not None and need.total - need.weights > free:
+            self.say.text(f"warning: {free / 1e6:,.1f} MB are free: {relief(self.config, self.device)}")
+        return need
+
+    def run_from(self, first: int) -> Manifest | None:
         """Steps `first`.. to the end, with images and checkpoints in between; then the result."""
         config, step = self.config, first
         progress = Progress(self.say, total=self.total, memory_mb=partial(peak_memory_mb, self.device))
@@ -175,11 +226,13 @@ class Training:
         with contextlib.closing(self.history), self.working_ahead():
             try:
                 while True:
-                    self.stop.check()
-                    if painter.due(step, self.total):
-                        progress.flush()
-                        self.validate(painter, step)
-                        progress.begin()
+                    with self.team.apart(), room(config, self.device, step):
+                        self.stop.check()
+                        self.publisher.check()
+                        if self.team.leads and painter.due(step, self.total):
+                            progress.flush()
+                            self.validate(painter, step)
+                            progress.begin()
                     if step >= self.total:
                         break
                     self.say.stage(StageName.TRAIN, f"training {config.model_type}")
@@ -192,14 +245,10 @@ class Training:
                         self.save(step)
                         saved = step
                         progress.begin()
-                    self.publisher.check()
-            except torch.OutOfMemoryError as error:
-                hint = "lower train_batch_size or resolution, or set gradient_checkpointing"
-                raise OutOfMemory(f"the device's memory is full: {error}", hint, step=step) from error
-            except (Stopped, Refused, CacheLost):
+            except (Stopped, Refused, CacheLost, ProcessLost):
                 progress.flush()
-                if step > saved:
-                    self.save(step)
+                if step > saved and self.team.leads:
+                    self.write(step)
                 raise
             progress.flush()
             if step > saved:
@@ -212,7 +261,7 @@ class Training:
         begin = partial(torch.cuda.set_device, torch.cuda.current_device()) if self.device.type == "cuda" else None
         try:
             with Ahead(
-                self.noised, end=self.total * self.config.gradient_accumulation_steps, begin=begin
+                self.noised, end=self.total * self.micros_per_step, stride=self.team.size, begin=begin
             ) as self.ahead:
                 yield
         finally:
@@ -221,19 +270,20 @@ class Training:
     def train_step(self, step: int) -> Point:
         """One optimiser step: gradients of every micro-batch, then the update. `Diverged` instead of a NaN in the weights."""
         config = self.config
-        self.denoiser.train()
-        accumulate = config.gradient_accumulation_steps
-        loss_sum = torch.zeros((), device=self.device)
-        micros = range(step * accumulate, (step + 1) * accumulate)
+        micros = range(step * self.micros_per_step, (step + 1) * self.micros_per_step)
         images = sum(len(self.material.batches.at(micro)) for micro in micros)
-        for micro in micros:
-            batch = self.noised(micro) if self.ahead is None else self.ahead.take(micro)
-            torch.manual_seed(seed_of(config.seed, "dropout", micro))
-            with self.autocast():
-                # Each image weighs the same, as in one batch of them all: the last batch of a bucket may be smaller.
-                loss = self.family.losses(self.denoiser, batch, config.snr_gamma).sum() / images
-            self.learner.backward(loss)
-            loss_sum += loss.detach()
+        loss_sum = torch.zeros((), device=self.device)
+        with self.team.apart(), room(config, self.device, step):
+            self.denoiser.train()
+            for micro in self.team.share(micros):
+                batch = self.noised(micro) if self.ahead is None else self.ahead.take(micro)
+                torch.manual_seed(seed_of(config.seed, "dropout", micro))
+                with self.autocast():
+                    # Each image weighs the same, as in one batch of them all: the last batch of a bucket may be smaller.
+                    loss = self.family.losses(self.denoiser, batch, config.snr_gamma).sum() / images
+                self.learner.backward(loss)
+                loss_sum += loss.detach()
+        self.team.sum([*self.learner.gradients, loss_sum])
         loss_mean = float(loss_sum)
         if not math.isfinite(loss_mean):
             raise self.diverged("loss", step + 1)
@@ -242,8 +292,9 @@ class Training:
             raise self.diverged("gradient", step + 1)
         lr = learning_rate(config, step, self.total)
         self.learner.update(step, lr)
-        epoch = (step + 1) * accumulate / self.material.batches.per_epoch
-        return Point(step=step + 1, loss=loss_mean, lr=lr, grad_norm=grad_norm, epoch=epoch, images=images)
+        return Point(
+            step=step + 1, loss=loss_mean, lr=lr, grad_norm=grad_norm, epoch=self.epochs(step + 1), images=images
+        )
 
     def noised(self, micro: int) -> Noised:
         """A micro-batch on the device, with every draw it needs."""
@@ -268,7 +319,7 @@ class Training:
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it is asked for."""
-        dtype = _DTYPES[self.config.mixed_precision]
+        dtype = DTYPES[self.config.mixed_precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
     def validate(self, painter: Painter, step: int) -> None:
@@ -283,6 +334,12 @@ class Training:
             )
 
     def save(self, step: int, *, deliver: bool = True) -> None:
+        """`write`, where every process looks on: none goes on when the disk is full."""
+        with self.team.apart():
+            if self.team.leads:
+                self.write(step, deliver=deliver)
+
+    def write(self, step: int, *, deliver: bool = True) -> None:
         """Write a checkpoint (with the LoRA as diffusers loads it), send it on its way, and remove the oldest.
 
         `Diverged` instead of one from which the run could not go on.
@@ -312,17 +369,19 @@ class Training:
             with self.learner.averaged():
                 output.export(self.run, self.denoiser, self.family, folder, self.made(step))
 
-    def finish(self, step: int) -> Manifest:
+    def finish(self, step: int) -> Manifest | None:
         """Write the result."""
-        self.say.stage(StageName.SAVE, "writing the result")
-        self.denoiser.eval()
-        with self.learner.averaged():
-            return output.complete(self.run, self.work, self.denoiser, self.family, self.made(step))
+        with self.team.apart():
+            if not self.team.leads:
+                return None
+            self.say.stage(StageName.SAVE, "writing the result")
+            self.denoiser.eval()
+            with self.learner.averaged():
+                return output.complete(self.run, self.work, self.denoiser, self.family, self.made(step))
 
     def made(self, step: int) -> Made:
         """What the metadata says of the training so far."""
-        epochs = step * self.config.gradient_accumulation_steps / self.material.batches.per_epoch
-        return Made(step=step, images=self.images, epochs=epochs, size=self.material.size)
+        return Made(step=step, images=self.images, epochs=self.epochs(step), size=self.material.size)
 
     def diverged(self, what: str, step: int) -> Diverged:
         """The sentence for a value that is not finite."""

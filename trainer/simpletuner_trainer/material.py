@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from simpletuner_trainer.reporter import Reporter
     from simpletuner_trainer.spec import TrainConfig, TrainSpec
     from simpletuner_trainer.stop import Stop
+    from simpletuner_trainer.team import Team
     from simpletuner_trainer.workdir import WorkDir
 
 EMPTY_PROMPT = ""
@@ -114,9 +115,10 @@ class Material:
 
 
 def prepare(
-    spec: TrainSpec, stock: Inventory, family: Family, work: WorkDir, *, numerics: str, say: Reporter, stop: Stop
-) -> Material:
-    """Fill both caches with what is missing and lay out the batches.
+    spec: TrainSpec, stock: Inventory, family: Family, work: WorkDir, *, numerics: str, say: Reporter, stop: Stop,
+    team: Team,
+) -> Material:  # fmt: skip
+    """Fill both caches with what is missing, each process its share of it, and lay out the batches.
 
     `numerics` names what rounding depends on (`cache.numerics_of`): a value made otherwise is another value.
     """
@@ -139,12 +141,15 @@ def prepare(
 
     captions = [caption for picture in stock.pictures for caption in picture.captions]
     wanted = {text_key(text): text for text in (EMPTY_PROMPT, *config.validation_prompt, *captions)}
+    seen = [view for of_one in views for view in of_one]
     place = CacheDir.find(os.environ, instead=work.cache, tell=say.text)
-    lease = place.lease({*wanted, *(view.key for of_one in views for view in of_one)})
+    lease = place.lease({*wanted, *(view.key for view in seen)})
     latents, texts = TensorCache(place.root / "latents"), TensorCache(place.root / "texts")
-    _fill_latents([view for of_one in views for view in of_one], family, latents, say, stop)
-    _fill_texts(wanted, family, texts, say, stop)
-    place.trim()
+    with team.apart():
+        _fill_latents(team.share(seen), family, latents, say, stop)
+        _fill_texts(dict(team.share(list(wanted.items()))), family, texts, say, stop)
+    if team.leads:
+        place.trim()
     family.release_encoders()
     times = {dataset.id: dataset.repeats + 1 for dataset in spec.datasets}
     sizes: Counter[Size] = Counter()

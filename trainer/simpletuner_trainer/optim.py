@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -42,17 +44,27 @@ def make_optimizer(parameters: Sequence[torch.nn.Parameter], config: TrainConfig
     cls = optimizer_class(config.optimizer)
     common: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.adam_weight_decay}
     adam = {**common, "betas": (config.adam_beta1, config.adam_beta2), "eps": config.adam_epsilon}
+    more = dict(map(_setting, config.optimizer_config))
     made: torch.optim.Optimizer
     match config.optimizer:
         case "adamw":
-            made = cls(parameters, fused=parameters[0].device.type in ("cpu", "cuda"), **adam)
+            made = cls(parameters, fused=parameters[0].device.type in ("cpu", "cuda"), **adam, **more)
         case "adafactor":  # by the learning rate as it is, not by one of its own
-            made = cls(parameters, scale_parameter=False, relative_step=False, warmup_init=False, **common)
+            made = cls(parameters, scale_parameter=False, relative_step=False, warmup_init=False, **common, **more)
         case "prodigy":
-            made = cls(parameters, use_bias_correction=True, safeguard_warmup=config.lr_warmup_steps > 0, **adam)
+            usual = {"use_bias_correction": True, "safeguard_warmup": config.lr_warmup_steps > 0}
+            made = cls(parameters, **adam, **{**usual, **more})
         case _:
-            made = cls(parameters, **adam)
+            made = cls(parameters, **adam, **more)
     return made
+
+
+def _setting(setting: str) -> tuple[str, float | int | bool]:
+    name, _, value = setting.partition("=")
+    if value in ("true", "false"):
+        return name, value == "true"
+    number = float(value)
+    return name, int(number) if name == "min_8bit_size" else number
 
 
 class Learner:
@@ -78,6 +90,13 @@ class Learner:
         return sum(parameter.numel() for parameter in self._parameters)
 
     @property
+    def identity(self) -> str:
+        """SHA-256 of what a `state` is made of: it fits no learner of another identity."""
+        shapes = [[name, list(parameter.shape)] for name, parameter in zip(self._names, self._parameters, strict=True)]
+        parts = [shapes, self._config.optimizer, self._config.use_ema, self.scales_loss]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
     def scales_loss(self) -> bool:
         """Whether a gradient that is not finite means a smaller loss scale next time (fp16), not divergence."""
         return self._scaler.is_enabled()
@@ -87,6 +106,11 @@ class Learner:
         """Whether every trained number is one: an update can overflow after a gradient that was finite."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters)
 
+    @property
+    def gradients(self) -> list[torch.Tensor]:
+        """What `backward` has gathered, before clipping: the same shapes in every process of a run."""
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradients of one micro-batch."""
         self._scaler.scale(loss).backward()
@@ -95,7 +119,11 @@ class Learner:
         """Clip the gradients; their norm before that."""
         self._scaler.unscale_(self._optimizer)
         limit = self._config.max_grad_norm or float("inf")
-        return float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        if self._config.grad_clip_method == "norm":
+            return float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        norm = float(torch.nn.utils.get_total_norm(self.gradients))
+        torch.nn.utils.clip_grad_value_(self._parameters, limit)
+        return norm
 
     def update(self, step: int, lr: float) -> None:
         """Change the weights, then their average. `step` counts from 0."""

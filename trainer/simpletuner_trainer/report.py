@@ -32,11 +32,12 @@ class Exit(enum.IntEnum):
     INTERRUPTED = 75
     DEADLINE = 76
     UNDELIVERED = 77
+    PREEMPTED = 78
 
     @property
     def resumable(self) -> bool:
         """Whether starting again with the same work folder goes on from where this run stopped."""
-        return self in (Exit.INTERRUPTED, Exit.DEADLINE, Exit.UNDELIVERED)
+        return self in (Exit.INTERRUPTED, Exit.DEADLINE, Exit.UNDELIVERED, Exit.PREEMPTED)
 
 
 class StageName(enum.StrEnum):

@@ -94,6 +94,21 @@ class Reporter:
             self._out.flush()
 
 
+class Follower(Reporter):
+    """Of a process that does not lead its run: the leader speaks for all of them, only a fault is worth a line here."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__("", out)
+
+    def text(self, line: str) -> None:
+        """Not said."""
+
+    def report(self, report: Report) -> None:
+        """A fault as an ordinary line; nothing else."""
+        if isinstance(report, Failure):
+            self._write(f"error: {report.message}")
+
+
 class Progress:
     """Gathers steps and says them once a second: the first at once, the rest when something slow or the end comes."""
 

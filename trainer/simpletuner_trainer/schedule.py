@@ -32,7 +32,7 @@ def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:
-    """The learning rate of optimiser step `step` (from 0) of `total`: linear warm-up, then the named shape to 0."""
+    """The learning rate of optimiser step `step` (from 0) of `total`: linear warm-up, then the named shape to `lr_end`."""
     if step < config.lr_warmup_steps:
         return config.learning_rate * (step + 1) / config.lr_warmup_steps
     done = (step - config.lr_warmup_steps) / max(1, total - config.lr_warmup_steps)
@@ -43,9 +43,11 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
             factor = 0.5 * (1.0 + math.cos(math.pi * done))
         case "cosine_with_restarts":
             factor = 0.5 * (1.0 + math.cos(math.pi * ((done * config.lr_num_cycles) % 1.0)))
+        case "polynomial":
+            factor = (1.0 - done) ** config.lr_power
         case _:
             factor = 1.0
-    return config.learning_rate * factor
+    return config.lr_end + (config.learning_rate - config.lr_end) * factor
 
 
 class _Orders(Generic[T]):

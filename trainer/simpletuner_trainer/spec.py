@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from simpletuner_trainer.base import base_problems
 from simpletuner_trainer.config import (
     BUILTIN_TINY,
+    RESUME_DESPITE,
     TrainConfig,
     TrainSpec,
     canonical_config,
@@ -52,6 +53,7 @@ __all__ = [
     "MANIFEST_FORMAT",
     "MANIFEST_NAME",
     "METADATA_NAME",
+    "RESUME_DESPITE",
     "SPEC_FORMAT",
     "DataArchive",
     "DatasetConfig",
@@ -174,6 +176,12 @@ class RunSpec:
     def data_root(self) -> Path:
         """Where a relative `instance_data_dir` starts."""
         return self.base_dir if self.data is None else self.work_dir / "data"
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the base is on this disk, so that nothing has to be downloaded."""
+        base = self.train.config.pretrained_model_name_or_path
+        return base == BUILTIN_TINY or (self.base_dir / Path(base).expanduser()).is_dir()
 
     @property
     def begins_anew(self) -> bool:

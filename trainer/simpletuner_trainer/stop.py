@@ -1,4 +1,4 @@
-"""When to end early: SIGTERM or SIGINT, the lifeline's end-of-file, or the deadline. Asked at every step boundary."""
+"""When to end early: a signal, the lifeline's end-of-file, a spot notice, or the deadline. Asked at every step boundary."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from typing import Final
 
+from simpletuner_trainer import spot
 from simpletuner_trainer.errors import Stopped
 from simpletuner_trainer.report import Exit
 
@@ -22,6 +24,7 @@ class Stop:
 
     def __init__(self, *, started_s: float, deadline_s: float | None) -> None:
         self._interrupted = threading.Event()
+        self._why = Exit.INTERRUPTED
         self._due_s: float | None = None
         if deadline_s is not None:
             self._due_s = started_s + deadline_s - min(_MOST_RESERVE_S, _RESERVE_SHARE * deadline_s)
@@ -30,7 +33,7 @@ class Stop:
     def reason(self) -> Exit | None:
         """Why to end now, or None to go on."""
         if self._interrupted.is_set():
-            return Exit.INTERRUPTED
+            return self._why
         if self._due_s is not None and time.monotonic() >= self._due_s:
             return Exit.DEADLINE
         return None
@@ -40,8 +43,10 @@ class Stop:
         if (reason := self.reason) is not None:
             raise Stopped(reason)
 
-    def interrupt(self) -> None:
-        """End at the next step boundary."""
+    def interrupt(self, why: Exit = Exit.INTERRUPTED) -> None:
+        """End at the next step boundary. The first reason counts."""
+        if not self._interrupted.is_set():
+            self._why = why
         self._interrupted.set()
 
     def pause(self, seconds: float) -> None:
@@ -54,6 +59,10 @@ class Stop:
         signal.signal(signal.SIGINT, self._on_keyboard)
         if os.environ.get(LIFELINE_ENV) == "stdin":
             threading.Thread(target=self._watch_lifeline, name="lifeline", daemon=True).start()
+
+    def watch_for_spot_notice(self) -> None:
+        """Where the environment asks for it. `BadSpec` where it asks for what is not there."""
+        spot.watch(os.environ, partial(self.interrupt, Exit.PREEMPTED))
 
     def _on_keyboard(self, _signal: int, _frame: object) -> None:
         self.interrupt()

@@ -40,12 +40,8 @@ CONFIG_KEYS: Final[dict[str, str]] = {
     "gradient_checkpointing_interval": "gradient_checkpointing checkpoints every block",
     "fused_qkv_projections": _NONE,
     "attention_mechanism": "leave it out: torch's scaled dot-product attention is used",
-    "optimizer_config": "use adam_beta1, adam_beta2, adam_epsilon and adam_weight_decay",
     "optimizer_offload_gradients": _NONE,
-    "lr_end": "linear and cosine end at 0",
-    "lr_power": "linear and cosine end at 0",
     "lr_scale": "set learning_rate to the value you mean",
-    "grad_clip_method": "max_grad_norm clips by norm",
     "noise_offset": _NONE,
     "input_perturbation": _NONE,
     "offset_noise": _NONE,
@@ -82,7 +78,6 @@ CONFIG_KEYS: Final[dict[str, str]] = {
     "deepspeed_config": "one process trains",
     "fsdp_enable": "one process trains",
     "num_processes": "one process trains",
-    "dynamo_mode": _NONE,
     "enable_xformers_memory_efficient_attention": "torch's scaled dot-product attention is used",
 }
 """Of config.json."""
