@@ -17,7 +17,7 @@ from simpletuner_trainer.files import Manifest
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.report import End, Exit, Failure, StageName, format_line
 from simpletuner_trainer.reporter import Follower, Reporter
-from simpletuner_trainer.spec import BUILTIN_TINY, HubDestination, RunSpec, SpecError, base_problems
+from simpletuner_trainer.spec import HubDestination, RunSpec, SpecError, base_problems
 from simpletuner_trainer.stop import Stop
 from simpletuner_trainer.stores import open_store
 from simpletuner_trainer.team import Place, Team

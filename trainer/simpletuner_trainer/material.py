@@ -24,7 +24,7 @@ from simpletuner_trainer.schedule import Batches, Mixture, caption_choices, flip
 
 if TYPE_CHECKING:
     from simpletuner_trainer.reporter import Reporter
-    from simpletuner_trainer.spec import TrainConfig, TrainSpec
+    from simpletuner_trainer.spec import DatasetConfig, TrainConfig, TrainSpec
     from simpletuner_trainer.stop import Stop
     from simpletuner_trainer.team import Team
     from simpletuner_trainer.workdir import WorkDir
