@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from simpletuner_trainer import unsupported
+from simpletuner_trainer.conflicts import noise_conflicts
 from simpletuner_trainer.fields import (
     Problem,
     SpecError,
@@ -55,7 +56,7 @@ _LEAST_PRODIGY_RATE: Final = 0.01
 class TrainConfig:
     """`config.json`: what to train and how. Names and values as SimpleTuner has them, where it has them."""
 
-    model_family: str = option("sd", choice("sd", "sdxl", also={"sd1x": "sd", "sd2x": "sd", "legacy": "sd"}))
+    model_family: str = option("sd", choice("sd", "sdxl", "flux", also={"sd1x": "sd", "sd2x": "sd", "legacy": "sd"}))
     model_type: str = option("lora", choice("lora", "full"))
     pretrained_model_name_or_path: str = option("", text, required=True)
     """A diffusers folder, a Hub id, or `BUILTIN_TINY`."""
@@ -100,6 +101,17 @@ class TrainConfig:
     mixed_precision: str = option("no", choice("no", "bf16", "fp16", also={"fp32": "no"}))
     snr_gamma: float | None = option(None, optional(number(above=0)))
     """Min-SNR loss weighting (arXiv 2303.09556); None: every timestep weighs the same."""
+    flow_schedule_shift: float = option(3.0, number(least=0, most=100))
+    """Flow matching: above 1 trains noisier images more, below 1 less; 0: not shifted (arXiv 2403.03206, 5.3.2)."""
+    flow_schedule_auto_shift: bool = option(False, boolean)
+    """The shift that the base paints a picture of that size with, instead."""
+    flow_sigmoid_scale: float = option(1.0, number(above=0, most=100))
+    """Noise levels before the shift are the sigmoid of a normal number times this."""
+    flow_use_uniform_schedule: bool = option(False, boolean)
+    """Every noise level as often as any other, before the shift."""
+    flux_guidance_mode: str = option("constant", choice("constant"))
+    flux_guidance_value: float = option(1.0, number(least=0, most=100))
+    """What a base that was distilled with guidance is told in training."""
     use_ema: bool = option(False, boolean)
     ema_decay: float = option(0.995, number(least=0, most=0.999999))
     seed: int = option(42, integer(least=0, most=2**63 - 1))
@@ -221,7 +233,7 @@ def _conflicts(config: TrainConfig) -> list[Problem]:
     if steps and config.lr_warmup_steps >= steps:
         hint = f"max_train_steps is {steps}: the full learning rate would never be reached"
         problems.append(Problem("config.lr_warmup_steps", f"is {config.lr_warmup_steps}", hint))
-    problems += _optimizer_conflicts(config) + _lora_conflicts(config)
+    problems += _optimizer_conflicts(config) + _lora_conflicts(config) + noise_conflicts(config)
     return problems + _resolution_problems("config", config.resolution, config.resolution_type)
 
 

@@ -24,7 +24,7 @@ from simpletuner_trainer.optim import Learner, optimizer_class
 from simpletuner_trainer.publish import Parcel, Publisher
 from simpletuner_trainer.report import Checkpoint, Resume, StageName
 from simpletuner_trainer.reporter import Point, Progress, resident_mb
-from simpletuner_trainer.schedule import learning_rate, noise, seed_of, timesteps
+from simpletuner_trainer.schedule import learning_rate, noise, quantiles, seed_of
 from simpletuner_trainer.spec import MANIFEST_NAME, RunSpec, TrainConfig, config_hash
 from simpletuner_trainer.unpack import unpack
 from simpletuner_trainer.validate import Painter
@@ -214,7 +214,7 @@ class Training:
             torch.manual_seed(seed_of(config.seed, "dropout", micro))
             with self.autocast():
                 # Each image weighs the same, as in one batch of them all: the last batch of a bucket may be smaller.
-                loss = self.family.losses(self.denoiser, batch, config.snr_gamma).sum() / images
+                loss = self.family.losses(self.denoiser, batch, config).sum() / images
             self.learner.backward(loss)
             loss_sum += loss.detach()
         loss_mean = float(loss_sum)
@@ -232,13 +232,15 @@ class Training:
         """A micro-batch on the device, with every draw it needs."""
         seed = self.config.seed
         batch = self.material.micro_batch(micro)
-        count, channels, *rest = batch.moments.shape
-        shape = (count, channels // 2, *rest)
+        count, channels, height, width = batch.moments.shape
+        shape = (count, channels // 2, height, width)
         latents = self.family.latents(batch.moments, noise(seed, "posterior", micro, shape))
         return Noised(
             latents=latents.to(self.device),
             noise=noise(seed, "noise", micro, shape).to(self.device),
-            timesteps=timesteps(seed, micro, count, self.family.timesteps).to(self.device),
+            timesteps=self.family.timesteps(quantiles(seed, micro, count), (height, width), self.config).to(
+                self.device
+            ),
             prompts=batch.prompts.to(self.device),
             places=batch.places.to(self.device),
         )

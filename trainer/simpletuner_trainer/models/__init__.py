@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import torch
 from PIL import Image
@@ -17,12 +17,20 @@ from PIL import Image
 from simpletuner_trainer.errors import BadSpec, missing_package
 from simpletuner_trainer.spec import BUILTIN_TINY
 
+if TYPE_CHECKING:
+    from simpletuner_trainer.spec import TrainConfig
+
 FAMILIES: Final[Mapping[str, str]] = {
     "sd": "simpletuner_trainer.models.sd:StableDiffusion",
     "sdxl": "simpletuner_trainer.models.sdxl:StableDiffusionXL",
+    "flux": "simpletuner_trainer.models.flux:Flux",
 }
 """``module:class`` by `model_family`; a module is imported when it is asked for."""
-PIPELINES: Final[Mapping[str, str]] = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+PIPELINES: Final[Mapping[str, str]] = {
+    "sd": "StableDiffusionPipeline",
+    "sdxl": "StableDiffusionXLPipeline",
+    "flux": "FluxPipeline",
+}
 """What ``model_index.json`` of a base calls its class, by `model_family`: says which family a base is of."""
 
 _WHOLE_BYTES: Final = 64 << 20
@@ -53,8 +61,6 @@ class Family(Protocol):
     """Pixels: what image edges must be a multiple of."""
     native_edge: int
     """Pixels: edge of the square that the base was made for."""
-    timesteps: int
-    """Of the noise schedule."""
 
     @classmethod
     def open(cls, base: Path, *, device: torch.device) -> Family:
@@ -85,7 +91,15 @@ class Family(Protocol):
         """Draw latents [n, channels, h, w], as the denoiser sees them, from moments and standard normal noise."""
         ...
 
-    def losses(self, denoiser: torch.nn.Module, batch: Noised, snr_gamma: float | None) -> torch.Tensor:
+    def timesteps(self, quantiles: torch.Tensor, size: tuple[int, int], config: TrainConfig) -> torch.Tensor:
+        """How noisy each image of a batch becomes [n], in the family's own unit, from uniform numbers in 0..1 (float64).
+
+        `size` is height and width of the latents. A pure, rising function, so that numbers which are spread evenly over
+        a batch (`schedule.quantiles`) give timesteps that are.
+        """
+        ...
+
+    def losses(self, denoiser: torch.nn.Module, batch: Noised, config: TrainConfig) -> torch.Tensor:
         """The loss of each image [n], fp32."""
         ...
 
@@ -115,7 +129,7 @@ class Noised:
     noise: torch.Tensor
     """Like the latents."""
     timesteps: torch.Tensor
-    """int64 [n]."""
+    """[n]: what `Family.timesteps` says."""
     prompts: torch.Tensor
     """[n, rows, width]."""
     places: torch.Tensor
