@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from simpletuner_trainer import __version__
-from simpletuner_trainer.spec import BUILTIN_TINY, RunSpec, TrainConfig, canonical_config
+from simpletuner_trainer.spec import BUILTIN_TINY, KOHYA_NAME, RunSpec, TrainConfig, canonical_config
 
 _CLOSE: Final = (
     "Trained with simpletuner-trainer. `config.json` and `metrics.jsonl` beside this file say all of it, and "
     "`manifest.json` has the SHA-256 of every file."
 )
+_KOHYA: Final = "`{file}` is the same LoRA for ComfyUI, Forge and kohya's sd-scripts."
 _PACKAGES: Final = ("torch", "diffusers", "peft", "transformers")
 
 
@@ -46,6 +47,7 @@ def model_card(run: RunSpec, made: Made, samples: Sequence[str]) -> str:
         "\n".join(["---", *_front_matter(run, shown), "---"]),
         f"# {config.tracker_run_name or run.job_id}",
         f"```python\n{_loading(run, base)}\n```",
+        _KOHYA.format(file=KOHYA_NAME) if config.model_type == "lora" else "",
         f"| | |\n| --- | --- |\n{rows}",
         pictures,
         f"## Config\n\n```json\n{_shown_config(run, base)}\n```",

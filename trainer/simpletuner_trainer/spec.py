@@ -46,6 +46,7 @@ __all__ = [
     "BUILTIN_TINY",
     "CAPTION_SUFFIX",
     "IMAGE_SUFFIXES",
+    "KOHYA_NAME",
     "MANIFEST_FORMAT",
     "MANIFEST_NAME",
     "METADATA_NAME",
@@ -71,6 +72,9 @@ SPEC_FORMAT: Final = "simpletuner-spec/1"
 MANIFEST_FORMAT: Final = "simpletuner-manifest/1"
 MANIFEST_NAME: Final = "manifest.json"
 """Arrives last: a folder without it is not there yet."""
+
+KOHYA_NAME: Final = "kohya_lora.safetensors"
+"""Of a result's LoRA for kohya's sd-scripts and ComfyUI."""
 
 _SHA256: Final = matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")
 _ENV_NAME: Final = matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable, never the secret itself")

@@ -111,6 +111,10 @@ class Family(Protocol):
         """Write the adapter as diffusers loads it (`load_lora_weights`), with `metadata` in the file's header."""
         ...
 
+    def save_kohya(self, denoiser: torch.nn.Module, folder: Path, metadata: Mapping[str, str]) -> None:
+        """Write the adapter under the names that kohya's sd-scripts and ComfyUI know (`spec.KOHYA_NAME`)."""
+        ...
+
     def save_full(self, denoiser: torch.nn.Module, folder: Path) -> None:
         """Write a whole pipeline with the trained denoiser, as diffusers loads it (`from_pretrained`)."""
         ...

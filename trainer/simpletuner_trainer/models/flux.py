@@ -15,9 +15,11 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
+from simpletuner_trainer import kohya
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.models import Noised, Request, flow
 from simpletuner_trainer.models.folder import DiffusersFolder, read_config
+from simpletuner_trainer.spec import KOHYA_NAME
 
 if TYPE_CHECKING:
     from simpletuner_trainer.spec import TrainConfig
@@ -135,6 +137,10 @@ class Flux(DiffusersFolder):
                 num_inference_steps=request.steps, guidance_scale=request.guidance,
                 generator=torch.Generator().manual_seed(request.seed),
             ).images[0]  # fmt: skip
+
+    def save_kohya(self, denoiser: torch.nn.Module, folder: Path, metadata: Mapping[str, str]) -> None:
+        """The file of `kohya`, with the matrices as the authors of Flux cut them."""
+        kohya.write(folder / KOHYA_NAME, kohya.flux(denoiser), {"ss_network_module": "networks.lora_flux", **metadata})
 
     def describe(self) -> Mapping[str, str]:
         """Names that other programs look for."""

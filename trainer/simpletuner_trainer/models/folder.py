@@ -12,9 +12,10 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL
 
-from simpletuner_trainer import lora
+from simpletuner_trainer import kohya, lora
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.models import PIPELINES, folder_identity
+from simpletuner_trainer.spec import KOHYA_NAME
 
 
 class DiffusersFolder:
@@ -83,6 +84,10 @@ class DiffusersFolder:
             save_function=lora.writer({self.denoiser_part: denoiser}, metadata),
             **{f"{self.denoiser_part}_lora_layers": lora.state_of(denoiser)},
         )
+
+    def save_kohya(self, denoiser: torch.nn.Module, folder: Path, metadata: Mapping[str, str]) -> None:
+        """The file of `kohya`, of a U-Net."""
+        kohya.write(folder / KOHYA_NAME, kohya.unet(denoiser), {"ss_network_module": "networks.lora", **metadata})
 
     def save_full(self, denoiser: torch.nn.Module, folder: Path) -> None:
         """The base's folder with the trained denoiser in it."""
