@@ -143,10 +143,11 @@ def test_no_quantile_gives_a_sigma_that_is_not_a_number(flux_base: Path) -> None
             "config.flow_sigmoid_scale",
             "keep one of the two",
         ),
+        ({"single_file_config": "a"}, "config.single_file_config", "leave it out"),
         ({"model_family": "flux", "flux_guidance_mode": "random-range"}, "config.flux_guidance_mode", ""),
     ],
 )
-def test_keys_of_noise_that_contradict(keys: dict[str, Any], path: str, hint: str) -> None:
+def test_keys_that_contradict(keys: dict[str, Any], path: str, hint: str) -> None:
     with pytest.raises(SpecError) as wrong:
         parse({"pretrained_model_name_or_path": "x", "max_train_steps": 1, **keys}, DATA)
     (problem,) = wrong.value.problems

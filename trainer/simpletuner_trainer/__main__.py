@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 from simpletuner_trainer import output
-from simpletuner_trainer.errors import missing_package
+from simpletuner_trainer.errors import BadSpec, missing_package
+from simpletuner_trainer.gate import access_to_base
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.report import End, Exit, Failure, StageName, format_line
 from simpletuner_trainer.reporter import Reporter
-from simpletuner_trainer.spec import BUILTIN_TINY, HubDestination, RunSpec, SpecError
+from simpletuner_trainer.spec import BUILTIN_TINY, SINGLE_FILE_SUFFIX, HubDestination, RunSpec, SpecError
 from simpletuner_trainer.stop import Stop
 from simpletuner_trainer.stores import open_store
 from simpletuner_trainer.workdir import WorkDir
@@ -33,9 +34,19 @@ def main(arguments: list[str]) -> int:
     except SpecError as error:
         return _refuse(asked.spec, error)
     if asked.command == "check":
-        print(f"{asked.spec}: {len(run.train.datasets)} data sets, nothing wrong")
-        return Exit.DONE
+        return _check(asked.spec, run)
     return _run(run, started_s)
+
+
+def _check(path: Path, run: RunSpec) -> int:
+    """The spec is right; whether its base may be had is asked where it is on the Hub."""
+    try:
+        note = access_to_base(run)
+    except BadSpec as error:
+        print(f"error: config.pretrained_model_name_or_path: {error.message} ({error.hint})")
+        return error.exit
+    print(f"{path}: {len(run.train.datasets)} data sets, nothing wrong" + (f"; {note}" if note else ""))
+    return Exit.DONE
 
 
 def _run(run: RunSpec, started_s: float) -> int:
@@ -99,8 +110,9 @@ def _quiet_libraries(run: RunSpec) -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    base = run.train.config.pretrained_model_name_or_path
-    here = base == BUILTIN_TINY or (run.base_dir / Path(base).expanduser()).is_dir()
+    base, single = run.train.config.pretrained_model_name_or_path, run.train.config.single_file_config
+    named = single or "" if base.endswith(SINGLE_FILE_SUFFIX) else base
+    here = base == BUILTIN_TINY or (bool(named) and (run.base_dir / Path(named).expanduser()).is_dir())
     if here and not isinstance(run.destination, HubDestination):
         quiet["HF_HUB_OFFLINE"] = "1"
     for name, value in quiet.items():

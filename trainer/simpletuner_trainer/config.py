@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from simpletuner_trainer import unsupported
-from simpletuner_trainer.conflicts import noise_conflicts
+from simpletuner_trainer.conflicts import base_conflicts, noise_conflicts
 from simpletuner_trainer.fields import (
     Problem,
     SpecError,
@@ -59,7 +59,9 @@ class TrainConfig:
     model_family: str = option("sd", choice("sd", "sdxl", "flux", also={"sd1x": "sd", "sd2x": "sd", "legacy": "sd"}))
     model_type: str = option("lora", choice("lora", "full"))
     pretrained_model_name_or_path: str = option("", text, required=True)
-    """A diffusers folder, a Hub id, or `BUILTIN_TINY`."""
+    """A diffusers folder, a .safetensors file, a Hub id, or `BUILTIN_TINY`."""
+    single_file_config: str | None = option(None, optional(text))
+    """Of a base in one file: the diffusers folder or Hub id that says how its parts are put together."""
 
     lora_type: str = option("standard", choice("standard"))
     lora_rank: int = option(16, integer(least=1, most=4096))
@@ -233,7 +235,9 @@ def _conflicts(config: TrainConfig) -> list[Problem]:
     if steps and config.lr_warmup_steps >= steps:
         hint = f"max_train_steps is {steps}: the full learning rate would never be reached"
         problems.append(Problem("config.lr_warmup_steps", f"is {config.lr_warmup_steps}", hint))
-    problems += _optimizer_conflicts(config) + _lora_conflicts(config) + noise_conflicts(config)
+    problems += (
+        _optimizer_conflicts(config) + _lora_conflicts(config) + noise_conflicts(config) + base_conflicts(config)
+    )
     return problems + _resolution_problems("config", config.resolution, config.resolution_type)
 
 

@@ -15,6 +15,14 @@ _FLOW_FAMILIES: Final = ("flux",)
 _FLOW_KEYS: Final = ("flow_", "flux_")
 
 
+def base_conflicts(config: TrainConfig) -> list[Problem]:
+    """Between the base and where its configuration is from."""
+    if config.single_file_config is None or config.pretrained_model_name_or_path.endswith(".safetensors"):
+        return []
+    hint = "leave it out: a folder and a repository have their own configuration"
+    return [Problem("config.single_file_config", "is set and the base is not a .safetensors file", hint)]
+
+
 def noise_conflicts(config: TrainConfig) -> list[Problem]:
     """Between how noise is dealt out and what the family learns."""
     family = f"and model_family is {config.model_family}"

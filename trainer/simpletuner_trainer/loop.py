@@ -20,6 +20,7 @@ from simpletuner_trainer.files import Manifest, sha256_of
 from simpletuner_trainer.history import History
 from simpletuner_trainer.material import Material, prepare
 from simpletuner_trainer.models import Family, Noised, find_base, open_family
+from simpletuner_trainer.models.single_file import as_folder
 from simpletuner_trainer.optim import Learner, optimizer_class
 from simpletuner_trainer.publish import Parcel, Publisher
 from simpletuner_trainer.report import Checkpoint, Resume, StageName
@@ -56,9 +57,10 @@ def train(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter, stop
     stop.check()
 
     say.stage(StageName.LOAD_BASE, f"loading {config.pretrained_model_name_or_path}")
-    family = open_family(
-        config.model_family, find_base(config.pretrained_model_name_or_path, run.base_dir), device=device
-    )
+    base = find_base(config.pretrained_model_name_or_path, run.base_dir)
+    if base.is_file():
+        base = as_folder(base, config, run.base_dir, work.cache / "bases")
+    family = open_family(config.model_family, base, device=device)
     stop.check()
     numerics = f"{device.type}/{threads}" if device.type == "cpu" else device.type
     material = prepare(run.train, stock, family, work, numerics=numerics, say=say, stop=stop)

@@ -50,6 +50,7 @@ __all__ = [
     "MANIFEST_FORMAT",
     "MANIFEST_NAME",
     "METADATA_NAME",
+    "SINGLE_FILE_SUFFIX",
     "SPEC_FORMAT",
     "DataArchive",
     "DatasetConfig",
@@ -73,6 +74,8 @@ MANIFEST_FORMAT: Final = "simpletuner-manifest/1"
 MANIFEST_NAME: Final = "manifest.json"
 """Arrives last: a folder without it is not there yet."""
 
+SINGLE_FILE_SUFFIX: Final = ".safetensors"
+"""Of a base in one file, as `pretrained_model_name_or_path`."""
 KOHYA_NAME: Final = "kohya_lora.safetensors"
 """Of a result's LoRA for kohya's sd-scripts and ComfyUI."""
 

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from simpletuner_trainer.errors import BadSpec, missing_package
-from simpletuner_trainer.spec import BUILTIN_TINY
+from simpletuner_trainer.gate import gated_base
+from simpletuner_trainer.spec import BUILTIN_TINY, SINGLE_FILE_SUFFIX
 
 if TYPE_CHECKING:
     from simpletuner_trainer.spec import TrainConfig
@@ -152,7 +153,7 @@ def open_family(name: str, base: Path, *, device: torch.device) -> Family:
 
 
 def find_base(name: str, base_dir: Path) -> Path:
-    """The folder of a base: the one that ships, a folder (relative to the spec file), or a download from the Hub."""
+    """The base that ships, a folder or a .safetensors file (relative to the spec file), or a download from the Hub."""
     if name == BUILTIN_TINY:
         shipped = Path(str(importlib.resources.files("simpletuner_trainer"))) / "assets" / "tiny_base"
         if not shipped.is_dir():
@@ -161,6 +162,10 @@ def find_base(name: str, base_dir: Path) -> Path:
     folder = base_dir / Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if folder.suffix == SINGLE_FILE_SUFFIX:
+        if folder.is_file():
+            return folder
+        raise BadSpec(f"pretrained_model_name_or_path: the file {folder} is not there")
     if name.startswith((".", "/", "~")):
         raise BadSpec(f"pretrained_model_name_or_path: the folder {folder} is not there")
     return _download(name)
@@ -168,13 +173,15 @@ def find_base(name: str, base_dir: Path) -> Path:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     parts = ("unet", "transformer", "vae", "text_encoder*", "tokenizer*", "scheduler")
     wanted = ["model_index.json", *(f"{part}/*{end}" for part in parts for end in (".json", ".txt", ".safetensors"))]
     unwanted = ["*.fp16.*", "*.bf16.*", "*non_ema*"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
+    except GatedRepoError as error:
+        raise gated_base(name) from error
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         message = f"the base {name!r} is neither a folder nor can it be had from the Hugging Face Hub: {error}"
         raise BadSpec(message, "check pretrained_model_name_or_path, and HF_TOKEN where the base is gated") from error
@@ -187,13 +194,18 @@ def folder_identity(folder: Path, parts: Sequence[str]) -> str:
         for path in sorted((folder / part).rglob("*")):
             if path.suffix not in (".json", ".safetensors", ".txt"):
                 continue
-            size = path.stat().st_size
-            digest.update(json.dumps([path.relative_to(folder).as_posix(), size]).encode())
-            with path.open("rb") as file:
-                if size <= _WHOLE_BYTES:
-                    digest.update(file.read())
-                else:
-                    digest.update(file.read(_END_BYTES))
-                    file.seek(size - _END_BYTES)
-                    digest.update(file.read())
+            digest.update(json.dumps([path.relative_to(folder).as_posix(), path.stat().st_size]).encode())
+            digest_file(digest, path)
     return digest.hexdigest()
+
+
+def digest_file(digest: hashlib._Hash, path: Path) -> None:
+    """Add a file's content; of one above 64 MiB its first and last MiB alone."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _WHOLE_BYTES:
+            digest.update(file.read())
+        else:
+            digest.update(file.read(_END_BYTES))
+            file.seek(size - _END_BYTES)
+            digest.update(file.read())
