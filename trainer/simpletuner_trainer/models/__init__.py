@@ -194,18 +194,13 @@ def folder_identity(folder: Path, parts: Sequence[str]) -> str:
         for path in sorted((folder / part).rglob("*")):
             if path.suffix not in (".json", ".safetensors", ".txt"):
                 continue
-            digest.update(json.dumps([path.relative_to(folder).as_posix(), path.stat().st_size]).encode())
-            digest_file(digest, path)
+            size = path.stat().st_size
+            digest.update(json.dumps([path.relative_to(folder).as_posix(), size]).encode())
+            with path.open("rb") as file:
+                if size <= _WHOLE_BYTES:
+                    digest.update(file.read())
+                else:
+                    digest.update(file.read(_END_BYTES))
+                    file.seek(size - _END_BYTES)
+                    digest.update(file.read())
     return digest.hexdigest()
-
-
-def digest_file(digest: hashlib._Hash, path: Path) -> None:
-    """Add a file's content; of one above 64 MiB its first and last MiB alone."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= _WHOLE_BYTES:
-            digest.update(file.read())
-        else:
-            digest.update(file.read(_END_BYTES))
-            file.seek(size - _END_BYTES)
-            digest.update(file.read())

@@ -7,7 +7,6 @@ the file has no weights of, as files of Flux often have none but the transformer
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from simpletuner_trainer.cache import key_of
 from simpletuner_trainer.errors import BadSpec
-from simpletuner_trainer.files import sync_tree, writing
-from simpletuner_trainer.models import PIPELINES, digest_file, folder_identity
+from simpletuner_trainer.files import sha256_of, sync_tree, writing
+from simpletuner_trainer.models import PIPELINES, folder_identity
 
 if TYPE_CHECKING:
     from simpletuner_trainer.spec import TrainConfig
@@ -40,13 +39,12 @@ def as_folder(path: Path, config: TrainConfig, base_dir: Path, cache: Path) -> P
     try:
         with safe_open(path, "pt") as opened:
             names = list(opened.keys())
-        content = hashlib.sha256()
-        digest_file(content, path)
+        content = sha256_of(path)
     except (OSError, SafetensorError) as error:
         raise BadSpec(f"the base {path} cannot be read: {error}", "it must be a whole safetensors file") from error
     source = _source(config, base_dir)
     by = [str(source.resolve()), folder_identity(source, [""])] if isinstance(source, Path) else source
-    made = cache / key_of("base/1", diffusers.__version__, config.model_family, content.hexdigest(), by)
+    made = cache / key_of("base/1", diffusers.__version__, config.model_family, content, by)
     if made.is_dir():
         return made
     partial = made.with_name(f".{made.name}.{os.getpid()}")
