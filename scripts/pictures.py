@@ -28,7 +28,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import simpletuner_trainer.__main__  # noqa: E402
 from simpletuner_lab.figures import smoothed  # noqa: E402
-from simpletuner_lab.testing.tiny_bases import SCHEDULES, make_base, make_xl_base  # noqa: E402
+from simpletuner_lab.testing.tiny_bases import SCHEDULES, make_base, make_flux_base, make_xl_base  # noqa: E402
 
 STYLES = REPOSITORY / "trainer/simpletuner_trainer/assets/styles"
 PROMPTS = ["grinning face, face smiling", "wolf face, animal mammal", "cow face, animal mammal", "sloth, animal mammal"]
@@ -59,6 +59,12 @@ def random_xl(folder: Path) -> Path:
     return make_xl_base(folder, make_base(folder.with_name("parts")))
 
 
+def random_flux(folder: Path) -> Path:
+    """A FLUX.1-dev of random weights."""
+    return make_flux_base(folder, make_base(folder.with_name("parts")))
+
+
+FLUX = {"model_family": "flux", "resolution": 32}
 TINY = {"lora_target": "all", "max_train_steps": 200, "train_batch_size": 8, "learning_rate": 2e-3}
 FULL = {**TINY, "model_type": "full", "learning_rate": 2e-4}
 CONFIGURATIONS = (
@@ -68,6 +74,7 @@ CONFIGURATIONS = (
     Configuration(name="sd-velocity", title="sd, LoRA, random base, velocity", make=random_sd("velocity")),
     Configuration(name="sd-zero-snr", title="sd, LoRA, random base, zero SNR", make=random_sd("zero-snr")),
     Configuration(name="sdxl", title="sdxl, LoRA, random base", make=random_xl, config={"model_family": "sdxl"}),
+    Configuration(name="flux", title="flux, LoRA, random base", make=random_flux, config=FLUX),
 )
 COMMON = {
     "lora_rank": 16, "max_train_steps": 200, "train_batch_size": 8, "learning_rate": 1e-2, "lr_scheduler": "cosine",

@@ -196,9 +196,13 @@ def _base(name: str) -> Path:
     except (ImportError, RuntimeError) as error:
         raise _missing(error) from error
     try:
-        return find_base(name, Path.cwd())
+        base = find_base(name, Path.cwd())
     except TrainerError as error:
         raise InvalidRequest(error.message, hint=error.hint) from error
+    if base.is_file():
+        hint = "open it with from_single_file of its diffusers pipeline, then load_lora_weights"
+        raise InvalidRequest(f"the base {base.name} is one file, not a folder", hint=hint)
+    return base
 
 
 def _missing(error: Exception) -> PackageMissing:

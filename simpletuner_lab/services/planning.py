@@ -29,6 +29,7 @@ from simpletuner_lab.core.errors import (
     SecretInConfig,
     TooLarge,
 )
+from simpletuner_lab.core.gates import gate_note
 from simpletuner_lab.core.manifest import DatasetManifest, Manifest
 from simpletuner_lab.core.plan import STORAGE_GRANT, Credential, Identity, Plan, SubmitRequest, digest_of
 from simpletuner_lab.core.provider import Options, Provider, Target
@@ -123,7 +124,12 @@ class Planner:
                 steps=steps, rate=rate, past_step_s=self._store.jobs.past_step_s(run_class(identity))
             ),
             stays=provider.capabilities.stays,
-            warnings=(*_warnings(provider, target, manifest), *doubts, *_delivery_warnings(provider, destination)),
+            warnings=(
+                *filter(None, (gate_note(train.config.pretrained_model_name_or_path),)),
+                *_warnings(provider, target, manifest),
+                *doubts,
+                *_delivery_warnings(provider, destination),
+            ),
             consent=consent_state(
                 mode=setting.consent,
                 remote=remote or is_away(destination),

@@ -91,3 +91,35 @@ def make_xl_base(folder: Path, base: Path) -> Path:
     )  # fmt: skip
     pipeline.save_pretrained(folder)
     return folder
+
+
+def make_flux_base(folder: Path, base: Path, *, guided: bool = True) -> Path:
+    """A whole FluxPipeline with random weights; its CLIP and tokenizer are those of `make_base`."""
+    import torch
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+
+    torch.manual_seed(2)
+    letters = [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz0123456789,"]
+    tokenizer = T5TokenizerFast(
+        vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *letters], extra_ids=0,
+        model_max_length=512,
+    )  # fmt: skip
+    text = T5Config(vocab_size=len(tokenizer), d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    transformer = FluxTransformer2DModel(
+        in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=12, pooled_projection_dim=8, guidance_embeds=guided, axes_dims_rope=(2, 2, 4),
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(4, 4, 8), latent_channels=4, norm_num_groups=2, layers_per_block=1, sample_size=32,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0 if guided else 1.0, use_dynamic_shifting=guided)
+    pipeline = FluxPipeline(
+        vae=vae, text_encoder=CLIPTextModel.from_pretrained(base / "text_encoder"), tokenizer_2=tokenizer,
+        tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer"), text_encoder_2=T5EncoderModel(text),
+        transformer=transformer, scheduler=scheduler,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder

@@ -217,3 +217,16 @@ def test_an_unknown_provider_and_one_that_is_coming(lab: Lab, images: Path) -> N
         lab.plan(dataclasses.replace(request(images), provider="nowhere"))
     with pytest.raises(errors.ProviderUnavailable):
         lab.plan(dataclasses.replace(request(images), provider="simpletuner_io"))
+
+
+def test_a_plan_says_that_a_base_is_gated(lab: Lab, images: Path) -> None:
+    asked = request(images)
+
+    def said(base: str) -> list[str]:
+        config = {**asked.config, "pretrained_model_name_or_path": base, "model_family": "flux"}
+        return [text for text in lab.plan(dataclasses.replace(asked, config=config)).warnings if "gated" in text]
+
+    (note,) = said("black-forest-labs/FLUX.1-dev")
+    assert "https://huggingface.co/black-forest-labs/FLUX.1-dev" in note
+    assert "HF_TOKEN" in note
+    assert said("somebody/else") == []

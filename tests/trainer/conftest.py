@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from simpletuner_lab.testing.tiny_bases import make_base, make_xl_base
+from simpletuner_lab.testing.tiny_bases import make_base, make_flux_base, make_xl_base
 from tests.trainer.trainer_kit import Job
 
 
@@ -23,6 +23,18 @@ def micro_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def xl_base(micro_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Stable Diffusion XL of a few thousand parameters."""
     return make_xl_base(tmp_path_factory.mktemp("base") / "xl", micro_base)
+
+
+@pytest.fixture(scope="session")
+def flux_base(micro_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLUX.1-dev of a few thousand parameters."""
+    return make_flux_base(tmp_path_factory.mktemp("base") / "flux", micro_base)
+
+
+@pytest.fixture(scope="session")
+def schnell_base(micro_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLUX.1-schnell of a few thousand parameters: without guidance."""
+    return make_flux_base(tmp_path_factory.mktemp("base") / "schnell", micro_base, guided=False)
 
 
 @pytest.fixture

@@ -20,12 +20,15 @@ from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.material import View
 from simpletuner_trainer.models import Noised, open_family
 from simpletuner_trainer.report import Exit
+from simpletuner_trainer.spec import TrainConfig
 from tests.trainer.trainer_kit import Job, sha256
 
 CPU = torch.device("cpu")
 LORA = "pytorch_lora_weights.safetensors"
 Bases = Callable[[str], tuple[str, Path]]
-KINDS = ["epsilon", "velocity", "zero-snr", "sdxl"]
+UNETS = ["epsilon", "velocity", "zero-snr", "sdxl"]
+KINDS = [*UNETS, "flux", pytest.param("schnell", marks=pytest.mark.slow)]
+CONFIG = TrainConfig(pretrained_model_name_or_path="x")
 SCHEDULES = {
     "epsilon": {"prediction_type": "epsilon", "rescale_betas_zero_snr": False},
     "velocity": {"prediction_type": "v_prediction", "rescale_betas_zero_snr": False},
@@ -41,19 +44,20 @@ def scheduled(base: Path, folder: Path, **changes: object) -> Path:
 
 
 @pytest.fixture
-def base_of(micro_base: Path, xl_base: Path, tmp_path: Path) -> Bases:
+def base_of(micro_base: Path, xl_base: Path, flux_base: Path, schnell_base: Path, tmp_path: Path) -> Bases:
     """Family and folder of a kind of base."""
+    others = {"sdxl": ("sdxl", xl_base), "flux": ("flux", flux_base), "schnell": ("flux", schnell_base)}
 
     def make(kind: str) -> tuple[str, Path]:
-        if kind == "sdxl":
-            return "sdxl", xl_base
+        if kind in others:
+            return others[kind]
         made = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, **SCHEDULES[kind]}
         return "sd", scheduled(micro_base, tmp_path / kind, **made)
 
     return make
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", UNETS)
 def test_the_loss_is_what_diffusers_own_calls_give(base_of: Bases, kind: str) -> None:
     name, base = base_of(kind)
     drawn = torch.Generator().manual_seed(3)
@@ -85,7 +89,7 @@ def test_the_loss_is_what_diffusers_own_calls_give(base_of: Bases, kind: str) ->
         latents=latents, noise=noise, timesteps=timesteps, prompts=torch.cat([tokens, filled], dim=1), places=places
     )
     with torch.no_grad():
-        found = family.losses(family.load_denoiser(torch.float32), batch, None)
+        found = family.losses(family.load_denoiser(torch.float32), batch, CONFIG)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
@@ -97,7 +101,7 @@ def test_the_size_and_crop_of_an_image_change_the_loss_of_sdxl(xl_base: Path) ->
     places = torch.tensor([[32, 48, 0, 8, 32, 32], [32, 32, 0, 0, 32, 32]])
     batch = Noised(latents=latents, noise=noise, timesteps=torch.tensor([300, 300]), prompts=prompts, places=places)
     with torch.no_grad():
-        first, second = family.losses(unet, batch, None)
+        first, second = family.losses(unet, batch, CONFIG)
     assert first != second
 
 
@@ -129,7 +133,7 @@ def test_training_repeats_itself_and_its_lora_paints_what_training_painted(
         "model_family": name, "pretrained_model_name_or_path": str(base), "lora_alpha": 8,
         "validation_prompt": "ring 2", "validation_num_inference_steps": 3, "validation_guidance": 2.5,
         "validation_resolution": 32, "validation_seed": 5, "validation_step_interval": 0, "max_train_steps": 4,
-        "checkpoint_step_interval": 0,
+        "checkpoint_step_interval": 0, "resolution": 32,
     }  # fmt: skip
     made, again = job(kind, config=config), job(f"{kind}-again", config={**config, "validation_prompt": ""})
     assert (made.run(), again.run()) == (Exit.DONE, Exit.DONE)
@@ -137,12 +141,13 @@ def test_training_repeats_itself_and_its_lora_paints_what_training_painted(
 
     pipeline = DiffusionPipeline.from_pretrained(base)
     pipeline.set_progress_bar_config(disable=True)
+    length = {"max_sequence_length": 256} if kind == "schnell" else {}
 
     def paint() -> np.ndarray:
         return np.asarray(
             pipeline(
                 "ring 2", num_inference_steps=3, guidance_scale=2.5, width=32, height=32,
-                generator=torch.manual_seed(5),
+                generator=torch.manual_seed(5), **length,
             ).images[0]
         )  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,6 +95,34 @@ def test_checkpoints_that_are_not_wanted_stay(job: Jobs, hub: HubEmulator) -> No
     assert len(hub.repositories["ann/neon"].commits) == 2
     assert not [path for path in hub.repositories["ann/neon"].files if path.startswith("checkpoints/")]
     assert list((made.work / "checkpoints").iterdir())
+
+
+def test_a_gated_base_is_told_before_anything_is_paid_for(job: Jobs, hub: HubEmulator) -> None:
+    """The Hub is named by the environment: as a process of its own, since the library reads it when it is imported."""
+    api = HfApi(endpoint=hub.url, token=TOKEN)
+    api.create_repo("ann/base")
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="model_index.json", repo_id="ann/base")
+    made = job(config={"pretrained_model_name_or_path": "ann/base"}, environment={"HF_TOKEN": "hf_bob"})
+
+    def check() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "simpletuner_trainer", "check", str(made.write())]
+        return subprocess.run(
+            command, env={**os.environ, **made.environment}, capture_output=True, text=True, check=False
+        )
+
+    assert check().stdout.endswith("1 data sets, nothing wrong\n")
+    hub.repositories["ann/base"].gated = True
+    refused = check()
+    assert refused.returncode == Exit.BAD_SPEC
+    assert "is gated: its owner asks everybody to accept a licence first" in refused.stdout
+    assert "accept it at https://huggingface.co/ann/base" in refused.stdout
+    assert not refused.stderr
+    made.config["pretrained_model_name_or_path"] = "ann/none"
+    assert "shows no 'ann/none' to this account" in check().stdout
+    made.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    away = check()
+    assert away.returncode == Exit.DONE
+    assert "the Hub could not be asked for ann/none" in away.stdout
 
 
 def test_another_machine_goes_on_from_the_checkpoint_on_the_hub(

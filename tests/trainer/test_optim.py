@@ -19,7 +19,7 @@ from diffusers.training_utils import compute_snr
 from safetensors.torch import load_file
 
 from simpletuner_trainer.checkpoint import Fingerprint
-from simpletuner_trainer.contradictions import SETTINGS as KNOWN
+from simpletuner_trainer.conflicts import SETTINGS as KNOWN
 from simpletuner_trainer.data import take_stock
 from simpletuner_trainer.errors import Diverged, MissingPackage
 from simpletuner_trainer.history import History
@@ -239,7 +239,7 @@ def test_accumulation_is_the_large_batch(job: Jobs) -> None:
         field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Noised)
     })  # fmt: skip
     begun = copied(training.learner)
-    loss = training.family.losses(training.denoiser, together, 5.0).mean()
+    loss = training.family.losses(training.denoiser, together, training.config).mean()
     training.learner.backward(loss)
     norm = training.learner.clip()
     training.learner.update(0, 1e-2)
@@ -302,7 +302,7 @@ def test_min_snr_is_the_papers_weight_at_every_timestep(micro_base: Path, tmp_pa
         prompts=torch.zeros(len(times), 12, 8), places=torch.zeros(len(times), 6, dtype=torch.int64),
     )  # fmt: skip
     family = open_family("sd", tmp_path / "b", device=CPU)
-    weights = family.losses(Zero(), batch, 5.0) / family.losses(Zero(), batch, None)
+    weights = family.losses(Zero(), batch, config_of(snr_gamma=5.0)) / family.losses(Zero(), batch, config_of())
     snr = compute_snr(DDPMScheduler.from_pretrained(tmp_path / "b", subfolder="scheduler"), times)
     over = snr + 1 if prediction == "v_prediction" else snr
     expected = torch.minimum(snr, torch.full_like(snr, 5.0)) / over

@@ -74,6 +74,7 @@ CONFIGURATIONS: dict[str, tuple[str | None, dict[str, Any], dict[str, Any]]] = {
     "sd-v": ("micro_base", {"prediction_type": "v_prediction", "rescale_betas_zero_snr": False, **SCHEDULE}, {}),
     "sd-zero-snr": ("micro_base", {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, {}),
     "sdxl": ("xl_base", {}, {"model_family": "sdxl"}),
+    "flux": ("flux_base", {}, {"model_family": "flux", "resolution": 32, "snr_gamma": None}),
     "builtin": (None, {}, {"pretrained_model_name_or_path": "builtin:tiny", "resolution": 64}),
 }
 """Fixture of the base, changes to its scheduler, config."""

@@ -42,7 +42,8 @@ def test_a_lora_is_trained_and_delivered(job: Jobs, capsys: pytest.CaptureFixtur
         *(f"checkpoints/step-0000000{step}/{name}" for step in (2, 4, 6) for name in
           ("manifest.json", "metrics.jsonl", "pytorch_lora_weights.safetensors", "state.json", "train_state.safetensors")),
         *(f"samples/step-0000000{step}-{index}.png" for step in (0, 4, 6) for index in (0, 1)),
-        "README.md", "config.json", "manifest.json", "metrics.jsonl", "pytorch_lora_weights.safetensors",
+        "README.md", "config.json", "kohya_lora.safetensors", "manifest.json", "metrics.jsonl",
+        "pytorch_lora_weights.safetensors",
     }  # fmt: skip
     manifest = Manifest.verified(delivered)
     assert (manifest.kind, manifest.step, manifest.plan_digest) == ("result", 6, "d" * 64)

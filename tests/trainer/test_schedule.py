@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from simpletuner_trainer.buckets import Aim, bucket_size, fit
-from simpletuner_trainer.schedule import Batches, caption_choices, learning_rate, noise, seed_of, timesteps
+from simpletuner_trainer.schedule import Batches, caption_choices, learning_rate, noise, quantiles, seed_of
 from simpletuner_trainer.spec import TrainConfig
 from simpletuner_trainer.weights import write_safetensors
 
@@ -55,13 +55,13 @@ def test_draws_depend_on_every_counter_and_nothing_else() -> None:
     assert not torch.equal(first, noise(1, "noise", 3, (2, 2), rank=1))
 
 
-def test_timesteps_are_spread_over_the_whole_schedule() -> None:
-    drawn = torch.stack([timesteps(0, micro, 8, 1000) for micro in range(500)])
-    assert sorted(int(step) // 125 for step in drawn[0]) == list(range(8)), "one from every eighth"
-    assert drawn.min() >= 0
-    assert drawn.max() <= 999
-    each = drawn.double().mean(dim=0)
-    assert torch.allclose(each, torch.full((8,), 499.5, dtype=torch.float64), atol=60), "each place is uniform"
+def test_quantiles_are_spread_evenly_over_a_batch() -> None:
+    drawn = torch.stack([quantiles(0, micro, 8) for micro in range(500)])
+    assert sorted(int(one * 8) for one in drawn[0]) == list(range(8)), "one from every eighth"
+    assert 0 <= drawn.min() < 0.001
+    assert 0.999 < drawn.max() <= 1
+    each = drawn.mean(dim=0)
+    assert torch.allclose(each, torch.full((8,), 0.5, dtype=torch.float64), atol=0.06), "each place is uniform"
 
 
 def test_captions_are_chosen_and_dropped_as_often_as_asked() -> None:

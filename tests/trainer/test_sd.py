@@ -13,8 +13,11 @@ from diffusers import StableDiffusionPipeline
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.models import Noised, open_family
 from simpletuner_trainer.models.sd import StableDiffusion
+from simpletuner_trainer.spec import TrainConfig
 
 CPU = torch.device("cpu")
+PLAIN = TrainConfig(pretrained_model_name_or_path="x")
+MIN_SNR = TrainConfig(pretrained_model_name_or_path="x", snr_gamma=5.0)
 
 
 def altered(base: Path, folder: Path, part: str, name: str, **changes: object) -> Path:
@@ -46,7 +49,9 @@ def batch() -> Noised:
 
 def test_what_a_base_says_of_itself(micro_base: Path, tmp_path: Path) -> None:
     family = open_family("sd", micro_base, device=CPU)
-    assert (family.edge_multiple, family.native_edge, family.timesteps) == (8, 32, 1000)
+    assert (family.edge_multiple, family.native_edge) == (8, 32)
+    ends = family.timesteps(torch.tensor([0.0, 0.5, 0.9999, 1.0], dtype=torch.float64), (8, 8), PLAIN)
+    assert ends.tolist() == [0, 500, 999, 999]
     shutil.copytree(micro_base, tmp_path / "same")
     assert open_family("sd", tmp_path / "same", device=CPU).identity == family.identity
     other = altered(micro_base, tmp_path / "other", "scheduler", "scheduler_config.json", beta_end=0.03)
@@ -61,8 +66,8 @@ def test_the_target_is_what_the_bases_scheduler_predicts(micro_base: Path, tmp_p
     signal = family._noising.alphas_cumprod[made.timesteps].reshape(-1, 1, 1, 1)
     velocity = signal.sqrt() * made.noise - (1 - signal).sqrt() * made.latents
     target = made.noise if prediction == "epsilon" else velocity
-    assert family.losses(Oracle(target), made, None).abs().max() < 1e-10
-    assert torch.allclose(family.losses(Oracle(target + 2), made, None), torch.full((3,), 4.0))
+    assert family.losses(Oracle(target), made, PLAIN).abs().max() < 1e-10
+    assert torch.allclose(family.losses(Oracle(target + 2), made, PLAIN), torch.full((3,), 4.0))
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -77,7 +82,7 @@ def test_min_snr_weights(micro_base: Path, tmp_path: Path, prediction: str) -> N
     if prediction == "v_prediction":
         spread = signal.reshape(-1, 1, 1, 1)
         target = spread.sqrt() * made.noise - (1 - spread).sqrt() * made.latents
-    weights = family.losses(Oracle(target + 1), made, 5.0)
+    weights = family.losses(Oracle(target + 1), made, MIN_SNR)
     over = snr + 1 if prediction == "v_prediction" else snr
     assert weights[0] == pytest.approx(float(5 / over[0]), rel=1e-4)
     assert weights[2] == pytest.approx(0.0 if prediction == "v_prediction" else 1.0)

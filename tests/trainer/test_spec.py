@@ -99,7 +99,7 @@ def test_values_are_read(key: str, value: Any, read: Any) -> None:
         ("peft_lora_target_modules", 1, "a number, not a string"),
         ("use_rslora", 1, "not true or false"),
         ("init_lora", 3, "not a string"),
-        ("model_family", "flux", "supported: sd"),
+        ("model_family", "sd3", "supported: sd"),
         ("pretrained_model_name_or_path", "", "is blank"),
         ("push_to_hub", True, "not supported yet"),
         ("lycoris_config", "config.json", "not supported yet"),

@@ -14,6 +14,7 @@ from simpletuner_trainer import output
 from simpletuner_trainer.errors import TrainerError, missing_package
 from simpletuner_trainer.explain import explain, to_json, to_text
 from simpletuner_trainer.files import Manifest
+from simpletuner_trainer.gate import access_to_base
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.report import End, Exit, Failure, StageName, format_line
 from simpletuner_trainer.reporter import Follower, Reporter
@@ -61,7 +62,9 @@ def _look(path: Path, run: RunSpec, *, explains: bool, as_json: bool) -> int:
             told = explain(run, json.loads(path.read_text("utf-8")))
             print(to_json(told) if as_json else to_text(told))
             return Exit.DONE
-        for note in () if run.data is not None else _examine(run):
+        access = access_to_base(run)
+        images = () if run.data is not None else _examine(run)
+        for note in (*filter(None, [access]), *images):
             print(f"  {note}")
         need = _foreseen(run)
     except TrainerError as error:

@@ -11,14 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from simpletuner_trainer.config import BUILTIN_TINY, TrainConfig
+from simpletuner_trainer.config import BUILTIN_TINY, SINGLE_FILE_SUFFIX, TrainConfig
 from simpletuner_trainer.fields import Problem
 
-PIPELINES: Final[Mapping[str, str]] = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+PIPELINES: Final[Mapping[str, str]] = {
+    "sd": "StableDiffusionPipeline",
+    "sdxl": "StableDiffusionXLPipeline",
+    "flux": "FluxPipeline",
+}
 """What ``model_index.json`` of a base calls its class, by `model_family`: says which family a base is of."""
 
 SHIPPED: Final = Path(__file__).parent / "assets" / "tiny_base"
 """The folder that `BUILTIN_TINY` names."""
+
+_PATCHED_LATENTS: Final = 128
+"""Edge of the latents that FluxPipeline paints unless it is told otherwise."""
 
 _KEY: Final = "config.pretrained_model_name_or_path"
 
@@ -36,13 +43,14 @@ class Edges:
 USUAL_EDGES: Final[Mapping[str, Edges]] = {
     "sd": Edges(multiple=64, native=512),
     "sdxl": Edges(multiple=32, native=1024),
+    "flux": Edges(multiple=16, native=1024),
 }
 """Of the published bases, by `model_family`: for a base that is not on this disk."""
 
 
 def is_path(name: str) -> bool:
     """Whether `pretrained_model_name_or_path` can only be a path, never an id of the Hub."""
-    return name.startswith((".", "/", "~"))
+    return name.startswith((".", "/", "~")) or name.endswith(SINGLE_FILE_SUFFIX)
 
 
 def local_folder(name: str, base_dir: Path | None) -> Path | None:
@@ -79,7 +87,7 @@ def base_problems(config: TrainConfig, base_dir: Path | None = None, *, trains_h
     place, folder = _place(name, base_dir), local_folder(name, base_dir)
     if folder is None:
         absent = trains_here and is_path(name) and (place is None or not place.exists())
-        hint = "give the whole path of a diffusers folder, or an id of the Hugging Face Hub"
+        hint = f"give the whole path of a diffusers folder or a {SINGLE_FILE_SUFFIX} file, or an id of the Hugging Face Hub"
         return [Problem(_KEY, f"{name} is not there", hint)] if absent else []
     try:
         pipeline = pipeline_of(folder)
@@ -100,6 +108,12 @@ def edges_of(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Edges:
         multiple=pixels_per_latent * 2 ** (len(unet["block_out_channels"]) - 1),
         native=int(unet["sample_size"]) * pixels_per_latent,
     )
+
+
+def edges_of_patches(vae: Mapping[str, Any]) -> Edges:
+    """The sizes that a transformer over 2 x 2 patches of a VAE's latents takes; nothing in it says what it was made for."""
+    pixels_per_latent = 2 ** (len(vae["block_out_channels"]) - 1)
+    return Edges(multiple=2 * pixels_per_latent, native=_PATCHED_LATENTS * pixels_per_latent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +141,12 @@ def look_at(config: TrainConfig, base_dir: Path) -> BaseFacts:
         return unknown
     try:
         scheduler = _read(folder / "scheduler" / "scheduler_config.json")
-        edges = edges_of(_read(folder / "unet" / "config.json"), _read(folder / "vae" / "config.json"))
+        vae, unet = _read(folder / "vae" / "config.json"), folder / "unet" / "config.json"
+        edges = edges_of(_read(unet), vae) if unet.is_file() else edges_of_patches(vae)
     except (OSError, ValueError, KeyError, TypeError):
         return unknown
-    predicts = str(scheduler.get("prediction_type", "epsilon"))
+    flows = str(scheduler.get("_class_name", "")).startswith("FlowMatch")
+    predicts = "the flow from picture to noise" if flows else str(scheduler.get("prediction_type", "epsilon"))
     if scheduler.get("rescale_betas_zero_snr"):
         predicts += ", zero terminal SNR"
     return BaseFacts(folder=folder, pipeline=unknown.pipeline, predicts=predicts, edges=edges, measured=True)

@@ -13,12 +13,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from simpletuner_trainer import __version__
-from simpletuner_trainer.spec import BUILTIN_TINY, RunSpec, TrainConfig, canonical_config
+from simpletuner_trainer.spec import (
+    BUILTIN_TINY,
+    KOHYA_NAME,
+    SINGLE_FILE_SUFFIX,
+    RunSpec,
+    TrainConfig,
+    canonical_config,
+)
 
 _CLOSE: Final = (
     "Trained with simpletuner-trainer. `config.json` and `metrics.jsonl` beside this file say all of it, and "
     "`manifest.json` has the SHA-256 of every file."
 )
+_KOHYA: Final = "`{file}` is the same LoRA for ComfyUI, Forge and kohya's sd-scripts."
 _PACKAGES: Final = ("torch", "diffusers", "peft", "transformers")
 
 
@@ -46,6 +54,7 @@ def model_card(run: RunSpec, made: Made, samples: Sequence[str]) -> str:
         "\n".join(["---", *_front_matter(run, shown), "---"]),
         f"# {config.tracker_run_name or run.job_id}",
         f"```python\n{_loading(run, base)}\n```",
+        _KOHYA.format(file=KOHYA_NAME) if config.model_type == "lora" else "",
         f"| | |\n| --- | --- |\n{rows}",
         pictures,
         f"## Config\n\n```json\n{_shown_config(run, base)}\n```",
@@ -58,7 +67,7 @@ def shown_base(name: str) -> tuple[str, bool]:
     """How a card names the base, and whether others can load it by that name; a folder's path is nobody's business."""
     if name == BUILTIN_TINY:
         return "simpletuner_trainer/assets/tiny_base", False
-    is_path = name.startswith((".", "/", "~")) or name.count("/") != 1
+    is_path = name.startswith((".", "/", "~")) or name.count("/") != 1 or name.endswith(SINGLE_FILE_SUFFIX)
     return (Path(name).name, False) if is_path else (name, True)
 
 
@@ -93,7 +102,8 @@ def _loading(run: RunSpec, base: str) -> str:
     lines = [
         "from diffusers import DiffusionPipeline",
         "",
-        f"pipeline = DiffusionPipeline.from_pretrained({json.dumps(base if lora else '.')})",
+        f"pipeline = DiffusionPipeline.from_pretrained({json.dumps(base if lora else '.')})"
+        + ("  # as a diffusers folder" if lora and base.endswith(SINGLE_FILE_SUFFIX) else ""),
         *(['pipeline.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")'] if lora else []),
         f"image = pipeline({prompt!r}).images[0]",
     ]
@@ -103,8 +113,9 @@ def _loading(run: RunSpec, base: str) -> str:
 def _shown_config(run: RunSpec, base: str) -> str:
     """The config without what is nobody's business: paths of this machine."""
     whole: dict[str, Any] = canonical_config(run.train)
-    begun = run.train.config.init_lora
-    config = {**whole["config"], "pretrained_model_name_or_path": base, "init_lora": begun and Path(begun).name}
+    begun, single = run.train.config.init_lora, run.train.config.single_file_config
+    config = {**whole["config"], "pretrained_model_name_or_path": base, "init_lora": begun and Path(begun).name,
+              "single_file_config": single and shown_base(single)[0]}  # fmt: skip
     datasets = [
         {key: value for key, value in dataset.items() if key not in {"instance_data_dir", "cache_dir"}}
         for dataset in whole["dataloader"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from simpletuner_trainer import unsupported
-from simpletuner_trainer.contradictions import optimizer_conflicts
+from simpletuner_trainer.conflicts import noise_conflicts, optimizer_conflicts
 from simpletuner_trainer.dataloader import RESOLUTION_TYPES, DatasetConfig, parse_datasets, resolution_problems
 from simpletuner_trainer.fields import (
     Problem,
@@ -38,6 +38,9 @@ from simpletuner_trainer.fields import (
 BUILTIN_TINY: Final = "builtin:tiny"
 """Names the tiny base that ships with this package, as `pretrained_model_name_or_path`."""
 
+SINGLE_FILE_SUFFIX: Final = ".safetensors"
+"""Of a `pretrained_model_name_or_path` that is one file in its authors' layout."""
+
 RESUME_DESPITE: Final = ("config", "data", "threads", "world_size")
 """What may differ from the checkpoint's, where the config says so."""
 
@@ -46,10 +49,12 @@ RESUME_DESPITE: Final = ("config", "data", "threads", "world_size")
 class TrainConfig:
     """`config.json`: what to train and how. Names and values as SimpleTuner has them, where it has them."""
 
-    model_family: str = option("sd", choice("sd", "sdxl", also={"sd1x": "sd", "sd2x": "sd", "legacy": "sd"}))
+    model_family: str = option("sd", choice("sd", "sdxl", "flux", also={"sd1x": "sd", "sd2x": "sd", "legacy": "sd"}))
     model_type: str = option("lora", choice("lora", "full"))
     pretrained_model_name_or_path: str = option("", text, required=True)
-    """A diffusers folder, a Hub id, or `BUILTIN_TINY`."""
+    """A diffusers folder, a .safetensors file, a Hub id, or `BUILTIN_TINY`."""
+    single_file_config: str | None = option(None, optional(text))
+    """Of a base in one file: the diffusers folder or Hub id that says how its parts are put together."""
 
     lora_type: str = option("standard", choice("standard"))
     lora_rank: int = option(16, integer(least=1, most=4096))
@@ -102,6 +107,17 @@ class TrainConfig:
     """torch.compile on CUDA; elsewhere it costs more than it gains and is left aside."""
     snr_gamma: float | None = option(None, optional(number(above=0)))
     """Min-SNR loss weighting (arXiv 2303.09556); None: every timestep weighs the same."""
+    flow_schedule_shift: float = option(3.0, number(least=0, most=100))
+    """Flow matching: above 1 trains noisier images more, below 1 less; 0: not shifted (arXiv 2403.03206, 5.3.2)."""
+    flow_schedule_auto_shift: bool = option(False, boolean)
+    """The shift that the base paints a picture of that size with, instead."""
+    flow_sigmoid_scale: float = option(1.0, number(above=0, most=100))
+    """Noise levels before the shift are the sigmoid of a normal number times this."""
+    flow_use_uniform_schedule: bool = option(False, boolean)
+    """Every noise level as often as any other, before the shift."""
+    flux_guidance_mode: str = option("constant", choice("constant"))
+    flux_guidance_value: float = option(1.0, number(least=0, most=100))
+    """What a base that was distilled with guidance is told in training."""
     use_ema: bool = option(False, boolean)
     ema_decay: float = option(0.995, number(least=0, most=0.999999))
     seed: int = option(42, integer(least=0, most=2**63 - 1))
@@ -180,8 +196,17 @@ def _conflicts(config: TrainConfig) -> list[Problem]:
     if steps and config.lr_warmup_steps >= steps:
         hint = f"max_train_steps is {steps}: the full learning rate would never be reached"
         problems.append(Problem("config.lr_warmup_steps", f"is {config.lr_warmup_steps}", hint))
-    problems += optimizer_conflicts(config) + _lora_conflicts(config)
+    problems += (
+        _base_conflicts(config) + noise_conflicts(config) + optimizer_conflicts(config) + _lora_conflicts(config)
+    )
     return problems + resolution_problems("config", config.resolution, config.resolution_type)
+
+
+def _base_conflicts(config: TrainConfig) -> list[Problem]:
+    if config.single_file_config is None or config.pretrained_model_name_or_path.endswith(SINGLE_FILE_SUFFIX):
+        return []
+    hint = "leave it out: a folder and a repository have their own configuration"
+    return [Problem("config.single_file_config", f"is set and the base is not a {SINGLE_FILE_SUFFIX} file", hint)]
 
 
 def _lora_conflicts(config: TrainConfig) -> list[Problem]:

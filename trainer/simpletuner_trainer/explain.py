@@ -17,7 +17,7 @@ from simpletuner_trainer.base import BaseFacts, look_at
 from simpletuner_trainer.buckets import Size, aim_of, aspect_pick, bucket_size
 from simpletuner_trainer.errors import missing_package
 from simpletuner_trainer.fields import options_of
-from simpletuner_trainer.spec import DatasetConfig, FolderDestination, HubDestination, RunSpec, TrainConfig
+from simpletuner_trainer.spec import KOHYA_NAME, DatasetConfig, FolderDestination, HubDestination, RunSpec, TrainConfig
 
 if TYPE_CHECKING:
     from simpletuner_trainer.data import Inventory
@@ -215,6 +215,7 @@ def _written(run: RunSpec, steps: Steps | None) -> Iterator[Written]:
     total = config.max_train_steps or (steps.total if steps else 0)
     if config.model_type == "lora":
         yield Written(name="pytorch_lora_weights.safetensors", what="the LoRA, for diffusers", when=end)
+        yield Written(name=KOHYA_NAME, what="the same for kohya's sd-scripts and ComfyUI", when=end)
     else:
         yield Written(name="model_index.json and its folders", what="the whole pipeline, for diffusers", when=end)
     yield Written(name="README.md", what="the model card", when=end)

@@ -26,11 +26,12 @@ from simpletuner_trainer.history import History
 from simpletuner_trainer.material import Material, prepare
 from simpletuner_trainer.memory import DTYPES, Need, available, kept_of, relief, room, standing
 from simpletuner_trainer.models import Family, Noised, find_base, open_family
+from simpletuner_trainer.models.single_file import as_folder
 from simpletuner_trainer.optim import Learner, optimizer_class
 from simpletuner_trainer.publish import Parcel, Publisher
 from simpletuner_trainer.report import Checkpoint, Resume, StageName
 from simpletuner_trainer.reporter import Point, Progress, resident_mb
-from simpletuner_trainer.schedule import learning_rate, noise, seed_of, timesteps
+from simpletuner_trainer.schedule import learning_rate, noise, quantiles, seed_of
 from simpletuner_trainer.spec import MANIFEST_NAME, RunSpec, TrainConfig, config_hash
 from simpletuner_trainer.unpack import unpack
 from simpletuner_trainer.validate import Painter
@@ -65,7 +66,7 @@ def train(
         say.text(f"  {note}")
 
     say.stage(StageName.LOAD_BASE, f"loading {config.pretrained_model_name_or_path}")
-    base = team.first(lambda: find_base(config.pretrained_model_name_or_path, run.base_dir))
+    base = team.first(lambda: base_folder(run, work))
     family = open_family(config.model_family, base, device=device)
     numerics = numerics_of(device, threads)
     material = prepare(run.train, stock, family, work, numerics=numerics, say=say, stop=stop, team=team)
@@ -96,6 +97,12 @@ def train(
     if config.dynamo_mode != "no":
         compile_on_cuda(denoiser, config.dynamo_mode, device, say)
     return training.run_from(found.step if found else 0)
+
+
+def base_folder(run: RunSpec, work: WorkDir) -> Path:
+    """The diffusers folder of the run's base; made of it where the base is one file."""
+    base = find_base(run.train.config.pretrained_model_name_or_path, run.base_dir)
+    return as_folder(base, run.train.config, run.base_dir, work.cache / "bases") if base.is_file() else base
 
 
 def find_checkpoint(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter) -> Found | None:
@@ -206,7 +213,7 @@ class Training:
 
         def forward() -> torch.Tensor:
             with self.autocast():
-                return self.family.losses(self.denoiser, one, self.config.snr_gamma)
+                return self.family.losses(self.denoiser, one, self.config)
 
         need = standing(self.denoiser.parameters(), self.config)
         kept = kept_of(forward, self.denoiser.parameters()) * self.config.train_batch_size
@@ -280,7 +287,7 @@ class Training:
                 torch.manual_seed(seed_of(config.seed, "dropout", micro))
                 with self.autocast():
                     # Each image weighs the same, as in one batch of them all: the last batch of a bucket may be smaller.
-                    loss = self.family.losses(self.denoiser, batch, config.snr_gamma).sum() / images
+                    loss = self.family.losses(self.denoiser, batch, config).sum() / images
                 self.learner.backward(loss)
                 loss_sum += loss.detach()
         self.team.sum([*self.learner.gradients, loss_sum])
@@ -300,13 +307,15 @@ class Training:
         """A micro-batch on the device, with every draw it needs."""
         seed = self.config.seed
         batch = self.material.micro_batch(micro)
-        count, channels, *rest = batch.moments.shape
-        shape = (count, channels // 2, *rest)
+        count, channels, height, width = batch.moments.shape
+        shape = (count, channels // 2, height, width)
         latents = self.family.latents(batch.moments, noise(seed, "posterior", micro, shape))
         return Noised(
             latents=self.on_device(latents),
             noise=self.on_device(noise(seed, "noise", micro, shape)),
-            timesteps=self.on_device(timesteps(seed, micro, count, self.family.timesteps)),
+            timesteps=self.on_device(
+                self.family.timesteps(quantiles(seed, micro, count), (height, width), self.config)
+            ),
             prompts=self.on_device(batch.prompts),
             places=self.on_device(batch.places),
         )

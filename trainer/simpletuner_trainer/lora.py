@@ -142,6 +142,12 @@ def state_of(denoiser: torch.nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
+def config_of(denoiser: torch.nn.Module) -> LoraConfig:
+    """What the adapter was made with."""
+    made: LoraConfig = denoiser.peft_config[_ADAPTER]
+    return made
+
+
 def writer(
     adapted: Mapping[str, torch.nn.Module], metadata: Mapping[str, str]
 ) -> Callable[[Mapping[str, torch.Tensor], str], None]:

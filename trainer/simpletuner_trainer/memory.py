@@ -137,6 +137,8 @@ def foreseen(run: RunSpec) -> Need | None:
     if not run.has_base:
         return None
     base = find_base(config.pretrained_model_name_or_path, run.base_dir)
+    if base.is_file():
+        return None
     family = open_family(config.model_family, base, device=torch.device("cpu"))
     denoiser = _skeleton(base)
     if denoiser is None:

@@ -35,6 +35,8 @@ def complete(run: RunSpec, work: WorkDir, denoiser: torch.nn.Module, family: Fam
     work.output.mkdir(parents=True, exist_ok=True)
     with writing("the result", made.step):
         export(run, denoiser, family, work.output, made)
+        if run.train.config.model_type == "lora":
+            family.save_kohya(denoiser, work.output, metadata_of(run, family, made))
         card = model_card(run, made, [path.name for path in sorted(work.samples.glob(f"step-{made.step:08d}-*.png"))])
         (work.output / "README.md").write_text(card, "utf-8")
         config = json.dumps(canonical_config(run.train), indent=2, ensure_ascii=False)

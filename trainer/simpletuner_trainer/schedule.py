@@ -180,9 +180,12 @@ def noise(seed: int, purpose: str, micro: int, shape: Sequence[int], *, rank: in
     return torch.randn(tuple(shape), generator=generator(seed, purpose, micro, rank))
 
 
-def timesteps(seed: int, micro: int, count: int, most: int, *, rank: int = 0) -> torch.Tensor:
-    """`count` timesteps, each uniform over 0..`most`-1, spread evenly over a batch to quieten its loss: int64 [count]."""
+def quantiles(seed: int, micro: int, count: int, *, rank: int = 0) -> torch.Tensor:
+    """`count` numbers, each uniform over 0..1, spread evenly over a batch to quieten its loss: float64 [count].
+
+    A family makes timesteps of any distribution of them, by the inverse of its cumulative function.
+    """
     source = generator(seed, "timesteps", micro, rank)
     strata = torch.randperm(count, generator=source).double()
     within = torch.rand(count, generator=source, dtype=torch.float64)
-    return ((strata + within) / count * most).long().clamp_(max=most - 1)
+    return (strata + within) / count

@@ -17,6 +17,7 @@ from simpletuner_trainer.base import base_problems
 from simpletuner_trainer.config import (
     BUILTIN_TINY,
     RESUME_DESPITE,
+    SINGLE_FILE_SUFFIX,
     TrainConfig,
     TrainSpec,
     canonical_config,
@@ -50,10 +51,12 @@ __all__ = [
     "BUILTIN_TINY",
     "CAPTION_SUFFIX",
     "IMAGE_SUFFIXES",
+    "KOHYA_NAME",
     "MANIFEST_FORMAT",
     "MANIFEST_NAME",
     "METADATA_NAME",
     "RESUME_DESPITE",
+    "SINGLE_FILE_SUFFIX",
     "SPEC_FORMAT",
     "DataArchive",
     "DatasetConfig",
@@ -77,6 +80,9 @@ SPEC_FORMAT: Final = "simpletuner-spec/1"
 MANIFEST_FORMAT: Final = "simpletuner-manifest/1"
 MANIFEST_NAME: Final = "manifest.json"
 """Arrives last: a folder without it is not there yet."""
+
+KOHYA_NAME: Final = "kohya_lora.safetensors"
+"""Of a result's LoRA for kohya's sd-scripts and ComfyUI."""
 
 _SHA256: Final = matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")
 _ENV_NAME: Final = matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable, never the secret itself")
@@ -180,8 +186,13 @@ class RunSpec:
     @property
     def has_base(self) -> bool:
         """Whether the base is on this disk, so that nothing has to be downloaded."""
-        base = self.train.config.pretrained_model_name_or_path
-        return base == BUILTIN_TINY or (self.base_dir / Path(base).expanduser()).is_dir()
+        config = self.train.config
+        name: str | None = config.pretrained_model_name_or_path
+        if name == BUILTIN_TINY:
+            return True
+        if config.pretrained_model_name_or_path.endswith(SINGLE_FILE_SUFFIX):
+            name = config.single_file_config  # the rest of the base
+        return name is not None and (self.base_dir / Path(name).expanduser()).is_dir()
 
     @property
     def begins_anew(self) -> bool:

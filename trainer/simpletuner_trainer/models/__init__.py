@@ -8,18 +8,23 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import torch
 from PIL import Image
 
 from simpletuner_trainer.base import SHIPPED, is_path
 from simpletuner_trainer.errors import BadSpec, missing_package
-from simpletuner_trainer.spec import BUILTIN_TINY
+from simpletuner_trainer.gate import gated_base
+from simpletuner_trainer.spec import BUILTIN_TINY, SINGLE_FILE_SUFFIX
+
+if TYPE_CHECKING:
+    from simpletuner_trainer.spec import TrainConfig
 
 FAMILIES: Final[Mapping[str, str]] = {
     "sd": "simpletuner_trainer.models.sd:StableDiffusion",
     "sdxl": "simpletuner_trainer.models.sdxl:StableDiffusionXL",
+    "flux": "simpletuner_trainer.models.flux:Flux",
 }
 """``module:class`` by `model_family`; a module is imported when it is asked for. Its pipeline: `base.PIPELINES`."""
 
@@ -51,8 +56,6 @@ class Family(Protocol):
     """Pixels: what image edges must be a multiple of."""
     native_edge: int
     """Pixels: edge of the square that the base was made for."""
-    timesteps: int
-    """Of the noise schedule."""
 
     @classmethod
     def open(cls, base: Path, *, device: torch.device) -> Family:
@@ -83,7 +86,15 @@ class Family(Protocol):
         """Draw latents [n, channels, h, w], as the denoiser sees them, from moments and standard normal noise."""
         ...
 
-    def losses(self, denoiser: torch.nn.Module, batch: Noised, snr_gamma: float | None) -> torch.Tensor:
+    def timesteps(self, quantiles: torch.Tensor, size: tuple[int, int], config: TrainConfig) -> torch.Tensor:
+        """How noisy each image of a batch becomes [n], in the family's own unit, from uniform numbers in 0..1 (float64).
+
+        `size` is height and width of the latents. A pure, rising function, so that numbers which are spread evenly over
+        a batch (`schedule.quantiles`) give timesteps that are.
+        """
+        ...
+
+    def losses(self, denoiser: torch.nn.Module, batch: Noised, config: TrainConfig) -> torch.Tensor:
         """The loss of each image [n], fp32."""
         ...
 
@@ -93,6 +104,10 @@ class Family(Protocol):
 
     def save_lora(self, denoiser: torch.nn.Module, folder: Path, metadata: Mapping[str, str]) -> None:
         """Write the adapter as diffusers loads it (`load_lora_weights`), with `metadata` in the file's header."""
+        ...
+
+    def save_kohya(self, denoiser: torch.nn.Module, folder: Path, metadata: Mapping[str, str]) -> None:
+        """Write the adapter under the names that kohya's sd-scripts and ComfyUI know (`spec.KOHYA_NAME`)."""
         ...
 
     def save_full(self, denoiser: torch.nn.Module, folder: Path) -> None:
@@ -113,7 +128,7 @@ class Noised:
     noise: torch.Tensor
     """Like the latents."""
     timesteps: torch.Tensor
-    """int64 [n]."""
+    """[n]: what `Family.timesteps` says."""
     prompts: torch.Tensor
     """[n, rows, width]."""
     places: torch.Tensor
@@ -132,7 +147,7 @@ def open_family(name: str, base: Path, *, device: torch.device) -> Family:
 
 
 def find_base(name: str, base_dir: Path) -> Path:
-    """The folder of a base: the one that ships, a folder (relative to the spec file), or a download from the Hub."""
+    """The base that ships, a folder or a .safetensors file (relative to the spec file), or a download from the Hub."""
     if name == BUILTIN_TINY:
         if not SHIPPED.is_dir():
             raise BadSpec(f"{BUILTIN_TINY} is not part of this installation", "install simpletuner-trainer anew")
@@ -140,6 +155,10 @@ def find_base(name: str, base_dir: Path) -> Path:
     folder = base_dir / Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if folder.suffix == SINGLE_FILE_SUFFIX:
+        if folder.is_file():
+            return folder
+        raise BadSpec(f"pretrained_model_name_or_path: the file {folder} is not there")
     if is_path(name):
         raise BadSpec(f"pretrained_model_name_or_path: the folder {folder} is not there")
     return _download(name)
@@ -147,13 +166,15 @@ def find_base(name: str, base_dir: Path) -> Path:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     parts = ("unet", "transformer", "vae", "text_encoder*", "tokenizer*", "scheduler")
     wanted = ["model_index.json", *(f"{part}/*{end}" for part in parts for end in (".json", ".txt", ".safetensors"))]
     unwanted = ["*.fp16.*", "*.bf16.*", "*non_ema*"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
+    except GatedRepoError as error:
+        raise gated_base(name) from error
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         message = f"the base {name!r} is neither a folder nor can it be had from the Hugging Face Hub: {error}"
         raise BadSpec(message, "check pretrained_model_name_or_path, and HF_TOKEN where the base is gated") from error

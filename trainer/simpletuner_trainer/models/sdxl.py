@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -18,13 +18,14 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.models import Noised, Request
-from simpletuner_trainer.models.sd import StableDiffusion, read_config
+from simpletuner_trainer.models.folder import read_config
+from simpletuner_trainer.models.sd import StableDiffusion
 
 
 class StableDiffusionXL(StableDiffusion):
     """The `sdxl` family (`simpletuner_trainer.models.Family`)."""
 
-    pipeline_class: Any = StableDiffusionXLPipeline
+    pipeline_class: ClassVar[Any] = StableDiffusionXLPipeline
     parts = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 
     def __init__(self, base: Path, *, device: torch.device) -> None:

@@ -1,13 +1,18 @@
-"""What the options of an optimizer must not say together. Pure standard library, as is `config`, which asks it."""
+"""Keys of a config that are right each and wrong together. Pure standard library, as `config`, whose part this is."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from simpletuner_trainer.fields import Problem
 
 if TYPE_CHECKING:
     from simpletuner_trainer.config import TrainConfig
+
+_FLOW_FAMILIES: Final = ("flux",)
+"""Those that learn by flow matching."""
+_FLOW_KEYS: Final = ("flow_", "flux_")
 
 SETTINGS: Final = {
     "adamw": ("amsgrad",),
@@ -20,6 +25,26 @@ SETTINGS: Final = {
 
 _LEAST_PRODIGY_RATE: Final = 0.01
 """A rate below is meant for another optimizer: Prodigy multiplies the one that it finds."""
+
+
+def noise_conflicts(config: TrainConfig) -> list[Problem]:
+    """Between how noise is dealt out and what the family learns."""
+    family = f"and model_family is {config.model_family}"
+    if config.model_family not in _FLOW_FAMILIES:
+        hint = f"leave it out: of the families {', '.join(_FLOW_FAMILIES)} alone learns by flow matching"
+        return [
+            Problem(f"config.{field.name}", f"is set {family}", hint)
+            for field in dataclasses.fields(config)
+            if field.name.startswith(_FLOW_KEYS) and getattr(config, field.name) != field.default
+        ]
+    problems = []
+    if config.snr_gamma is not None:
+        hint = "leave it out: flow_schedule_shift and flow_sigmoid_scale say which noise is trained how often"
+        problems.append(Problem("config.snr_gamma", f"is set {family}, which has no such weighting", hint))
+    if config.flow_use_uniform_schedule and config.flow_sigmoid_scale != 1:
+        hint = "keep one of the two"
+        problems.append(Problem("config.flow_sigmoid_scale", "is set beside flow_use_uniform_schedule", hint))
+    return problems
 
 
 def optimizer_conflicts(config: TrainConfig) -> list[Problem]:

@@ -1,0 +1,52 @@
+"""Bases whose owners ask everybody to accept a licence first: told in words, and asked about before anything is paid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from simpletuner_trainer.base import is_path
+from simpletuner_trainer.errors import BadSpec
+from simpletuner_trainer.spec import BUILTIN_TINY, RunSpec
+
+
+def gated_base(name: str) -> BadSpec:
+    """The sentence for a base that the Hub does not give to this account."""
+    message = f"the base {name!r} is gated: its owner asks everybody to accept a licence first"
+    hint = f"accept it at https://huggingface.co/{name} and set HF_TOKEN to a token of the account that did"
+    return BadSpec(message, hint)
+
+
+def access_to_base(run: RunSpec) -> str:
+    """Ask the Hub for a base that is there; a note where nothing can be known, empty where all is well or nothing to ask.
+
+    `BadSpec` when this account may not have it, or there is no such repository.
+    """
+    name = run.train.config.pretrained_model_name_or_path
+    here = name == BUILTIN_TINY or is_path(name)
+    if here or (run.base_dir / Path(name).expanduser()).exists():
+        return ""
+    try:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            GatedRepoError,
+            HfHubHTTPError,
+            HFValidationError,
+            RepositoryNotFoundError,
+        )
+    except ImportError:
+        return "huggingface_hub is not installed: whether the base may be had is not known"
+    network: Any = HfHubHTTPError.__bases__  # of whichever HTTP library this release is built on
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "model_index.json"))
+    except GatedRepoError as error:
+        raise gated_base(name) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        hint = "check pretrained_model_name_or_path; a private base needs HF_TOKEN"
+        raise BadSpec(f"the Hugging Face Hub shows no {name!r} to this account", hint) from error
+    except EntryNotFoundError as error:
+        raise BadSpec(f"the repository {name!r} has no model_index.json", "it must hold a diffusers folder") from error
+    except (*network, OSError, RuntimeError) as error:
+        return f"the Hub could not be asked for {name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+    return ""
