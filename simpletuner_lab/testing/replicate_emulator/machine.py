@@ -210,7 +210,7 @@ class Machine:
         if lane.running is prediction:
             lane.running = None
             lane.warm_until = now + self._conduct.idle_s
-            self._serve(lane)
+            self._timeline.after(0, lambda: self._serve(lane))  # first whatever else is due now, such as a deadline
 
     def _forget(self, prediction: Prediction) -> None:
         prediction.data_removed = True
