@@ -74,6 +74,7 @@ class Timeline:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._moving = asyncio.Lock()
+        self._turn = asyncio.Lock()
 
     def now(self) -> float:
         """Unix seconds."""
@@ -87,8 +88,13 @@ class Timeline:
         return alarm
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Starts work that takes real time, such as a request; a manual clock stands still until it is done."""
-        task = asyncio.get_running_loop().create_task(work)
+        """Starts work that takes real time, such as a request.
+
+        A manual clock stands still until it is done, and has one such work at a time, in their order; on one that runs
+        by itself they overtake each other.
+        """
+        one_by_one = isinstance(self.clock, ManualClock)
+        task = asyncio.get_running_loop().create_task(self._in_turn(work) if one_by_one else work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -143,6 +149,10 @@ class Timeline:
                     await self._settle()
             if not enough():
                 clock.now_s = max(clock.now_s, end)
+
+    async def _in_turn(self, work: Coroutine[Any, Any, None]) -> None:
+        async with self._turn:
+            await work
 
     async def _settle(self) -> None:
         while self._tasks:

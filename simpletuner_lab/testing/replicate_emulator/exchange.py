@@ -136,19 +136,19 @@ class Handler(web.RequestHandler):
         self.finish(json.dumps(told))
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """A refusal has its own status."""
+        """A refusal has its own status, and keeps the headers that are set."""
         error = kwargs.get("exc_info", (None, None, None))[1]
-        super().send_error(error.status if isinstance(error, Refusal) else status_code, **kwargs)
+        if isinstance(error, Refusal) and not self._headers_written:
+            self.refuse(error)
+        else:
+            super().send_error(status_code, **kwargs)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Every error is a problem in JSON."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        if isinstance(error, Refusal):
-            self.refuse(error)
-        elif status_code == 405:  # no method of a route, so no route
+        if status_code == 405:  # no method of a route, so no route
             self.refuse(Refusal(404, "The requested resource could not be found.", "Not found"))
         else:
-            self.refuse(Refusal(status_code, f"the emulator: {error}"))
+            self.refuse(Refusal(status_code, f"the emulator: {kwargs.get('exc_info', (None, None, None))[1]}"))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """A refusal is no fault of the emulator."""

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,13 +153,11 @@ class FileStore:
     """All files of an emulator, in a folder of its own."""
 
     def __init__(self, folder: Path, now: Callable[[], float]) -> None:
-        self._folder = folder / "files"
-        self._outputs = folder / "outputs"
+        self._folder = folder
         self._now = now
         self._key = secrets.token_bytes(32)
         self._kept: dict[str, StoredFile] = {}
-        for made in (self._folder, self._outputs):
-            made.mkdir()
+        folder.mkdir()
 
     def begin(self, limit: int) -> Incoming:
         """Room for an upload of less than `limit` bytes."""
@@ -212,27 +209,19 @@ class FileStore:
             raise Refusal(403, "The download URL has expired.", "Forbidden")
         return self.find(owner, file_id)
 
-    def save_output(self, prediction_id: str, name: str, content: bytes) -> str:
-        """Keeps a file that a run has made; gives its path at the place of delivery."""
-        folder = self._outputs / prediction_id
-        folder.mkdir(exist_ok=True)
-        (folder / Path(name).name).write_bytes(content)
-        return f"{prediction_id}/{Path(name).name}"
-
-    def output(self, prediction_id: str, name: str) -> Path:
-        """A file that a run has made.
-
-        Raises:
-            Refusal: 404, it is not there, or not any more.
-        """
-        path = self._outputs / prediction_id / name
-        if not path.is_file():
-            raise Refusal(404, "The requested resource could not be found.", "Not found")
-        return path
-
-    def drop_outputs(self, prediction_id: str) -> None:
-        """Removes all that a run has made."""
-        shutil.rmtree(self._outputs / prediction_id, ignore_errors=True)
+    def readable(self, value: Any, owner: str, place: str) -> Any:
+        """An input as a worker can read it: addresses of the account's files, which begin with `place`, become signed."""
+        if isinstance(value, dict):
+            return {key: self.readable(one, owner, place) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self.readable(one, owner, place) for one in value]
+        if not isinstance(value, str) or not value.startswith(place):
+            return value
+        try:
+            file = self.find(owner, value.removeprefix(place))
+        except Refusal:
+            return value
+        return f"{value}/download?{self.signed_query(file, int(file.expires_at))}"
 
     def _drop(self, file: StoredFile) -> None:
         file.path.unlink(missing_ok=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import secrets
 import string
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from simpletuner_lab.testing.replicate_emulator.clock import Alarm, Timeline
-from simpletuner_lab.testing.replicate_emulator.engine import Engine, Job, OutputFile
+from simpletuner_lab.testing.replicate_emulator.engine import Engine, Job
 from simpletuner_lab.testing.replicate_emulator.files import FileStore
 from simpletuner_lab.testing.replicate_emulator.ledger import Ledger
+from simpletuner_lab.testing.replicate_emulator.outputs import Outputs
 from simpletuner_lab.testing.replicate_emulator.records import Conduct, Prediction, Refusal, Status, Version, Word
 from simpletuner_lab.testing.replicate_emulator.requests import known, redacted
+from simpletuner_lab.testing.replicate_emulator.workers import Workers
 
 TIMED_OUT: Final = "Prediction timed out"
 """The error of a run that passed the limit; Replicate's own words are not known."""
@@ -40,15 +41,6 @@ class Order:
     destination: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class _Lane:
-    """The one worker of a version, and who waits for it."""
-
-    waiting: deque[Prediction] = field(default_factory=deque)
-    running: Prediction | None = None
-    warm_until: float = 0.0
-
-
 class Machine:
     """All predictions and trainings of an emulator.
 
@@ -57,21 +49,23 @@ class Machine:
         engine: what runs them.
         conduct: how long what takes.
         ledger: where their costs go.
-        files: their inputs and outputs.
+        files: their inputs.
+        outputs: what they make.
         announce: what is told of each change.
         base_url: gives the address of the emulator.
     """
 
     def __init__(
-        self, *, timeline: Timeline, engine: Engine, conduct: Conduct, ledger: Ledger, files: FileStore,
+        self, *, timeline: Timeline, engine: Engine, conduct: Conduct, ledger: Ledger, files: FileStore, outputs: Outputs,
         announce: Callable[[Prediction, Word], None], base_url: Callable[[], str],
     ) -> None:  # fmt: skip
-        self._timeline, self._engine, self._conduct = timeline, engine, conduct
-        self._ledger, self._files, self._announce, self._base_url = ledger, files, announce, base_url
+        self._timeline, self._engine, self._conduct, self._ledger = timeline, engine, conduct, ledger
+        self._files, self._outputs, self._base_url = files, outputs, base_url
+        self._workers = Workers(timeline, conduct, self._launch)
         self._numbers = itertools.count(1)
-        self._lanes: dict[str, _Lane] = {}
         self._alarms: dict[str, list[Alarm]] = {}
-        self.predictions: dict[str, Prediction] = {}
+        self.announce: Final = announce
+        self.predictions: Final[dict[str, Prediction]] = {}
 
     def create(self, order: Order) -> Prediction:
         """Takes on a run.
@@ -95,7 +89,7 @@ class Machine:
         self.predictions[made.id] = made
         if order.life_s is not None:
             self._alarm(made, order.life_s, lambda: self._past_deadline(made))
-        self._alarm(made, self._conduct.queue_s, lambda: self._queue(made))
+        self._alarm(made, self._conduct.queue_s, lambda: self._workers.queue(made))
         return made
 
     def find(self, kind: str, owner: str, prediction_id: str) -> Prediction:
@@ -116,9 +110,9 @@ class Machine:
     def cancel(self, prediction: Prediction) -> None:
         """Ends it, at once or after a while; what has ended stays as it is."""
         if prediction.status is Status.STARTING or self._conduct.cancel_s == 0:
-            self._end(prediction, Status.CANCELED)
+            self.end(prediction, Status.CANCELED)
         elif not prediction.status.is_terminal:
-            self._alarm(prediction, self._conduct.cancel_s, lambda: self._end(prediction, Status.CANCELED))
+            self._alarm(prediction, self._conduct.cancel_s, lambda: self.end(prediction, Status.CANCELED))
 
     def abort(self, prediction_id: str) -> None:
         """Replicate gives up what has not begun.
@@ -129,64 +123,22 @@ class Machine:
         found = self.predictions.get(prediction_id)
         if found is None or found.status is not Status.STARTING:
             raise ValueError(f"no prediction {prediction_id!r} is starting")
-        self._end(found, Status.ABORTED)
-
-    def _alarm(self, prediction: Prediction, delay_s: float, action: Callable[[], None]) -> None:
-        self._alarms.setdefault(prediction.id, []).append(self._timeline.after(delay_s, action))
-
-    def _past_deadline(self, prediction: Prediction) -> None:
-        began = prediction.status is Status.PROCESSING
-        self._end(prediction, Status.CANCELED if began else Status.ABORTED)
-
-    def _queue(self, prediction: Prediction) -> None:
-        lane = self._lanes.setdefault(prediction.version.id, _Lane())
-        lane.waiting.append(prediction)
-        self._serve(lane)
-
-    def _serve(self, lane: _Lane) -> None:
-        if lane.running is not None or not lane.waiting:
-            return
-        lane.running = prediction = lane.waiting.popleft()
-        cold = self._timeline.now() >= lane.warm_until
-        if cold and self._conduct.boot_s:
-            self._alarm(prediction, self._conduct.boot_s, lambda: self._launch(prediction))
-        else:
-            self._launch(prediction)
-
-    def _launch(self, prediction: Prediction) -> None:
-        job = Job(
-            id=prediction.id,
-            version=prediction.version,
-            input=self._with_files(known(prediction.given, prediction.version), prediction.owner),
-        )
-        self._engine.start(job, _Report(self, prediction))
+        self.end(found, Status.ABORTED)
 
     def begin(self, prediction: Prediction) -> None:
         """It runs, and costs."""
         prediction.status = Status.PROCESSING
         prediction.started_at = self._timeline.now()
-        self._alarm(prediction, self._conduct.run_limit_s, lambda: self._end(prediction, Status.FAILED, TIMED_OUT))
-        self._announce(prediction, Word.START)
+        self._alarm(prediction, self._conduct.run_limit_s, lambda: self.end(prediction, Status.FAILED, TIMED_OUT))
+        self.announce(prediction, Word.START)
 
-    def tell(self, prediction: Prediction, word: Word) -> None:
-        """There is more of its log, or of its output."""
-        self._announce(prediction, word)
+    def output(self, prediction: Prediction, value: Any) -> None:
+        """It has made something."""
+        prediction.output = self._outputs.told(value, prediction.id, f"{self._base_url()}/delivery/")
+        self.announce(prediction, Word.OUTPUT)
 
     def end(self, prediction: Prediction, status: Status, error: str | None = None) -> None:
-        """Its engine says that it is over."""
-        self._end(prediction, status, error)
-
-    def delivered(self, prediction: Prediction, value: Any) -> Any:
-        """An output with addresses in the place of its files."""
-        if isinstance(value, OutputFile):
-            return f"{self._base_url()}/delivery/{self._files.save_output(prediction.id, value.name, value.content)}"
-        if isinstance(value, list | tuple):
-            return [self.delivered(prediction, one) for one in value]
-        if isinstance(value, Mapping):
-            return {key: self.delivered(prediction, one) for key, one in value.items()}
-        return value
-
-    def _end(self, prediction: Prediction, status: Status, error: str | None = None) -> None:
+        """It is over for good, whoever says so; what has ended stays as it is."""
         if prediction.status.is_terminal:
             return
         now = self._timeline.now()
@@ -198,39 +150,28 @@ class Machine:
             alarm.cancel()
         self._engine.cancel(prediction.id)
         self._ledger.book(prediction, now)
-        self._announce(prediction, Word.COMPLETED)
+        self.announce(prediction, Word.COMPLETED)
         prediction.ended.set()
         self._timeline.after(self._conduct.keep_data_s, lambda: self._forget(prediction))
-        self._release(prediction, now)
+        self._workers.release(prediction)
 
-    def _release(self, prediction: Prediction, now: float) -> None:
-        lane = self._lanes.get(prediction.version.id, _Lane())
-        if prediction in lane.waiting:
-            lane.waiting.remove(prediction)
-        if lane.running is prediction:
-            lane.running = None
-            lane.warm_until = now + self._conduct.idle_s
-            self._timeline.after(0, lambda: self._serve(lane))  # first whatever else is due now, such as a deadline
+    def _alarm(self, prediction: Prediction, delay_s: float, action: Callable[[], None]) -> None:
+        self._alarms.setdefault(prediction.id, []).append(self._timeline.after(delay_s, action))
+
+    def _past_deadline(self, prediction: Prediction) -> None:
+        began = prediction.status is Status.PROCESSING
+        self.end(prediction, Status.CANCELED if began else Status.ABORTED)
+
+    def _launch(self, prediction: Prediction) -> None:
+        given = known(prediction.given, prediction.version)
+        readable = self._files.readable(given, prediction.owner, f"{self._base_url()}/v1/files/")
+        job = Job(id=prediction.id, version=prediction.version, input=readable)
+        self._engine.start(job, _Report(self, prediction))
 
     def _forget(self, prediction: Prediction) -> None:
         prediction.data_removed = True
         prediction.given, prediction.input, prediction.output, prediction.logs = {}, {}, None, ""
-        self._files.drop_outputs(prediction.id)
-
-    def _with_files(self, value: Any, owner: str) -> Any:
-        """The input as a worker can read it: without a token."""
-        if isinstance(value, dict):
-            return {key: self._with_files(one, owner) for key, one in value.items()}
-        if isinstance(value, list):
-            return [self._with_files(one, owner) for one in value]
-        place = f"{self._base_url()}/v1/files/"
-        if not isinstance(value, str) or not value.startswith(place):
-            return value
-        try:
-            file = self._files.find(owner, value.removeprefix(place))
-        except Refusal:
-            return value
-        return f"{value}/download?{self._files.signed_query(file, int(file.expires_at))}"
+        self._outputs.drop(prediction.id)
 
 
 class _Report:
@@ -246,12 +187,11 @@ class _Report:
     def log(self, text: str) -> None:
         if self._runs:
             self._prediction.logs += text
-            self._machine.tell(self._prediction, Word.LOGS)
+            self._machine.announce(self._prediction, Word.LOGS)
 
     def output(self, value: Any) -> None:
         if self._runs:
-            self._prediction.output = self._machine.delivered(self._prediction, value)
-            self._machine.tell(self._prediction, Word.OUTPUT)
+            self._machine.output(self._prediction, value)
 
     def metric(self, name: str, value: float) -> None:
         if self._runs:

@@ -89,7 +89,11 @@ class Version:
 
     def openapi_schema(self) -> dict[str, Any]:
         """As the API tells it."""
-        given = {"type": "object", "title": "Input", "properties": {name: dict(one) for name, one in self.inputs.items()}}
+        given = {
+            "type": "object",
+            "title": "Input",
+            "properties": {name: dict(one) for name, one in self.inputs.items()},
+        }
         if self.required:
             given["required"] = list(self.required)
         return {

@@ -285,7 +285,7 @@ class _Output(Handler):
     needs_token = False
 
     async def get(self, prediction_id: str, name: str) -> None:
-        path = self.parts.files.output(prediction_id, name)
+        path = self.parts.outputs.find(prediction_id, name)
         self.set_header("Content-Type", "application/octet-stream")
         await _send(self, path)
 

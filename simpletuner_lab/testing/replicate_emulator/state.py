@@ -18,6 +18,7 @@ from simpletuner_lab.testing.replicate_emulator.files import FileStore, StoredFi
 from simpletuner_lab.testing.replicate_emulator.ledger import Charge, Ledger
 from simpletuner_lab.testing.replicate_emulator.limits import Allowances
 from simpletuner_lab.testing.replicate_emulator.machine import Machine
+from simpletuner_lab.testing.replicate_emulator.outputs import Outputs
 from simpletuner_lab.testing.replicate_emulator.records import Account, Conduct, Delivery, Prediction, Seen
 from simpletuner_lab.testing.replicate_emulator.webhooks import Courier
 
@@ -38,6 +39,7 @@ class Parts:
     machine: Machine
     courier: Courier
     files: FileStore
+    outputs: Outputs
     ledger: Ledger
     faults: Faults
     allowances: Allowances
@@ -53,20 +55,20 @@ class Parts:
         """Everything but a socket."""
         timeline = Timeline(clock)
         faults, ledger = Faults(routes), Ledger(catalogue.hardware)
-        files = FileStore(folder, timeline.now)
+        files, outputs = FileStore(folder / "files", timeline.now), Outputs(folder / "outputs")
         engine = engine or ScriptedEngine(timeline, plays)
         courier = Courier(
             timeline=timeline, conduct=conduct, faults=faults,
             tell=lambda prediction: shapes.prediction(prediction, made.url, conduct.shape),
         )  # fmt: skip
         machine = Machine(
-            timeline=timeline, engine=engine, conduct=conduct, ledger=ledger, files=files, announce=courier.announce,
-            base_url=lambda: made.url,
+            timeline=timeline, engine=engine, conduct=conduct, ledger=ledger, files=files, outputs=outputs,
+            announce=courier.announce, base_url=lambda: made.url,
         )  # fmt: skip
         made = cls(
             accounts=dict(accounts), catalogue=catalogue, conduct=conduct, timeline=timeline, engine=engine,
-            machine=machine, courier=courier, files=files, ledger=ledger, faults=faults, allowances=Allowances(), seen=[],
-            control_token=secrets.token_urlsafe(24),
+            machine=machine, courier=courier, files=files, outputs=outputs, ledger=ledger, faults=faults,
+            allowances=Allowances(), seen=[], control_token=secrets.token_urlsafe(24),
         )  # fmt: skip
         return made
 
