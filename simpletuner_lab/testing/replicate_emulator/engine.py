@@ -62,7 +62,9 @@ class OutputFile:
     content: bytes = field(repr=False)
 
 
-RUN_ERRORS: Final = (ArithmeticError, LookupError, OSError, RuntimeError, ValueError)
+RUN_ERRORS: Final = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 """What a play may raise to fail its run; anything else is a fault of the play."""
 
 
