@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.replicate_emulator import (
     ManualClock,
     ReplicateEmulator,
+    ScaledClock,
     Step,
     WebhookFault,
     Word,
@@ -157,6 +160,28 @@ def test_nobody_listens(emulator: ReplicateEmulator) -> None:
         emulator.advance(200)
     run.reload()
     assert (run.status, [one.status for one in emulator.deliveries]) == ("succeeded", [0] * 8)
+
+
+def test_on_a_clock_that_runs_by_itself(receiver: Receiver) -> None:
+    """An hour in two seconds: the last webhook comes although the first tries fail."""
+    receiver.answers.extend([500, 500])
+    with replicate_emulator(ACCOUNTS, clock=ScaledClock(1800.0), plays={TRAINER: STEPS}) as emulator:
+        start(emulator, receiver, ["completed"])
+        eventually(lambda: len(receiver.got) == 3)
+        assert len({one.id for one in receiver.got}) == 1
+        assert receiver.told == ["succeeded"] * 3
+
+
+def test_a_receiver_that_does_not_answer_holds_nobody_up() -> None:
+    """Neither the emulator's other work nor its end."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        began = time.monotonic()
+        with replicate_emulator(ACCOUNTS, clock=ScaledClock(1800.0), plays={TRAINER: STEPS}) as emulator:
+            run = start(emulator, Receiver(url=url), ALL)
+            eventually(lambda: emulator.predictions[0].status.is_terminal)
+            run.reload()
+        assert (run.status, emulator.deliveries, time.monotonic() - began < 4) == ("succeeded", (), True)
 
 
 # ----------------------------------------------------------------------------------------------------------- faults
