@@ -19,12 +19,12 @@ from urllib.parse import quote
 
 import httpx
 
-from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
-from simpletuner_lab.core.errors import InvalidRequest, LabError, OutputChanged, Problem, ServerUnreachable
+from simpletuner_lab.core.errors import InvalidRequest, OutputChanged, ServerUnreachable
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.refusals import body_of, error_from
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import form_of
 from simpletuner_lab.services.home import Home
@@ -95,6 +95,15 @@ class Client(Protocol):
 
     def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
         """Sends a completed job's outputs on."""
+
+    def hasten(self, job_id: str) -> Sequence[DeliveryView]:
+        """Tries now what waits to be sent."""
+
+    def give_up(self, job_id: str, push_id: str = "", *, entry: str = "python") -> Sequence[DeliveryView]:
+        """Ends what waits to be sent: all, or one."""
+
+    def settle(self, job_id: str) -> Sequence[DeliveryView]:
+        """After a job's end: its deliveries. Without a server they are tried now."""
 
     def destination(self) -> Destination:
         """The default destination."""
@@ -220,7 +229,7 @@ class LabClient:
                     return
                 if answer.is_error:
                     answer.read()
-                    raise error_from(answer.status_code, _body(answer))
+                    raise error_from(answer.status_code, body_of(answer))
                 yield from answer.iter_bytes()
         except httpx.HTTPError as error:
             raise ServerUnreachable(f"the download of {path} broke off: {error}", hint="start it again") from error
@@ -229,6 +238,19 @@ class LabClient:
         """Sends a completed job's outputs on; how it goes is among the job's deliveries."""
         body = {"destination": encode(destination), "entry": entry}
         return self._read(DeliveryView, "POST", f"/jobs/{_segment(job_id)}/push", json=body)
+
+    def hasten(self, job_id: str) -> Sequence[DeliveryView]:
+        """Tries now what waits to be sent."""
+        return self._deliveries("POST", f"/jobs/{_segment(job_id)}/push/retry")
+
+    def give_up(self, job_id: str, push_id: str = "", *, entry: str = "python") -> Sequence[DeliveryView]:
+        """Ends what waits to be sent: all, or one."""
+        query = {"id": push_id, "entry": entry} if push_id else {"entry": entry}
+        return self._deliveries("DELETE", f"/jobs/{_segment(job_id)}/push", params=query)
+
+    def settle(self, job_id: str) -> Sequence[DeliveryView]:
+        """After a job's end: its deliveries. The server sends them."""
+        return self.detail(job_id).deliveries
 
     def destination(self) -> Destination:
         """The default destination."""
@@ -273,6 +295,10 @@ class LabClient:
         """Tests whether the object endpoint is reached from outside."""
         return self._read(Reach, "POST", "/local-upload/test", json={"url": url})
 
+    def _deliveries(self, method: str, path: str, **how: Any) -> Sequence[DeliveryView]:
+        found = self._call(method, path, **how)["deliveries"]
+        return tuple(decode(DeliveryView, one, what="answer.deliveries") for one in found)
+
     def _read(self, cls: type[T], method: str, path: str, **how: Any) -> T:
         return decode(cls, self._call(method, path, **how), what="answer")
 
@@ -296,33 +322,9 @@ class LabClient:
         return body
 
 
-def _body(answer: httpx.Response) -> Any:
-    try:
-        return answer.json()
-    except ValueError:
-        return None
-
-
 def _segment(job_id: str) -> str:
     """An id as one segment of a path, whatever a user typed."""
     return quote(job_id, safe="") or "-"
-
-
-def error_from(status: int, body: Any) -> LabError:
-    """The error that a server answered, as the class it was raised as there."""
-    body = body if isinstance(body, Mapping) else {}
-    cls = _error_classes().get(str(body.get("code")), LabError)
-    problems = [
-        Problem(path=str(p.get("path", "")), message=str(p.get("message", "")), hint=str(p.get("hint", "")))
-        for p in body.get("problems", ())
-        if isinstance(p, Mapping)
-    ]
-    message = body.get("detail") or body.get("message") or f"the server answered {status}"
-    return cls(str(message), hint=str(body.get("hint", "")), problems=problems)
-
-
-def _error_classes() -> dict[str, type[LabError]]:
-    return {cls.code: cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, LabError)}
 
 
 # ------------------------------------------------------------ finding the server

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from simpletuner_lab.client import Client
+from simpletuner_lab.core.destination import DeliveryState, label, sent_by_trainer
 from simpletuner_lab.core.errors import (
     Conflict,
     DiskFull,
@@ -82,10 +83,27 @@ def download(
     chosen = [file for file in listed if not paths or any(_is_below(file.path, path) for path in paths)]
     missing = [path for path in paths if not any(_is_below(file.path, path) for file in chosen)]
     if missing or not chosen:
-        what = f"no output {missing[0]!r}" if missing else "no outputs yet"
-        raise OutputNotFound(f"job {job_id} has {what}", hint="list the outputs for their paths")
+        raise _nothing_to_fetch(client, job_id, missing[0] if missing and listed else "")
     for file in chosen:
         yield _fetch(client, job_id, file, _below(to, file.path), told)
+
+
+def _nothing_to_fetch(client: Client, job_id: str, path: str) -> OutputNotFound:
+    if path:
+        return OutputNotFound(f"job {job_id} has no output {path!r}", hint="list the outputs for their paths")
+    detail = client.detail(job_id)
+    away = [one for one in detail.deliveries if sent_by_trainer(one.destination)]
+    if away and away[0].state is DeliveryState.DELIVERED:
+        where = away[0].url or label(away[0].destination)
+        return OutputNotFound(
+            f"job {job_id} has nothing at home: its trainer delivered it to {where}", hint="fetch it from there"
+        )
+    if away and not detail.job.is_terminal:
+        message = f"job {job_id} brings nothing home: {label(away[0].destination)}"
+        return OutputNotFound(message, hint="once it is completed, fetch it from there")
+    if detail.job.is_terminal:
+        return OutputNotFound(f"job {job_id} is {detail.job.status}, and has no outputs", hint="its log says why")
+    return OutputNotFound(f"job {job_id} has no outputs yet", hint="wait until something has arrived")
 
 
 def _fetch(

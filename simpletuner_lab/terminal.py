@@ -93,7 +93,7 @@ def job_line(job: JobView) -> str:
 def delivery_text(sent: DeliveryView) -> str:
     """A model on its way, on one line: where to, how far, what is wrong."""
     parts = [
-        f"{sent.state}: {one_line(label(sent.destination))}",
+        f"{sent.state.replace('_', ' ')}: {one_line(label(sent.destination))}",
         one_line(sent.url),
         one_line(sent.problem),
         one_line(sent.hint),
@@ -103,8 +103,7 @@ def delivery_text(sent: DeliveryView) -> str:
 
 def timeline_text(detail: JobDetail) -> str:
     """The events of a job, a line each, and what became of its model."""
-    sent = [] if detail.delivery is None else [f"  {delivery_text(detail.delivery)}"]
-    return "\n".join((*_timeline(detail), *sent))
+    return "\n".join((*_timeline(detail), *(f"  {delivery_text(sent)}" for sent in detail.deliveries)))
 
 
 def _timeline(detail: JobDetail) -> Iterator[str]:

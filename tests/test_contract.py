@@ -111,10 +111,13 @@ def test_what_is_submitted_is_what_the_route_reads() -> None:
 
 
 def test_verbs_are_the_clients() -> None:
-    """Beside them those that give a page an address, and those of the server alone; bytes are fetched, not asked for."""
+    """Beside them those that give a page an address, and those of the server alone. Bytes are fetched, not asked for.
+
+    A browser neither waits for a job's end in the place of a server, nor for the next try.
+    """
     verbs = set(re.findall(r"^  (\w+): \{ takes", INTERFACES["Verbs"], re.MULTILINE))
     own = {name for name in vars(Client) if not name.startswith("_") and callable(getattr(Client, name))}
-    assert own - verbs == {"read_output"}
+    assert own - verbs == {"read_output", "hasten", "settle"}
     assert verbs - own == {"picture", "archive", "receiving", "test_receiving"}
 
 

@@ -7,7 +7,7 @@
 
 export type JobState = "pending" | "uploading" | "queued" | "running" | "completed" | "failed" | "cancelled";
 
-export type DeliveryState = "waiting" | "sending" | "delivered" | "failed";
+export type DeliveryState = "waiting" | "sending" | "delivered" | "failed" | "given_up";
 
 export interface Progress {
   stage: string;
@@ -184,6 +184,7 @@ export interface EventView {
 
 /** A model on its way to a bucket or the Hub, or there. `url` is empty until something has arrived. */
 export interface DeliveryView {
+  id: string;
   state: DeliveryState;
   destination: Destination;
   url: string;
@@ -195,8 +196,8 @@ export interface JobDetail {
   job: JobView;
   plan: PlanView;
   events: EventView[];
-  /** Null where it stays at home; of several, the one asked for last. */
-  delivery: DeliveryView | null;
+  /** None where it stays at home; the one asked for last at the end. */
+  deliveries: DeliveryView[];
 }
 
 export interface LogChunk {
@@ -331,6 +332,8 @@ export interface Verbs {
   archive: { takes: { job_id: string }; gives: { src: string } };
   /** Sends a finished job's model somewhere else too. */
   push: { takes: { job_id: string; destination: Destination }; gives: DeliveryView };
+  /** Ends one delivery that waits or is under way. */
+  give_up: { takes: { job_id: string; id: string }; gives: DeliveryView[] };
   /** Where models go unless a request says otherwise. */
   destination: { takes: Record<string, never>; gives: Destination };
   set_destination: { takes: { destination: Destination }; gives: Destination };

@@ -44,7 +44,7 @@ function lab(answers: Answers = {}): MemoryModel {
 const last = (model: MemoryModel, verb: string) => model.asked.filter((one) => one.verb === verb).pop()?.args;
 const radio = (name: string) => page.getByRole("radio", { name, exact: true });
 const field = (label: string) => page.getByLabelText(label, { exact: true });
-const button = (name: string) => page.getByRole("button", { name, exact: true });
+const button = (name: string | RegExp) => page.getByRole("button", { name, exact: true });
 
 test("the form begins with the default, and sends a place only once it was chosen", async () => {
   const model = lab({ destination: () => S3 });
@@ -169,6 +169,7 @@ test("receiving: the address, and a test that tells each step", async () => {
 // ------------------------------------------------------------ files
 
 const DELIVERY: DeliveryView = {
+  id: "f".repeat(24),
   destination: HUB,
   state: "delivered",
   url: "https://huggingface.co/ann/neon",
@@ -176,7 +177,7 @@ const DELIVERY: DeliveryView = {
   hint: "",
 };
 
-const detail = (delivery: DeliveryView | null) => ({ job: sampleJob(), plan: samplePlan(), events: [], delivery });
+const detail = (...deliveries: DeliveryView[]) => ({ job: sampleJob(), plan: samplePlan(), events: [], deliveries });
 
 function outputs(over: Partial<OutputsView> = {}): OutputsView {
   return {
@@ -248,17 +249,17 @@ test.each([
 });
 
 test("a finished job is pushed on after one more question, and never by itself", async () => {
-  let delivery: DeliveryView | null = null;
+  let deliveries: DeliveryView[] = [];
   const model = lab({
     outputs: () => outputs(),
-    detail: () => detail(delivery),
+    detail: () => detail(...deliveries),
     push: ({ destination }) => {
       if (destination.kind === "hub" && !destination.repo_id) {
         const problems = [{ path: "destination.repo_id", message: "is empty", hint: "" }];
         throw new Refusal("invalid_request", "the repository is missing", "", problems);
       }
-      delivery = { ...DELIVERY, destination, state: "sending", url: "" };
-      return delivery;
+      deliveries = [{ ...DELIVERY, destination, state: "sending", url: "" }];
+      return deliveries[0];
     },
   });
   stage(model, <Files job={sampleJob({ status: "completed" })} />);
@@ -273,8 +274,40 @@ test("a finished job is pushed on after one more question, and never by itself",
   expect(last(model, "push")).toEqual({ job_id: ID, destination: HUB });
 });
 
+test("every delivery is told, and one that waits is given up after one more question", async () => {
+  let waits: DeliveryView = { ...DELIVERY, id: "w", destination: { ...S3, sender: "lab" }, state: "waiting", url: "" };
+  const model = lab({
+    outputs: () => outputs(),
+    detail: () => detail(DELIVERY, waits),
+    give_up: () => {
+      waits = { ...waits, state: "given_up" };
+      return [waits];
+    },
+  });
+  stage(model, <Files job={sampleJob({ status: "completed", is_terminal: true })} />);
+  await expect.element(page.getByText("Delivered:")).toBeVisible();
+  await expect.element(page.getByText("Waits to be sent:")).toBeVisible();
+  await button(/^Do not send the model to/).click();
+  await button("Give up").click();
+  await expect.element(page.getByText("Given up:")).toBeVisible();
+  expect(last(model, "give_up")).toEqual({ job_id: ID, id: "w" });
+  expect(button(/^Do not send the model to/).elements()).toHaveLength(0);
+});
+
+test("what the trainer delivers by itself is neither looked for at home nor pushed from there", async () => {
+  const sent: DeliveryView = { ...DELIVERY, destination: { ...HUB, sender: "trainer" }, state: "waiting", url: "" };
+  const none = { ...outputs(), outputs: [], verified: false };
+  const model = lab({ outputs: () => none, detail: () => detail(sent) });
+  const { show } = stage(model, <Files job={sampleJob()} />);
+  await expect.element(page.getByText("Nothing comes home: the trainer delivers by itself.")).toBeVisible();
+  expect(button(/^Do not send/).elements()).toHaveLength(0);
+  show(<Files job={sampleJob({ status: "completed", is_terminal: true })} />);
+  await expect.element(button(/^Do not send the model to/)).toBeVisible();
+  expect(button("Push to…").elements()).toHaveLength(0);
+});
+
 test("a job that runs, or failed, is not pushed", async () => {
-  const model = lab({ outputs: () => outputs(), detail: () => detail(null) });
+  const model = lab({ outputs: () => outputs(), detail: () => detail() });
   const { show } = stage(model, <Files job={sampleJob()} />);
   await expect.element(button("Download all (4.0 kB)")).toBeVisible();
   expect(button("Push to…").elements()).toHaveLength(0);

@@ -16,7 +16,7 @@ from simpletuner_lab.commands.tables import (
     providers_table,
 )
 from simpletuner_lab.core.consent import ConsentMode
-from simpletuner_lab.core.destination import Destination, label
+from simpletuner_lab.core.destination import Destination, label, sent_by_trainer
 from simpletuner_lab.core.errors import ConsentRequired, LabError
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.doctor.finding import Finding, Status
@@ -97,10 +97,13 @@ def ended_answer(job: JobView) -> Answer:
     return Answer(value=job, text=job_line(job))
 
 
-def outputs_answer(found: OutputsView, sent: DeliveryView | None) -> Answer:
+def outputs_answer(found: OutputsView, sent: Sequence[DeliveryView]) -> Answer:
     """What arrived, where it lies, and where else it is."""
-    here = f"in {found.folder}" + (", every checksum verified on arrival" if found.verified else "")
-    note = here if sent is None else f"{here}\n{delivery_text(sent)}"
+    if not found.outputs and any(sent_by_trainer(one.destination) for one in sent):
+        here = "nothing comes home: the trainer delivers by itself"
+    else:
+        here = f"in {found.folder}" + (", every checksum verified on arrival" if found.verified else "")
+    note = "\n".join((here, *map(delivery_text, sent)))
     lines = (*(f"{file.bytes:>12,}  {one_line(file.path)}" for file in found.outputs), note)
     return Answer(value=found, text="\n".join(lines), table=outputs_table(found, note))
 
@@ -108,6 +111,11 @@ def outputs_answer(found: OutputsView, sent: DeliveryView | None) -> Answer:
 def delivery_answer(sent: DeliveryView) -> Answer:
     """A model on its way."""
     return Answer(value=sent, text=delivery_text(sent))
+
+
+def deliveries_answer(sent: Sequence[DeliveryView]) -> Answer:
+    """A model on its ways."""
+    return Answer(value=tuple(sent), text="\n".join(map(delivery_text, sent)))
 
 
 def destination_answer(destination: Destination) -> Answer:

@@ -60,9 +60,7 @@ def build_parser(
     fetch.add_argument(
         "--to", type=Path, default=None, metavar="DIR", help="where to (default: a folder named by the job)"
     )
-    push = _add_one_job(command("push", "send a completed job's model on, now or again"))
-    push.add_argument("--to", required=True, metavar="WHERE", help="hub:OWNER/NAME or s3://BUCKET/PREFIX")
-    _add_destination(push, by_trainer=False)
+    _add_push(command("push", "send a completed job's model on, try again what waits, or give it up"))
     _add_one_job(command("cancel", "end a job"))
     _add_one_job(command("delete", "remove a finished job")).add_argument(
         "--outputs", action="store_true", help="its received files too"
@@ -101,6 +99,15 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     command.add_argument("--name", default="", help="name of the job in lists")
     command.add_argument("--to", default=None, metavar="WHERE", help=f"where the model goes: {_WHERE}")
     _add_destination(command)
+
+
+def _add_push(command: argparse.ArgumentParser) -> None:
+    _add_one_job(command)
+    command.add_argument(
+        "--to", metavar="WHERE", help="hub:OWNER/NAME or s3://BUCKET/PREFIX (default: what waits to be sent)"
+    )
+    command.add_argument("--give-up", action="store_true", help="send it no further: all that waits, or what goes --to")
+    _add_destination(command, by_trainer=False)
 
 
 def _add_destination(command: argparse.ArgumentParser, *, by_trainer: bool = True) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -17,13 +17,14 @@ from simpletuner_lab.commands import answers
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.commands.storage import ACTIONS
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
-from simpletuner_lab.core.destination import DeliveryState, Destination
+from simpletuner_lab.core.destination import DeliveryState, Destination, is_same_place
+from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_lab.core.job import ALL_JOBS, JobFilter, JobState
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.doctor.examination import examine
 from simpletuner_lab.doctor.finding import Status
 from simpletuner_lab.downloading import download as fetch
-from simpletuner_lab.services.views import JobView
+from simpletuner_lab.services.views import DeliveryView, JobView
 from simpletuner_lab.submission import destination_of, request_of
 
 OK: Final = 0
@@ -90,7 +91,7 @@ def job(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
         return OK
     for seen in _looks(client, args.job_id):
         screen.progress(seen)
-    return _ended(seen, screen)
+    return _ended(client, seen, screen)
 
 
 def logs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
@@ -108,16 +109,24 @@ def logs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
 def outputs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Lists what a job delivered."""
     client = lab()
-    screen.show(answers.outputs_answer(client.outputs(args.job_id), client.detail(args.job_id).delivery))
+    screen.show(answers.outputs_answer(client.outputs(args.job_id), client.detail(args.job_id).deliveries))
     return OK
 
 
 def push(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
-    """Sends a completed job's model on."""
-    sent = lab().push(args.job_id, aimed(args, args.to), entry=args.entry)
-    screen.show(answers.delivery_answer(sent))
-    tried_in_vain = bool(sent.problem) and sent.state is not DeliveryState.DELIVERED
-    return FAULT if tried_in_vain else OK
+    """Sends a completed job's model on, tries what waits again, or gives it up."""
+    client = lab()
+    place = None if args.to is None else aimed(args, args.to)
+    if args.give_up:
+        screen.show(answers.deliveries_answer(_given_up(client, args, place)))
+        return OK
+    if place is None:
+        sent = client.hasten(args.job_id)
+        screen.show(answers.deliveries_answer(sent))
+    else:
+        sent = (client.push(args.job_id, place, entry=args.entry),)
+        screen.show(answers.delivery_answer(sent[0]))
+    return FAULT if any(_tried_in_vain(one) for one in sent) else OK
 
 
 def destination(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
@@ -230,6 +239,21 @@ def aimed(args: argparse.Namespace, where: str) -> Destination:
     )
 
 
+def _given_up(client: Client, args: argparse.Namespace, place: Destination | None) -> Sequence[DeliveryView]:
+    """All that waits, or what goes to that place, whatever else was said of it when it was asked for."""
+    if place is None:
+        return client.give_up(args.job_id, entry=args.entry)
+    found = [one for one in client.detail(args.job_id).deliveries if is_same_place(one.destination, place)]
+    if not found:
+        raise OutputNotFound(f"job {args.job_id} has no push to {args.to}", hint="stcloud outputs ID lists them")
+    waiting = [one for one in found if one.state in {DeliveryState.WAITING, DeliveryState.SENDING}] or found
+    return [one for push in waiting for one in client.give_up(args.job_id, push.id, entry=args.entry)]
+
+
+def _tried_in_vain(sent: DeliveryView) -> bool:
+    return bool(sent.problem) and sent.state is not DeliveryState.DELIVERED
+
+
 def chosen(args: argparse.Namespace) -> JobFilter:
     """Which jobs `jobs` lists."""
     return JobFilter(states=frozenset(map(JobState, args.state)), provider=args.provider, text=args.text)
@@ -243,7 +267,7 @@ def follow(client: Client, job_id: str, screen: Screen, *, raw: bool = False) ->
         if chunk.next_offset > offset:
             screen.log(chunk, raw=raw)
         if chunk.ended:
-            return _ended(client.job(job_id), screen)
+            return _ended(client, client.job(job_id), screen)
         if screen.shows_progress:
             screen.progress(client.job(job_id))
         if chunk.next_offset == offset:
@@ -254,7 +278,7 @@ def follow(client: Client, job_id: str, screen: Screen, *, raw: bool = False) ->
 def _wait(client: Client, job: JobView, screen: Screen) -> int:
     for seen in _looks(client, job.job_id):
         job = seen
-    return _ended(job, screen)
+    return _ended(client, job, screen)
 
 
 def _looks(client: Client, job_id: str) -> Iterator[JobView]:
@@ -265,6 +289,10 @@ def _looks(client: Client, job_id: str) -> Iterator[JobView]:
     yield seen
 
 
-def _ended(job: JobView, screen: Screen) -> int:
+def _ended(client: Client, job: JobView, screen: Screen) -> int:
+    """Whoever waited for the job waits for its model's way on too, where no server sends it."""
     screen.show(answers.ended_answer(job))
+    sent = client.settle(job.job_id)
+    if sent and not screen.for_programs:
+        screen.show(answers.deliveries_answer(sent))
     return OK if job.status is JobState.COMPLETED else JOB_FAILED

@@ -129,6 +129,8 @@ class DeliveryState(enum.StrEnum):
     DELIVERED = "delivered"
     FAILED = "failed"
     """A person is needed; it can be pushed again."""
+    GIVEN_UP = "given_up"
+    """The user asked for its end; it can be pushed again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +177,16 @@ def is_away(destination: Destination) -> bool:
 def sent_by_trainer(destination: Destination) -> bool:
     """Whether results go there straight from the training machine, and not by way of this lab."""
     return not isinstance(destination, HomeDestination) and destination.sender is Sender.TRAINER
+
+
+def is_same_place(one: Destination, other: Destination) -> bool:
+    """Whether two destinations are one repository, or one prefix of one bucket."""
+    match one, other:
+        case S3Destination(), S3Destination():
+            return (one.bucket, one.prefix, one.endpoint_url) == (other.bucket, other.prefix, other.endpoint_url)
+        case HubDestination(), HubDestination():
+            return one.repo_id == other.repo_id
+    return one.kind == other.kind
 
 
 def label(destination: Destination) -> str:

@@ -30,6 +30,8 @@ class EventKind(enum.StrEnum):
     """A verified result or checkpoint has arrived."""
     PUSHED = "pushed"
     """A checkpoint or the result has arrived at an S3 bucket or on the Hub: where, and as which commit."""
+    PUSH_GIVEN_UP = "push_given_up"
+    """The user no longer wants a model to be sent there."""
     CANCEL_REQUESTED = "cancel_requested"
     PROBLEM = "problem"
     DELETED = "deleted"

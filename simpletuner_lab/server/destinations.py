@@ -40,7 +40,7 @@ class DestinationHandler(LabHandler):
 
 
 class PushHandler(LabHandler):
-    """`POST /jobs/{id}/push`: 202 with the delivery, which goes on by itself."""
+    """`POST /jobs/{id}/push`: 202 with the delivery, which goes on by itself. `DELETE` ends what is under way."""
 
     @web.authenticated
     @authorized
@@ -51,6 +51,24 @@ class PushHandler(LabHandler):
             lambda front: front.push(job_id, body.destination, entry=body.entry[:32]), disk=True
         )  # the Hub may be asked about its token
         self.answer(sent, status=202)
+
+    @web.authenticated
+    @authorized
+    async def delete(self, job_id: str) -> None:
+        """Gives up what waits, or with `?id=` one delivery; answers it."""
+        chosen, entry = self.get_query_argument("id", ""), self.get_query_argument("entry", "rest")[:32]
+        ended = await self.ask(lambda front: front.give_up(job_id, chosen, entry=entry))
+        self.answer({"deliveries": ended})
+
+
+class RetryHandler(LabHandler):
+    """`POST /jobs/{id}/push/retry`: what waits to be sent is tried now."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, job_id: str) -> None:
+        """Answers 202 with all that waits."""
+        self.answer({"deliveries": await self.ask(lambda front: front.hasten(job_id))}, status=202)
 
 
 class PublishingHandler(LabHandler):

@@ -14,7 +14,7 @@ from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.server.base import LabHandler
-from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler
+from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler, RetryHandler
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
 from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
 from simpletuner_lab.services.forms import RequestForm
@@ -338,6 +338,7 @@ def api_rules(base: str) -> Rules:
         (job + r"/outputs\.zip", ArchiveHandler),
         (job + r"/outputs/(.+)", OutputHandler),
         (job + r"/push", PushHandler),
+        (job + r"/push/retry", RetryHandler),
         (r"/events", EventsHandler),
         (r"/destination", DestinationHandler),
         (r"/publishing/status", PublishingHandler),

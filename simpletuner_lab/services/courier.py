@@ -33,14 +33,12 @@ from simpletuner_lab.core.destination import (
     job_prefix,
     label,
 )
-from simpletuner_lab.core.diff import Change
 from simpletuner_lab.core.errors import JobNotFound, LabError, ProviderUnavailable, StaleRecord, UploadsForbidden
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import Job, JobState
-from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.redact import mask
+from simpletuner_lab.services.outbox import GivenUp, Outbox
 from simpletuner_lab.services.outputs import Outputs
-from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import HUB_ENDPOINT, Tokens
 from simpletuner_trainer import spec
@@ -53,8 +51,6 @@ _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 15 * 60.0
 _LOOKS: Final = 4
 """So often what a trainer sent is looked for before it is said that it could not be."""
-_TRIES: Final = 20
-"""A write that keeps losing races against other processes is given up after so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +58,6 @@ class Bag:
     """What the courier works with. `folder` holds its locks and its notes of uploads that were begun."""
 
     store: Store
-    recorder: Recorder
     outputs: Outputs
     tokens: Tokens
     folder: Path
@@ -76,8 +71,9 @@ class _Closing(Exception):
 class Courier:
     """Carries pushes. Safe in several threads and processes: a push is in one pair of hands at a time."""
 
-    def __init__(self, bag: Bag, clock: Callable[[], float]) -> None:
+    def __init__(self, bag: Bag, outbox: Outbox, clock: Callable[[], float]) -> None:
         self._bag = bag
+        self._outbox = outbox
         self._clock = clock
         self._closing = threading.Event()
 
@@ -104,22 +100,28 @@ class Courier:
             if not push.open:
                 return push
             try:
-                return self._step(push)
-            except _Closing:
-                return self._record(replace(self._bag.store.pushes.get(push.id), state=DeliveryState.WAITING))
-            except Unreachable as error:
-                return self._later(push, str(error), retry_after_s=error.retry_after_s)
-            except TrainerError as error:
-                return self._failed(push, error.code, error.message, error.hint)
-            except (JobNotFound, StaleRecord):
-                raise
-            except OSError as error:
-                message = f"{error.filename or 'a file'} cannot be read: {error.strerror or error}"
-                return self._failed(push, "result_changed", message, "bring the file back, or run the job again")
-            except ProviderUnavailable as error:
-                return self._later(push, error.message, retry_after_s=None)
-            except LabError as error:
-                return self._failed(push, error.code, error.message, error.hint)
+                return self._try(push)
+            except GivenUp:
+                return self._bag.store.pushes.get(push.id)
+
+    def _try(self, push: Push) -> Push:
+        try:
+            return self._step(push)
+        except _Closing:
+            return self._outbox.record(replace(self._bag.store.pushes.get(push.id), state=DeliveryState.WAITING))
+        except Unreachable as error:
+            return self._later(push, str(error), retry_after_s=error.retry_after_s)
+        except TrainerError as error:
+            return self._failed(push, error.code, error.message, error.hint)
+        except (JobNotFound, StaleRecord):
+            raise
+        except OSError as error:
+            message = f"{error.filename or 'a file'} cannot be read: {error.strerror or error}"
+            return self._failed(push, "result_changed", message, "bring the file back, or run the job again")
+        except ProviderUnavailable as error:
+            return self._later(push, error.message, retry_after_s=None)
+        except LabError as error:
+            return self._failed(push, error.code, error.message, error.hint)
 
     def _has_work(self, push: Push) -> bool:
         if self._bag.store.jobs.get(push.job_id).terminal:
@@ -149,7 +151,7 @@ class Courier:
                 push, checkpoints=(*push.checkpoints, key), state=DeliveryState.WAITING, tries=0, problem="", hint="",
                 url=receipt.url, revision=receipt.revision,
             )  # fmt: skip
-            push = self._record(push, self._pushed(push, "checkpoint", about))
+            push = self._outbox.record(push, self._pushed(push, "checkpoint", about))
         return push
 
     def _send_result(self, push: Push, job: Job, away: Away) -> Push:
@@ -163,7 +165,7 @@ class Courier:
             push, state=DeliveryState.DELIVERED, delivered_at=self._clock(), retry_at=None, tries=0, problem="",
             hint="", url=receipt.url, revision=receipt.revision, verified=True,
         )  # fmt: skip
-        return self._record(push, self._pushed(push, "result", about))
+        return self._outbox.record(push, self._pushed(push, "result", about))
 
     def _ship(self, push: Push, away: Away, key: str) -> tuple[Push, Receipt, Mapping[str, Scalar]]:
         """Sends one folder with a manifest; on record before the first byte leaves (SPEC C3)."""
@@ -172,7 +174,7 @@ class Courier:
         manifest = Manifest.decode(text)
         digest, size = hashlib.sha256(text).hexdigest(), len(text) + sum(entry.bytes for entry in manifest.files)
         names = (*(entry.path for entry in manifest.files), spec.MANIFEST_NAME)
-        push = self._record(replace(push, state=DeliveryState.SENDING))
+        push = self._outbox.record(replace(push, state=DeliveryState.SENDING))
         self._bag.store.transfers.sent(
             push.job_id, what="checkpoint" if key else "model", where_to=label(push.destination), digest=digest,
             bytes=size, files=len(names), at=self._clock(),
@@ -185,10 +187,12 @@ class Courier:
         return push, receipt, about
 
     def _moved(self, push: Push) -> None:
-        """Between two parts: whether it may go on. A job that was deleted meanwhile ends it."""
+        """Between two parts: whether it may go on. A job deleted meanwhile ends it, and a push that was given up."""
         if self._closing.is_set():
             raise _Closing
         self._bag.store.jobs.get(push.job_id)
+        if not self._bag.store.pushes.get(push.id).open:
+            raise GivenUp
         self._require_consent()
 
     def _require_consent(self) -> None:
@@ -218,7 +222,7 @@ class Courier:
             verified=not problem, url=self._url(push),
         )  # fmt: skip
         about = {"sha256": push.reported_sha256, "by": "trainer", **({"problem": problem} if problem else {})}
-        return self._record(push, self._pushed(push, "result", about))
+        return self._outbox.record(push, self._pushed(push, "result", about))
 
     def _manifest_there(self, push: Push) -> str:
         away = self._open(push)
@@ -260,9 +264,9 @@ class Courier:
         told = push.problem == message  # the same fault again is not news
         push = replace(
             push, state=DeliveryState.WAITING, tries=push.tries + 1, retry_at=self._clock() + pause_s, problem=message,
-            hint="it is tried again while a notebook server runs, else with the next stcloud command",
+            hint=f"it is tried again while a notebook server runs, else with: stcloud push {push.job_id}",
         )  # fmt: skip
-        return self._record(push, *([] if told else [self._problem(push, "destination_unreachable")]))
+        return self._outbox.record(push, *([] if told else [self._problem(push, "destination_unreachable")]))
 
     def _failed(self, push: Push, code: str, message: str, hint: str) -> Push:
         message = self._masked(push, message)
@@ -271,7 +275,7 @@ class Courier:
             push, state=DeliveryState.FAILED, retry_at=None, problem=message,
             hint=f"{hint}; then push it again".removeprefix("; "),
         )  # fmt: skip
-        return self._record(push, self._problem(push, code))
+        return self._outbox.record(push, self._problem(push, code))
 
     def _pushed(self, push: Push, what: str, about: Mapping[str, Scalar]) -> EventDraft:
         data = {"what": what, "to": label(push.destination), "url": push.url, "revision": push.revision, **about}
@@ -280,15 +284,6 @@ class Courier:
     def _problem(self, push: Push, code: str) -> EventDraft:
         data = {"code": code, "message": push.problem, "hint": push.hint, "to": label(push.destination)}
         return EventDraft(kind=EventKind.PROBLEM, at=self._clock(), data=data)
-
-    def _record(self, push: Push, *events: EventDraft) -> Push:
-        for _ in range(_TRIES):
-            job = self._bag.store.jobs.get(push.job_id)
-            change = Change(job=replace(job, updated_at=self._clock()), events=events, points=PointsChange())
-            with contextlib.suppress(StaleRecord):
-                self._bag.recorder.record(job, change, push=push)
-                return push
-        raise StaleRecord(f"job {push.job_id} is being written by others all the time", hint="try again")
 
     @contextlib.contextmanager
     def _in_hand(self, push_id: str) -> Iterator[bool]:

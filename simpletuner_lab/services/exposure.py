@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET
@@ -11,7 +12,7 @@ from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.services.reach.probe import Asker, examine
-from simpletuner_lab.services.reach.report import LocalUpload, Reach
+from simpletuner_lab.services.reach.report import LocalUpload, Outcome, Reach, Step, warning
 
 
 def local_upload(lab: Lab) -> LocalUpload:
@@ -39,7 +40,21 @@ def reach(lab: Lab, url: str = "", *, listener: str = "") -> Reach:
         raise InvalidRequest("no public URL is set, and none is given to test", hint=PUBLIC_HINT)
     here = urlsplit(lab.desk.endpoint(remote=False) or "").netloc
     hosts = [host for known in (listener, here) if known for host in _spellings(known)]
-    return examine(url, Asker(keys=lab.grants.owner(), clock=time.time, hosts=tuple(hosts)))
+    found = examine(url, Asker(keys=lab.grants.owner(), clock=time.time, hosts=tuple(hosts)))
+    port = here.rpartition(":")[2]
+    own = here and urlsplit(url).netloc in {here, f"localhost:{port}"}
+    return _of_the_notebook(found, port) if own else found
+
+
+def _of_the_notebook(found: Reach, port: str) -> Reach:
+    """It was reached at the notebook server itself, where everything else is served too."""
+    told = warning(
+        Step.PATH,
+        f"port {port} is the notebook server's own, not that of the second listener",
+        "do not expose it: set public_port, and let the tunnel or proxy lead there",
+    )
+    steps = tuple(told if one.name is Step.PATH and one.status is Outcome.OK else one for one in found.steps)
+    return replace(found, steps=steps)
 
 
 def _spellings(host: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.cost import Rate
-from simpletuner_lab.core.destination import Destination, HubDestination
+from simpletuner_lab.core.destination import Destination, HubDestination, Push
 from simpletuner_lab.core.errors import (
     CredentialUnusable,
     LabError,
@@ -88,7 +88,7 @@ class Front:
             job=JobView.of(job),
             plan=PlanView.of(plan),
             events=tuple(self.events(0, job_id=job_id)),
-            delivery=self._delivery(job_id),
+            deliveries=_deliveries(self.lab.store.pushes.of_job(job_id)),
         )
 
     def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:
@@ -134,13 +134,21 @@ class Front:
             outputs=files,
         )
 
-    def _delivery(self, job_id: str) -> DeliveryView | None:
-        pushes = self.lab.store.pushes.of_job(job_id)
-        return DeliveryView.of(pushes[-1]) if pushes else None
-
     def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
         """Sends a completed job's verified outputs on to a bucket or the Hub, now or again."""
         return DeliveryView.of(self.lab.push(job_id, destination, entry=entry))
+
+    def hasten(self, job_id: str) -> Sequence[DeliveryView]:
+        """Tries now what of a job waits to be sent."""
+        return _deliveries(self.lab.hasten(job_id))
+
+    def give_up(self, job_id: str, push_id: str = "", *, entry: str = "python") -> Sequence[DeliveryView]:
+        """Ends what of a job waits to be sent: all of it, or one delivery."""
+        return _deliveries(self.lab.give_up(job_id, push_id, entry=entry))
+
+    def settle(self, job_id: str) -> Sequence[DeliveryView]:
+        """After the end of a job that somebody waited for: where else its model goes. The watcher brings it there."""
+        return _deliveries(self.lab.store.pushes.of_job(job_id))
 
     def destination(self) -> Destination:
         """Where models go when a request does not say."""
@@ -203,7 +211,10 @@ class Front:
 
 
 class InProcess(Front):
-    """The verbs without a server: nobody else watches, so each call first brings the jobs up to date."""
+    """The verbs without a server: nobody else watches, so each look at jobs first brings them up to date.
+
+    What waits to be sent on is carried by `push`, `hasten` and `settle` alone: a look never waits for a destination.
+    """
 
     def submit(
         self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
@@ -252,13 +263,29 @@ class InProcess(Front):
             push = self.lab.courier.carry(push)
         return DeliveryView.of(push)
 
+    def hasten(self, job_id: str) -> Sequence[DeliveryView]:
+        """Sends what waits, and stays for one try of each."""
+        self._bring_up_to_date(job_id)
+        super().hasten(job_id)
+        return self.settle(job_id)
+
+    def settle(self, job_id: str) -> Sequence[DeliveryView]:
+        """Clears up after a job that has ended, and stays for a try of each push that is due."""
+        self._bring_up_to_date(job_id)
+        for push in self.lab.courier.due(job_id):
+            with contextlib.suppress(StaleRecord):
+                self.lab.courier.carry(push)
+        return super().settle(job_id)
+
     def _bring_up_to_date(self, job_id: str) -> None:
         with contextlib.suppress(StaleRecord):  # another process is at it
             job = self.lab.store.jobs.get(job_id)
             if job.settled_at is None:
                 self.lab.runner.advance(job)
-            for push in self.lab.courier.due(job_id):
-                self.lab.courier.carry(push)
+
+
+def _deliveries(pushes: Sequence[Push]) -> tuple[DeliveryView, ...]:
+    return tuple(map(DeliveryView.of, pushes))
 
 
 def _whole_characters(text: bytes) -> bytes:

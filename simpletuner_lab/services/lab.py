@@ -22,8 +22,8 @@ from simpletuner_lab.core.destination import (
     Push,
     Sender,
     label,
+    sent_by_trainer,
 )
-from simpletuner_lab.core.diff import Change
 from simpletuner_lab.core.errors import (
     Conflict,
     IllegalTransition,
@@ -37,7 +37,6 @@ from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.grant import MAX_JOB_BYTES
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.manifest import Manifest
-from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan, SubmitRequest
 from simpletuner_lab.core.provider import Provider, ProviderContext
 from simpletuner_lab.services.codec import decode, dumps, encode
@@ -46,6 +45,7 @@ from simpletuner_lab.services.desk import Desk
 from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.logs import Logs
+from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.planning import Planner, Setting, require_destination, run_class
 from simpletuner_lab.services.provider_settings import ProviderSettings
@@ -114,13 +114,13 @@ class Lab:
         self.runner = Runner(rooms, around.clock)
         bag = Bag(
             store=store,
-            recorder=self.recorder,
             outputs=self.outputs,
             tokens=self.tokens,
             folder=home.pushes,
             consent_mode=self.consent_mode,
         )
-        self.courier = Courier(bag, around.clock)
+        self._outbox = Outbox(store=store, recorder=self.recorder, clock=around.clock)
+        self.courier = Courier(bag, self._outbox, around.clock)
         self.watcher = Watcher(
             store, registry, self.runner, self.courier, holder=secrets.token_hex(8), clock=around.clock
         )
@@ -243,26 +243,37 @@ class Lab:
             raise UploadsForbidden(
                 "consent is set to never: nothing is sent to another machine", hint="change the consent setting"
             )
-        if not self.store.jobs.get(job_id).result_sha256:
-            raise Conflict(f"job {job_id} has no verified outputs here", hint="wait until it is completed")
+        self._require_result(self.store.jobs.get(job_id))
         destination = dataclasses.replace(destination, sender=Sender.LAB)
         self.tokens.check(destination)
-        return self._ask_for(new_push(job_id, destination, at=self._clock()), entry)
+        push = self._outbox.ask(new_push(job_id, destination, at=self._clock()), entry)
+        self.watcher.nudge(push.id)
+        return push
 
-    def _ask_for(self, push: Push, entry: str) -> Push:
-        agreed = EventDraft(
-            kind=EventKind.CONSENTED, at=push.asked_at, data={"to": label(push.destination), "entry": entry}
-        )
-        for _ in range(_TRIES):
-            job = self.store.jobs.get(push.job_id)
-            change = Change(
-                job=dataclasses.replace(job, updated_at=push.asked_at), events=(agreed,), points=PointsChange()
-            )
-            with contextlib.suppress(StaleRecord):
-                self.recorder.record(job, change, push=push)
-                self.watcher.nudge(push.id)
-                return push
-        raise StaleRecord(f"job {push.job_id} is being written by others all the time", hint="try again")
+    def hasten(self, job_id: str) -> tuple[Push, ...]:
+        """Tries now what of a job waits to be sent (`Outbox.hasten`)."""
+        return self._nudged(self._outbox.hasten(job_id))
+
+    def give_up(self, job_id: str, push_id: str = "", *, entry: str = "python") -> tuple[Push, ...]:
+        """Sends a job's model no further than it is: all that waits, or one push (`Outbox.give_up`)."""
+        return self._outbox.give_up(job_id, push_id, entry=entry)
+
+    def _nudged(self, pushes: tuple[Push, ...]) -> tuple[Push, ...]:
+        for push in pushes:
+            self.watcher.nudge(push.id)
+        return pushes
+
+    def _require_result(self, job: Job) -> None:
+        """Whether there is something at home to push."""
+        if job.result_sha256:
+            return
+        if sent_by_trainer(self.store.jobs.plan(job.id).identity.destination):
+            place = label(self.store.jobs.plan(job.id).identity.destination)
+            message = f"the results of job {job.id} do not come home, so this lab has nothing to push: {place}"
+            raise Conflict(message, hint="copy the model from there to the other place")
+        if job.terminal:
+            raise Conflict(f"job {job.id} is {job.state}: it has no result to push", hint="run it again")
+        raise Conflict(f"job {job.id} has no verified outputs here yet", hint="wait until it is completed")
 
     # ------------------------------------------------------------ jobs under way
 

@@ -140,7 +140,11 @@ class Transfers:
         files: int,
         at: float,
     ) -> Transfer:
-        """Puts on record that bytes are leaving. Every try is an entry of its own."""
+        """Puts on record that bytes are leaving, before the first does. Every try is an entry of its own.
+
+        `bytes` and `files` are what the try sets out to bring there: the most that leaves with it, since what is there
+        already is not sent again and a try may break off. What arrived whole is the timeline's to tell.
+        """
         with self._database.write() as connection:
             transfer = Transfer(
                 id=draw_numbers(connection, 1),

@@ -269,6 +269,7 @@ class OutputView:
 class DeliveryView:
     """A model on its way to a bucket or the Hub, or there. `url` is empty until something has arrived."""
 
+    id: str
     state: DeliveryState
     destination: Destination
     url: str
@@ -278,7 +279,14 @@ class DeliveryView:
     @classmethod
     def of(cls, push: Push) -> DeliveryView:
         """The view of a push."""
-        return cls(state=push.state, destination=push.destination, url=push.url, problem=push.problem, hint=push.hint)
+        return cls(
+            id=push.id,
+            state=push.state,
+            destination=push.destination,
+            url=push.url,
+            problem=push.problem,
+            hint=push.hint,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,8 +341,8 @@ class JobDetail:
     job: JobView
     plan: PlanView
     events: tuple[EventView, ...]
-    delivery: DeliveryView | None
-    """Null where it stays at home; of several, the one asked for last."""
+    deliveries: tuple[DeliveryView, ...]
+    """None where it stays at home; the one asked for last at the end."""
 
 
 def _iso(at: float) -> str:

@@ -72,9 +72,14 @@ class OutcomeWidget(LabWidget):
         return self._line.ask(lambda client: client.push(self.submitted_id, place))
 
     @property
-    def delivery(self) -> DeliveryView | None:
-        """Where else the model goes, and how far it has come; None: it stays at home."""
-        return self._line.ask(lambda client: client.detail(self.submitted_id)).delivery
+    def deliveries(self) -> Sequence[DeliveryView]:
+        """Where else the model goes, and how far it has come; none: it stays at home."""
+        return self._line.ask(lambda client: client.detail(self.submitted_id)).deliveries
+
+    def give_up(self, delivery: DeliveryView | None = None) -> Sequence[DeliveryView]:
+        """Sends the model no further: nothing of what waits, or not this one of the `deliveries`."""
+        chosen = "" if delivery is None else delivery.id
+        return self._line.ask(lambda client: client.give_up(self.submitted_id, chosen))
 
     def pipeline(self, **options: Any) -> Any:
         """The trained model in diffusers (`results.load_pipeline`)."""

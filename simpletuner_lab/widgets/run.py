@@ -104,6 +104,7 @@ class RunWidget(OutcomeWidget):
         self._paper.replace(self._card(), repr(self))
         with contextlib.suppress(InvalidStateError):
             self._ended.set_result(job)
+        self._line.later(lambda client: client.settle(job.job_id), slow=True)  # without a server: its model goes on
         return None
 
     def close(self) -> None:

@@ -51,6 +51,14 @@ def test_the_server_tests_itself(outside: Outside) -> None:
     assert [look["name"] for look in found["steps"]] == ["dns", "tcp", "tls", "path", "signature", "upload", "clock"]
 
 
+def test_the_notebooks_own_port_is_not_the_second_listener(outside: Outside) -> None:
+    found = examined(outside, outside.server.url)
+    (told,) = [look for look in found["steps"] if look["status"] != "ok"]
+    assert (found["reached"], told["name"], told["status"]) == (True, "path", "warning")
+    assert "not that of the second listener" in told["message"]
+    assert "public_port" in told["hint"]
+
+
 @needs_nginx
 @pytest.mark.parametrize(
     ("location", "words"),

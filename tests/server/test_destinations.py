@@ -47,8 +47,8 @@ def completed(client: LabClient, folder: Path, **more: object) -> JobView:
 
 def delivered(client: LabClient, job: JobView) -> None:
     eventually(
-        lambda: client.detail(job.job_id).delivery,
-        lambda seen: seen is not None and seen.state is DeliveryState.DELIVERED,
+        lambda: client.detail(job.job_id).deliveries,
+        lambda seen: bool(seen) and seen[-1].state is DeliveryState.DELIVERED,
         patience_s=60,
     )
 
@@ -60,11 +60,11 @@ def test_the_default_a_push_and_the_status(server: Server, hub: HubEmulator, tmp
     assert (status.hf_configured, status.hf_token_valid, status.hf_username) == (True, True, "ann")
     assert (status.s3_configured, status.hub_model_id, status.push_to_hub, status.message) == (False, None, False, None)
     job = completed(client, tmp_path)
-    assert client.detail(job.job_id).delivery is None
+    assert client.detail(job.job_id).deliveries == ()
     sent = client.push(job.job_id, dataclasses.replace(HUB, sender=Sender.TRAINER))
     assert sent.destination == HUB, "what is home is sent by the lab"
     delivered(client, job)
-    assert client.detail(job.job_id).delivery.url == f"{hub.url}/ann/neon"  # type: ignore[union-attr]
+    assert client.detail(job.job_id).deliveries[-1].url == f"{hub.url}/ann/neon"
     client.set_destination(HUB)
     assert (client.destination(), client.publishing().hub_model_id) == (HUB, "ann/neon")
     assert client.plan(request(tmp_path / "images")).destination == HUB
@@ -89,7 +89,7 @@ def test_a_server_that_is_killed_while_it_pushes(server: Server, hub: HubEmulato
     client = server.client()
     job = completed(client, tmp_path, destination=HUB)
     assert held.reached.wait(60)
-    assert client.detail(job.job_id).delivery.state is DeliveryState.SENDING  # type: ignore[union-attr]
+    assert client.detail(job.job_id).deliveries[-1].state is DeliveryState.SENDING
     server.kill()
     held.release()
     server.start()
@@ -133,3 +133,17 @@ def test_the_command_line(
         in (stcloud("outputs", job.job_id)[1])
     )
     assert "pushed" in stcloud("job", job.job_id)[1]
+    hub.fail("create", Fault(status=503, times=99))
+    assert stcloud("push", job.job_id, "--to", "hub:ann/other")[0] == 0
+    eventually(lambda: server.client().detail(job.job_id).deliveries[-1].problem, patience_s=20)
+    code, said, _ = stcloud("push", job.job_id)
+    assert (code, said.startswith("waiting: Hugging Face Hub ann/other (private)")) == (1, True)
+    assert stcloud("push", job.job_id, "--give-up", "--to", "hub:ann/third")[0] == 1
+    code, said, _ = stcloud("push", job.job_id, "--give-up", "--to", "hub:ann/other")
+    assert (code, said) == (0, "given up: Hugging Face Hub ann/other (private), home first, then sent by this lab\n")
+    for line in ("delivered: Hugging Face Hub ann/neon", "given up: Hugging Face Hub ann/other"):
+        assert line in stcloud("outputs", job.job_id)[1]
+    assert "push_given_up" in stcloud("job", job.job_id)[1]
+    for words in (("push", job.job_id), ("push", job.job_id, "--give-up", "--to", "hub:ann/neon")):
+        code, _, told = stcloud(*words)
+        assert (code, "nothing of job" in told) == (1, True)

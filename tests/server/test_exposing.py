@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+import yaml
 
 from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.testing.storage_server import MemoryGrants
@@ -94,3 +95,15 @@ def test_caddy(certificate: Path, path: str) -> None:
         caddy(certificate / "caddy", site.replace(":8900", f":{second}"), port),
     ):
         prove(server, url, certificate)
+
+
+def test_the_snippets_that_are_not_run_lead_to_the_same_port() -> None:
+    """cloudflared's and Traefik's are YAML at least; every port of this machine that is named is the second listener's."""
+    tunnel, traefik = (list(yaml.safe_load_all(block)) for block in blocks("yaml"))
+    assert tunnel[0]["ingress"][0]["service"] == "http://127.0.0.1:8900"
+    assert "http://127.0.0.1:8900" in repr(traefik)
+    (public_port,) = re.findall(r"public_port = (\d+)", DOCUMENT)
+    assert public_port == "8900"
+    assert set(re.findall(r"127\.0\.0\.1:(\d+)", "".join(map("".join, map(blocks, ("yaml", "nginx", "caddy")))))) == {
+        "8900"
+    }

@@ -256,7 +256,7 @@ def test_a_push_in_this_process(labs: Labs, images: Path, away: StorageServer) -
     eventually(lambda: client.lab.store.jobs.get(job.job_id).result_sha256)
     sent = client.push(job.job_id, s3(away))
     assert (sent.state, sent.problem) == (DeliveryState.DELIVERED, "")
-    assert client.detail(job.job_id).delivery == sent
+    assert client.detail(job.job_id).deliveries == (sent,)
     with pytest.raises(errors.InvalidRequest):
         client.push(job.job_id, HOME)
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
 from simpletuner_lab.testing.hub_emulator import Fault, HubEmulator
 from simpletuner_trainer import report
+from simpletuner_trainer.errors import Refused
 from simpletuner_trainer.files import Manifest
+from simpletuner_trainer.hub import HubStore
 from simpletuner_trainer.report import Exit
+from simpletuner_trainer.spec import HubDestination
 from tests.hub_kit import READ_TOKEN, TOKEN, hub_of_ann
 from tests.trainer.trainer_kit import Job, of_kind
 
@@ -87,3 +93,40 @@ def test_checkpoints_that_are_not_wanted_stay(job: Jobs, hub: HubEmulator) -> No
     assert len(hub.repositories["ann/neon"].commits) == 2
     assert not [path for path in hub.repositories["ann/neon"].files if path.startswith("checkpoints/")]
     assert list((made.work / "checkpoints").iterdir())
+
+
+def test_another_machine_goes_on_from_the_checkpoint_on_the_hub(
+    job: Jobs, hub: HubEmulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = job(config={"checkpoint_step_interval": 4}, more=to_hub(checkpoints=True))
+    assert made.run() == Exit.DONE
+    repository = hub.repositories["ann/neon"]
+    at_four = "checkpoints/step-00000004/"
+    for path in [path for path in repository.files if not path.startswith(at_four)]:
+        del repository.files[path]  # as if the machine had been lost then
+    shutil.rmtree(made.work)
+    capsys.readouterr()
+    assert made.run() == Exit.DONE
+    said = capsys.readouterr().out
+    (resumed,) = of_kind(said, report.Resume)
+    assert resumed.step == 4
+    assert [step for steps in of_kind(said, report.Steps) for step in steps.step] == [5, 6]
+    assert "pytorch_lora_weights.safetensors" in repository.files
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_repository_that_others_see_otherwise_is_refused(hub: HubEmulator, private: bool) -> None:
+    HfApi(endpoint=hub.url, token=TOKEN).create_repo("ann/neon", private=not private)
+    store = HubStore(HubDestination(repo_id="ann/neon", private=private), {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN})
+    there = "public" if private else "private"
+    with pytest.raises(Refused, match=f"there and {there}") as told:
+        store.require()
+    assert "choose another name" in told.value.hint
+
+
+def test_no_bars_where_nobody_looks(hub: HubEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    enable_progress_bars()
+    assert not are_progress_bars_disabled()
+    HubStore(HubDestination(repo_id="ann/neon", private=True), {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN})
+    assert are_progress_bars_disabled()

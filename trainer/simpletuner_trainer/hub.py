@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,9 +29,12 @@ class HubStore:
         (token,) = credentials(environment, destination.token_env)
         try:
             from huggingface_hub import HfApi
+            from huggingface_hub.utils import disable_progress_bars
         except ImportError as error:
             hint = "pip install 'simpletuner-trainer[train]'"
             raise MissingPackage("huggingface_hub is not installed", hint) from error
+        if not sys.stderr.isatty():  # bars would fill a log
+            disable_progress_bars()
         self._destination = destination
         self._repo = destination.repo_id
         self._api = HfApi(endpoint=environment.get(_ENDPOINT) or None, token=token)
@@ -81,7 +85,7 @@ class HubStore:
             shutil.move(self._api.hf_hub_download(self._repo, key, local_dir=beside), path)
 
     def _require_repository(self) -> None:
-        """Makes the repository where there is none. One that anybody can read is not written to if ours is private."""
+        """Makes the repository where there is none. One that is there and seen by others than was said is left alone."""
         if self._made:
             return
         with answers(f"create {self._repo}"):
@@ -91,6 +95,11 @@ class HubStore:
             raise Refused(
                 f"{self._repo} is there and public, and the model was to be private",
                 "choose another name, make that repository private, or say that the model is public",
+            )
+        if found.private and not self._destination.private:
+            raise Refused(
+                f"{self._repo} is there and private, and the model was to be public",
+                "make that repository public, choose another name, or say that the model is private",
             )
         self._made = True
 

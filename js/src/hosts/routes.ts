@@ -44,6 +44,11 @@ export const ROUTES: { [V in Routed]: (args: Takes<V>, entry: Entry) => Call } =
     path: `${job(job_id)}/push`,
     body: { destination, entry },
   }),
+  give_up: ({ job_id, id }, entry) => ({
+    method: "DELETE",
+    path: `${job(job_id)}/push${query({ id, entry })}`,
+    part: "deliveries",
+  }),
   destination: () => get("/destination"),
   set_destination: ({ destination }) => ({ method: "PUT", path: "/destination", body: destination }),
   publishing: () => get("/publishing/status"),

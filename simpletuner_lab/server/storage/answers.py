@@ -17,6 +17,8 @@ from simpletuner_lab.server.storage.reading import Extent
 from simpletuner_lab.server.storage.records import DEFAULT_TYPE, Record
 
 MAX_METADATA_BYTES: Final = 2048
+MAX_HEADERS_BYTES: Final = 8192
+"""Of the headers of a write that are kept and given back, their names too; S3's own limit for all of a request's."""
 _KEPT: Final = ("Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Expires")
 
 
@@ -57,7 +59,7 @@ def described(call: Call, etag: str, checksums: Mapping[str, str] | None = None)
     """The record of an object from the headers of the request that makes it; `aws-chunked` is not part of it.
 
     Raises:
-        S3Error: MetadataTooLarge.
+        S3Error: MetadataTooLarge, RequestHeaderSectionTooLarge.
     """
     metadata = {
         name.removeprefix("x-amz-meta-"): value
@@ -67,11 +69,15 @@ def described(call: Call, etag: str, checksums: Mapping[str, str] | None = None)
     if sum(len(name.encode()) + len(value) for name, value in metadata.items()) > MAX_METADATA_BYTES:
         raise S3Error("MetadataTooLarge", f"metadata has at most {MAX_METADATA_BYTES} bytes")
     headers = {name: call.headers[name.lower()] for name in _KEPT if name.lower() in call.headers}
+    content_type = call.headers.get("content-type") or DEFAULT_TYPE
+    kept = (content_type, *(part for header in headers.items() for part in header))
+    if sum(len(part.encode()) for part in kept) > MAX_HEADERS_BYTES:
+        raise S3Error("RequestHeaderSectionTooLarge", f"headers to keep have at most {MAX_HEADERS_BYTES} bytes")
     encodings = [one.strip() for one in headers.pop("Content-Encoding", "").split(",")]
     encoding = ", ".join(one for one in encodings if one and one != "aws-chunked")
     return Record(
         etag=etag,
-        content_type=call.headers.get("content-type") or DEFAULT_TYPE,
+        content_type=content_type,
         content_headers=headers | ({"Content-Encoding": encoding} if encoding else {}),
         metadata=metadata,
         checksums=checksums or {},

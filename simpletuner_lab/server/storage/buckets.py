@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from simpletuner_lab.core.naming import MARKER
 from simpletuner_lab.server.storage.errors import S3Error, disk_errors
 from simpletuner_lab.server.storage.keys import check_bucket
 from simpletuner_lab.server.storage.tree import folder
+
+_CREATED: Final = "user.stlab.created"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +39,8 @@ class Buckets:
         with os.scandir(self._root) as entries:
             for entry in entries:
                 if _is_name(entry.name) and entry.is_dir(follow_symlinks=False):
-                    created_at = entry.stat(follow_symlinks=False).st_ctime
-                    found.append(Bucket(name=entry.name, created_at=created_at))
+                    with suppress(S3Error), folder(self._root, (entry.name,)) as directory:
+                        found.append(Bucket(name=entry.name, created_at=_created_at(directory)))
         return sorted(found, key=lambda bucket: bucket.name)
 
     def create(self, name: str) -> None:
@@ -47,11 +52,13 @@ class Buckets:
         check_bucket(name)
         with disk_errors():
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with folder(self._root, (), create=(name,)):
-                return
+            with folder(self._root, (), create=(name,)) as directory:
+                _created_at(directory)
 
     def delete(self, name: str) -> None:
-        """Removes a bucket, with folders in it that hold nothing; a file in it, whatever it is, keeps it there.
+        """Removes a bucket, with folders in it that hold nothing; a file in it keeps it there, whatever it is.
+
+        The marker of the bucket's own folder alone does not: no key names it, so nobody could delete it before.
 
         Raises:
             S3Error: NoSuchBucket, BucketNotEmpty.
@@ -64,6 +71,11 @@ class Buckets:
                 with suppress(OSError):
                     os.rmdir(empty, dir_fd=directory)
         try:
+            with folder(self._root, (name,)) as bucket:
+                with os.scandir(bucket) as entries:
+                    alone = [entry.name for entry in entries] == [MARKER]
+                if alone and not _is_folder(MARKER, bucket):
+                    os.unlink(MARKER, dir_fd=bucket)
             with folder(self._root, ()) as root:
                 os.rmdir(name, dir_fd=root)
                 os.fsync(root)
@@ -86,6 +98,26 @@ class Buckets:
             status = None
         if status is None or not stat.S_ISDIR(status.st_mode):
             raise _missing(name)
+
+
+def _created_at(directory: int) -> float:
+    """The stamp that the folder got when it was made, or first seen here; its times change with what is in it.
+
+    Where a file system keeps no attributes it is the older of the two times that there are.
+    """
+    status = os.fstat(directory)
+    oldest = getattr(status, "st_birthtime", min(status.st_ctime, status.st_mtime))
+    if sys.platform != "linux":
+        return oldest
+    with suppress(OSError, ValueError):
+        return float(os.getxattr(directory, _CREATED))
+    with suppress(OSError):
+        os.setxattr(directory, _CREATED, repr(oldest).encode(), os.XATTR_CREATE)
+    return oldest
+
+
+def _is_folder(name: str, directory: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
 
 
 def _missing(name: str) -> S3Error:

@@ -82,6 +82,8 @@ class AwsChunked:
             self._state = "end"
         if self._state != "end":
             raise S3Error("IncompleteBody", "the payload ends inside its framing")
+        if self._line:
+            raise S3Error("InvalidRequest", "there is more after the end of the payload")
         return self._headers
 
     def _collect_line(self, data: memoryview) -> memoryview:

@@ -49,6 +49,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "ObjectExistsAsDirectory": 409,
         "ParentIsObject": 409,
         "PreconditionFailed": 412,
+        "RequestHeaderSectionTooLarge": 400,
         "RequestTimeTooSkewed": 403,
         "RequestTimeout": 400,
         "SignatureDoesNotMatch": 403,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import sys
 import threading
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from simpletuner_lab.core.naming import MARKER
 from tests.server.storage.kit import BUCKET, client, keys_in, leftovers, raw, refused
 
 NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -31,6 +34,37 @@ def test_a_bucket_goes_when_it_is_empty(server):
     s3.delete_bucket(Bucket="photos")
     assert not (root / "photos").exists()
     assert refused(s3.delete_bucket, Bucket="photos") == "NoSuchBucket 404"
+
+
+def test_the_marker_of_its_own_folder_keeps_no_bucket(server):
+    s3 = client(server)
+    s3.create_bucket(Bucket="photos")
+    bucket = server.objects._root / "photos"
+    (bucket / MARKER).touch()
+    (bucket / "file").touch()
+    assert refused(s3.delete_bucket, Bucket="photos") == "BucketNotEmpty 409"
+    assert (bucket / MARKER).exists()
+    (bucket / "file").unlink()
+    s3.delete_bucket(Bucket="photos")
+    assert not bucket.exists()
+
+
+def test_a_bucket_was_made_when_it_was_made(server):
+    s3 = client(server)
+    s3.create_bucket(Bucket="photos")
+    bucket = server.objects._root / "photos"
+    if sys.platform == "linux" and not os.listxattr(bucket):
+        pytest.skip("this file system keeps no attributes")
+
+    def made():
+        return {one["Name"]: one["CreationDate"] for one in s3.list_buckets()["Buckets"]}
+
+    (server.objects._root / "by-hand").mkdir()
+    first = made()
+    for name in ("photos", "by-hand"):
+        s3.put_object(Bucket=name, Key="one", Body=b"x")
+        (server.objects._root / name).chmod(0o750)
+    assert made() == first
 
 
 def test_no_grant_of_a_job_removes_a_bucket(server):

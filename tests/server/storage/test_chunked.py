@@ -99,6 +99,7 @@ def test_unsigned_framing_gives_back_what_went_in(data, step):
         (b"1" * 5000, "InvalidRequest"),
         (b"2\r\nabc\r\n0\r\n\r\n", "InvalidRequest"),
         (b"0\r\n\r\nmore\r\n", "InvalidRequest"),
+        (b"0\r\na:1\r\n\r\nmore without an end", "InvalidRequest"),
         (b"0\r\nno colon\r\n\r\n", "MalformedTrailerError"),
         (b"0\r\na:1\r\na:2\r\n\r\n", "MalformedTrailerError"),
         (b"0\r\n" + b"".join(b"a%d:1\r\n" % i for i in range(20)), "MalformedTrailerError"),

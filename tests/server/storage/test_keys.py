@@ -249,6 +249,17 @@ def test_metadata_has_two_kibibytes(shared):
         assert refused(call, Bucket=BUCKET, Key="much", Metadata={"a": "x" * 2048}) == "MetadataTooLarge 400"
 
 
+def test_headers_that_are_kept_have_eight_kibibytes(shared):
+    s3 = client(shared)
+    s3.put_object(Bucket=BUCKET, Key="headed", Body=b"x", ContentType="a/" + "b" * 5000)
+    told = "RequestHeaderSectionTooLarge 400"
+    for call in (s3.put_object, s3.create_multipart_upload):
+        assert refused(call, Bucket=BUCKET, Key="headed", ContentType="a/" + "b" * 30_000) == told
+        halves = {"ContentType": "a/" + "b" * 5000, "CacheControl": "c" * 5000}
+        assert refused(call, Bucket=BUCKET, Key="headed", **halves) == told
+    assert len(s3.head_object(Bucket=BUCKET, Key="headed")["ContentType"]) == 5002
+
+
 def test_overrides_of_a_signed_read(shared):
     s3 = client(shared)
     s3.put_object(Bucket=BUCKET, Key="over", Body=b"x", ContentType="text/plain", CacheControl="no-store")

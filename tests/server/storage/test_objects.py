@@ -369,3 +369,14 @@ def test_a_listing_that_is_kept_is_never_an_old_one(store, root, monkeypatch):
     assert now == fresh()
     assert now["f/05"] == hashlib.md5(b"own").hexdigest()
     assert ("f/07" in now, "f/08" in now, "f/88" in now) == (False, False, True)
+
+
+def test_an_edit_in_place_with_its_time_put_back_is_seen_once_touched(store: ObjectStore, root: Path) -> None:
+    """As records.py says: an attribute cannot hold the time of its own writing."""
+    put(store, "a", b"one")
+    path, before = root / BUCKET / "a", (root / BUCKET / "a").stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    path.touch()
+    page = store.list_page(BUCKET, prefix="a", delimiter="", after=b"", max_keys=1)
+    assert [one.record.etag for one in page.objects] == [hashlib.md5(b"two").hexdigest()]

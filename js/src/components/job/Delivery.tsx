@@ -17,14 +17,23 @@ const AWAY: typeof KINDS = ["hub", "s3"];
 /** The whole detail is asked for, which may list 10,000 files: seldom, and while the job runs only once. */
 const GAP_MS = 2_000;
 
-export function useDelivery(job: JobView) {
+export function useDeliveries(job: JobView) {
   const about = job.is_terminal ? job.job_id : "";
   const { value, again } = useAnswer("detail", { job_id: job.job_id }, { about, gap_ms: GAP_MS });
-  return { delivery: value?.delivery ?? null, known: value !== null, again };
+  return { deliveries: value?.deliveries ?? [], known: value !== null, again };
 }
 
-export function Standing({ delivery }: { delivery: DeliveryView }) {
+interface StandingProps {
+  job: JobView;
+  delivery: DeliveryView;
+  done: () => void;
+}
+
+/** What waits for a running trainer's own delivery cannot be called back from here. */
+export function Standing({ job, delivery, done }: StandingProps) {
   const t = useWords();
+  const { desk } = useLab();
+  const open = delivery.state === "waiting" || delivery.state === "sending";
   const { state, destination, url, problem, hint } = delivery;
   return (
     <Note tone={problem ? "warn" : "note"}>
@@ -40,8 +49,27 @@ export function Standing({ delivery }: { delivery: DeliveryView }) {
       </div>
       {problem && <div>{problem}</div>}
       {hint && <div class="stc-faint">{hint}</div>}
+      {open && (job.is_terminal || !byTrainer(delivery)) && (
+        <Confirm
+          label={t("Give up")}
+          name={t("Do not send the model to {place}", { place: placeText(t, destination) })}
+          kind="quiet"
+          question={t("Send the model no further there?")}
+          no={t("Go on")}
+          yes={t("Give up")}
+          act={async () => {
+            await desk.ask("give_up", { job_id: job.job_id, id: delivery.id });
+            done();
+          }}
+        />
+      )}
     </Note>
   );
+}
+
+/** Whether the results go there straight from the training machine. */
+export function byTrainer({ destination }: DeliveryView): boolean {
+  return destination.kind !== "home" && destination.sender === "trainer";
 }
 
 function stateWord(t: Translate, state: DeliveryState): string {
@@ -50,6 +78,7 @@ function stateWord(t: Translate, state: DeliveryState): string {
     sending: t("Being sent:"),
     delivered: t("Delivered:"),
     failed: t("Not delivered:"),
+    given_up: t("Given up:"),
   };
   return words[state] ?? state;
 }

@@ -6,7 +6,7 @@ import { useAct, useAnswer, useLab, useUniqueId } from "../../hooks";
 import { bytes, count, moment, type Translate, useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
 import { Copy } from "../Copy";
-import { Push, Standing, useDelivery } from "./Delivery";
+import { byTrainer, Push, Standing, useDeliveries } from "./Delivery";
 import { type Group, grouped } from "./groups";
 
 /** Files come seldom, and asking looks at a folder. */
@@ -18,27 +18,33 @@ export function Files({ job }: { job: JobView }) {
   const t = useWords();
   const asked = { job_id: job.job_id };
   const { value, error, again } = useAnswer("outputs", asked, { about: job.job_id, gap_ms: GAP_MS });
-  const { delivery, known, again: lookAgain } = useDelivery(job);
+  const { deliveries, known, again: lookAgain } = useDeliveries(job);
   if (error && !value) return <ErrorBanner error={error} again={again} />;
   if (!value) return <p class="stc-job-wait stc-faint">{t("Looking for files…")}</p>;
+  const away = deliveries.some(byTrainer);
   return (
     <div class="stc-stack stc-files">
-      {value.outputs.length > 0 ? <Verified files={value} /> : <p class="stc-faint">{nothing(t, job)}</p>}
+      {value.outputs.length > 0 ? <Verified files={value} /> : <p class="stc-faint">{nothing(t, job, away)}</p>}
       <div class="stc-files-act">
         {value.outputs.length > 0 && (
           <Take verb="archive" args={asked} kind="primary" name="outputs.zip">
             {t("Download all ({size})", { size: bytes(t, total(value.outputs)) })}
           </Take>
         )}
-        {job.status === "completed" && known && <Push job={job} before={delivery?.destination} done={lookAgain} />}
+        {job.status === "completed" && known && !away && (
+          <Push job={job} before={deliveries.at(-1)?.destination} done={lookAgain} />
+        )}
       </div>
-      {delivery && <Standing delivery={delivery} />}
+      {deliveries.map((delivery) => (
+        <Standing key={delivery.id} job={job} delivery={delivery} done={lookAgain} />
+      ))}
       {value.outputs.length > 0 && <Lists files={value} />}
     </div>
   );
 }
 
-function nothing(t: Translate, job: JobView): string {
+function nothing(t: Translate, job: JobView, away: boolean): string {
+  if (away) return t("Nothing comes home: the trainer delivers by itself.");
   return job.is_active ? t("No file has arrived yet.") : t("No file arrived.");
 }
 

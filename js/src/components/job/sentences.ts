@@ -77,6 +77,7 @@ const SENTENCES: Record<string, Say | undefined> = {
     proof: text(data.sha256),
   }),
   cancel_requested: (t) => ({ words: t("Cancel was asked for.") }),
+  push_given_up: (t, data) => ({ words: t("Not sent any further to {place}.", { place: text(data.to) }) }),
   problem: (_t, data) => ({ words: text(data.message), tone: "warn", proof: text(data.code) }),
   deleted: (t) => ({ words: t("Deleted.") }),
 };
