@@ -29,7 +29,7 @@ class HubStore:
         (token,) = credentials(environment, destination.token_env)
         try:
             from huggingface_hub import HfApi
-            from huggingface_hub.utils import disable_progress_bars
+            from huggingface_hub.utils.tqdm import disable_progress_bars
         except ImportError as error:
             hint = "pip install 'simpletuner-trainer[train]'"
             raise MissingPackage("huggingface_hub is not installed", hint) from error

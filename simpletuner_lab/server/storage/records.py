@@ -3,8 +3,10 @@
 A record names the size and time of the file it describes. A file that a person changed or dropped in has none that
 fits, and is simply described anew. The time is that of the last write: the time of the last change (ctime) cannot be in
 an attribute, as setting it is a change, and a copy or backup would lose every record. So who edits a file in place and
-puts its time back is not seen, here as by rsync or make; `touch` mends it. Without extended attributes (macOS, some file systems, a record too long for one)
-it is a small file named after the object file's inode, time and size, so it too becomes valid and void in one step.
+puts its time back is not seen, here as by rsync or make; `touch` mends it.
+
+Without extended attributes (macOS, some file systems, a record too long for one) it is a small file named after the
+object file's inode, time and size, so it too becomes valid and void in one step.
 """
 
 from __future__ import annotations
