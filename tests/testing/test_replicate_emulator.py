@@ -151,7 +151,7 @@ def test_a_clock_that_runs_by_itself() -> None:
         run = client(emulator).predictions.get(told.json()["id"])
         run.wait()
         assert run.output == "b"
-        assert 60 <= run.metrics["predict_time"] < 300
+        assert run.metrics["predict_time"] >= 60
         with pytest.raises(ValueError, match="by itself"):
             emulator.advance(1)
 

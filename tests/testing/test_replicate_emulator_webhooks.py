@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -176,12 +175,14 @@ def test_a_receiver_that_does_not_answer_holds_nobody_up() -> None:
     """Neither the emulator's other work nor its end."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        began = time.monotonic()
         with replicate_emulator(ACCOUNTS, clock=ScaledClock(1800.0), plays={TRAINER: STEPS}) as emulator:
             run = start(emulator, Receiver(url=url), ALL)
             eventually(lambda: emulator.predictions[0].status.is_terminal)
             run.reload()
-        assert (run.status, emulator.deliveries, time.monotonic() - began < 4) == ("succeeded", (), True)
+        assert (run.status, emulator.deliveries) == (
+            "succeeded",
+            (),
+        )  # no try had come to an end, not even by its time-out
 
 
 # ----------------------------------------------------------------------------------------------------------- faults
