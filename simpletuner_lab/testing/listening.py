@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -20,9 +20,21 @@ _PATIENCE_S: Final = 30
 
 @contextmanager
 def listening(
-    application: Application, *, port: int = 0, tls: ssl.SSLContext | None = None, max_body_bytes: int | None = None
+    application: Application,
+    *,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    max_body_bytes: int | None = None,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> Iterator[int]:
     """Serves until the block ends; gives the port, 0 being any that is free.
+
+    Args:
+        application: what is served.
+        port: where.
+        tls: with this it is https.
+        max_body_bytes: larger requests are refused; by default tornado's own limit.
+        beside: runs on the same loop until the end.
 
     Raises:
         OSError: the port is taken.
@@ -38,8 +50,11 @@ def listening(
             return
         server.add_sockets(sockets)
         stop = asyncio.Event()
+        other = None if beside is None else asyncio.create_task(beside())
         ready.set_result((sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
         await stop.wait()
+        if other is not None:
+            other.cancel()
         server.stop()
         await server.close_all_connections()
 
