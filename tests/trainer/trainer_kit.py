@@ -24,6 +24,7 @@ from simpletuner_trainer.report import Report
 from simpletuner_trainer.reporter import Reporter
 from simpletuner_trainer.spec import RunSpec
 from simpletuner_trainer.stop import Stop
+from simpletuner_trainer.team import Team
 from simpletuner_trainer.workdir import WorkDir
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def material_of(job: Job, family: Family | None = None, stop: Stop | None = None
     say, stop = Reporter(run.nonce, io.StringIO()), stop or Stop(started_s=0.0, deadline_s=None)
     family = family or open_family(run.train.config.model_family, job.base, device=torch.device("cpu"))
     work = WorkDir(root=run.work_dir)
-    return prepare(run.train, take_stock(run), family, work, numerics="cpu/1", say=say, stop=stop)
+    return prepare(run.train, take_stock(run), family, work, numerics="cpu/1", say=say, stop=stop, team=Team())
 
 
 @dataclass(slots=True)

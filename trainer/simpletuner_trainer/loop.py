@@ -25,8 +25,8 @@ from simpletuner_trainer.files import Manifest, sha256_of
 from simpletuner_trainer.history import History
 from simpletuner_trainer.material import Material, prepare
 from simpletuner_trainer.memory import DTYPES, Need, available, kept_of, relief, room, standing
-from simpletuner_trainer.models import Family, Noised, find_base, open_family
-from simpletuner_trainer.models.single_file import as_folder
+from simpletuner_trainer.models import Family, Noised, open_family
+from simpletuner_trainer.models.single_file import base_folder
 from simpletuner_trainer.optim import Learner, optimizer_class
 from simpletuner_trainer.publish import Parcel, Publisher
 from simpletuner_trainer.report import Checkpoint, Resume, StageName
@@ -66,7 +66,7 @@ def train(
         say.text(f"  {note}")
 
     say.stage(StageName.LOAD_BASE, f"loading {config.pretrained_model_name_or_path}")
-    base = team.first(lambda: base_folder(run, work))
+    base = team.first(lambda: base_folder(run, work.cache / "bases"))
     family = open_family(config.model_family, base, device=device)
     numerics = numerics_of(device, threads)
     material = prepare(run.train, stock, family, work, numerics=numerics, say=say, stop=stop, team=team)
@@ -97,12 +97,6 @@ def train(
     if config.dynamo_mode != "no":
         compile_on_cuda(denoiser, config.dynamo_mode, device, say)
     return training.run_from(found.step if found else 0)
-
-
-def base_folder(run: RunSpec, work: WorkDir) -> Path:
-    """The diffusers folder of the run's base; made of it where the base is one file."""
-    base = find_base(run.train.config.pretrained_model_name_or_path, run.base_dir)
-    return as_folder(base, run.train.config, run.base_dir, work.cache / "bases") if base.is_file() else base
 
 
 def find_checkpoint(run: RunSpec, work: WorkDir, publisher: Publisher, say: Reporter) -> Found | None:

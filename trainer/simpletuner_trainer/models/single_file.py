@@ -17,14 +17,20 @@ from simpletuner_trainer.base import PIPELINES
 from simpletuner_trainer.cache import key_of
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.files import sha256_of, sync_tree, writing
-from simpletuner_trainer.models import folder_identity
+from simpletuner_trainer.models import find_base, folder_identity
 
 if TYPE_CHECKING:
-    from simpletuner_trainer.spec import TrainConfig
+    from simpletuner_trainer.spec import RunSpec, TrainConfig
 
 _VAE: Final = ("first_stage_model.", "vae.", "encoder.", "decoder.")
 """What keys of a VAE begin with, in any layout."""
 _HINT: Final = "set single_file_config to a diffusers folder of the same kind of base, or to its id on the Hub"
+
+
+def base_folder(run: RunSpec, cache: Path) -> Path:
+    """The diffusers folder of a run's base; in `cache` where the base is one file."""
+    base = find_base(run.train.config.pretrained_model_name_or_path, run.base_dir)
+    return as_folder(base, run.train.config, run.base_dir, cache) if base.is_file() else base
 
 
 def as_folder(path: Path, config: TrainConfig, base_dir: Path, cache: Path) -> Path:
