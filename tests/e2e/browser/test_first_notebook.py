@@ -25,7 +25,7 @@ FORM, FIGURE, FILES, PAINTED = 2, 5, 7, 9
 """Numbers of the notebook's cells."""
 STEPS = 300
 """That the notebook as it ships trains: a minute on two cores of their own, five with other tests beside it."""
-FEWER_STEPS = 60
+FEWER_STEPS = 100
 TRAINING_MS = 400_000
 
 
@@ -49,10 +49,10 @@ def test_a_first_training(chromium: Browser, server: Server, folder: Path, steps
         page.execute("notebook:run-all-cells")
         form = page.cell(FORM).locator(".jp-OutputArea")
         agree(form)
-        panel = open_panel(page.page)
-        other = to_be_cancelled(server)
         step = last_step(form)
         assert last_step(form, beyond=step) > step
+        panel = open_panel(page.page)
+        other = to_be_cancelled(server)
         cancel(row(panel, "other"), "other")
         reaches(form, "completed", patience_ms=TRAINING_MS)
         assert last_step(form, beyond=steps - 1) == steps
