@@ -153,10 +153,17 @@ def _read_config(config: Config) -> tuple[dict[str, Any], Path, str]:
         read = _read_json(path)
         if not isinstance(read, dict):
             raise InvalidRequest(f"{path} must hold a JSON object")
-        return read, path.absolute().parent, path.stem
+        return _unwrapped(read), path.absolute().parent, path.stem
     if config is not None and not isinstance(config, Mapping):
         raise InvalidRequest(f"a config is a mapping or the path of a config.json, not {type(config).__name__}")
     return _as_json(config or {}, "the config"), Path.cwd(), ""
+
+
+def _unwrapped(read: dict[str, Any]) -> dict[str, Any]:
+    """The config of a result's own config.json, or of a spec, which has its data sets beside it."""
+    if not isinstance(read.get("config"), dict) or "dataloader" not in read:
+        return read
+    return {**read["config"], "dataloader": read["dataloader"]}
 
 
 def _entries(data: object, base: Path) -> Iterator[dict[str, Any] | _Made]:

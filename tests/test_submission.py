@@ -64,6 +64,15 @@ def test_a_config_names_its_data_sets(place: Path, key: str, named: object) -> N
     assert asked.dataloader == (made_of(place / "boats", "boats"),)
 
 
+def test_the_config_of_a_result_and_a_spec_are_taken_too(place: Path) -> None:
+    whole = {"format": "simpletuner-spec/1", "config": {"seed": 1}, "dataloader": str(place / "pictures")}
+    (place / "config.json").write_text(json.dumps(whole))
+    (place / "pictures").mkdir(exist_ok=True)
+    made = request_of(str(place / "config.json"))
+    assert made.config == {"seed": 1}
+    assert made.dataloader == request_of({}, str(place / "pictures")).dataloader
+
+
 def test_values_become_json_and_nothing_of_the_caller_is_changed(place: Path) -> None:
     config = {"pretrained_model_name_or_path": place / "base", "dataloader": "boats", "betas": (0.9, 0.99)}
     asked = request_of(config)

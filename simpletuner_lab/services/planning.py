@@ -94,6 +94,7 @@ class Planner:
         _require_captions(train, manifest)
         options = provider.options()
         target, rate = _chosen(options, request)
+        _require_precision(train, rate)
         _check_size(provider, manifest)
         identity = Identity(
             provider=provider.id,
@@ -126,6 +127,7 @@ class Planner:
             stays=provider.capabilities.stays,
             warnings=(
                 *filter(None, (gate_note(train.config.pretrained_model_name_or_path),)),
+                *_doubts_on_steps(train, steps),
                 *_warnings(provider, target, manifest),
                 *doubts,
                 *_delivery_warnings(provider, destination),
@@ -171,14 +173,29 @@ def run_class(identity: Identity) -> str:
 
 
 def total_steps(train: spec.TrainSpec, manifest: Manifest) -> int:
-    """Optimiser steps of the run: as configured, or from the epochs and the images found, if all are of one size."""
+    """Optimiser steps of the run: as configured, or from the epochs and the images found, as if all were of one size.
+
+    A batch has images of one size; a data set with a `probability` has batches of its own.
+    """
     config = train.config
     if config.max_train_steps:
         return config.max_train_steps
     repeats = {dataset.id: dataset.repeats + 1 for dataset in train.datasets}
-    images = sum(dataset.images * repeats[dataset.id] for dataset in manifest.datasets)
-    micros = config.num_train_epochs * math.ceil(images / config.train_batch_size)
-    return math.ceil(micros / config.gradient_accumulation_steps)
+    seen = [dataset.images * repeats[dataset.id] for dataset in manifest.datasets]
+    shared = any(dataset.probability is not None for dataset in train.datasets)
+    batches = sum(math.ceil(images / config.train_batch_size) for images in (seen if shared else [sum(seen)]))
+    return math.ceil(config.num_train_epochs * batches / config.gradient_accumulation_steps)
+
+
+def _doubts_on_steps(train: spec.TrainSpec, steps: int) -> tuple[str, ...]:
+    if train.config.max_train_steps:
+        return ()
+    return (
+        (
+            f"{steps} steps if all images are of one size: more sizes make more, images that are left out fewer "
+            "(max_train_steps fixes it)"
+        ),
+    )
 
 
 def _require_plain(request: SubmitRequest) -> None:
@@ -284,10 +301,9 @@ def _with_reason(image: str, dataset: DatasetManifest) -> str:
 
 def _sent(entry: JsonObject) -> JsonObject:
     """A dataloader entry as it travels: the trainer finds the data set under its id where it unpacks."""
-    if "instance_data_dir" not in {key.removeprefix("--") for key in entry}:
-        return dict(entry)
+    named = {key.removeprefix("--"): value for key, value in entry.items()}
     return {
-        key: entry["id"] if key.removeprefix("--") == "instance_data_dir" else value for key, value in entry.items()
+        key: named["id"] if key.removeprefix("--") == "instance_data_dir" else value for key, value in entry.items()
     }
 
 
@@ -301,6 +317,13 @@ def _chosen(options: Options, request: SubmitRequest) -> tuple[Target, Rate]:
         names = ", ".join(r.hardware for r in options.rates)
         raise InvalidRequest(f"{request.provider} has no hardware {request.hardware!r}", hint=f"it has {names}")
     return target, rate
+
+
+def _require_precision(train: spec.TrainSpec, rate: Rate) -> None:
+    if train.config.mixed_precision == "fp16" and rate.hardware == "cpu":
+        hint = "set it to no or bf16, or choose hardware with a GPU"
+        message = f"fp16 needs a CUDA device, and this is {rate.label}"
+        raise _refused([spec.Problem("config.mixed_precision", message, hint)])
 
 
 def _check_size(provider: Provider, manifest: Manifest) -> None:

@@ -113,6 +113,24 @@ def test_a_destination_is_checked_all_at_once(lab: Lab, images: Path, destinatio
 def test_epochs_are_counted_as_the_trainer_counts_them(lab: Lab, tmp_path: Path) -> None:
     plan = lab.plan(request(dataset(tmp_path / "many", images=26), max_train_steps=0, num_train_epochs=3))
     assert plan.steps == 21
+    assert any(text.startswith("21 steps if all images are of one size") for text in plan.warnings)
+
+
+def test_sets_with_shares_have_batches_of_their_own(lab: Lab, tmp_path: Path) -> None:
+    entries = [
+        {"id": name, "type": "local", "instance_data_dir": str(dataset(tmp_path / name, images=5)), "probability": 1,
+         "caption_strategy": "textfile"}
+        for name in ("a", "b")
+    ]  # fmt: skip
+    asked = request(tmp_path / "a", max_train_steps=0, num_train_epochs=2, train_batch_size=4)
+    assert lab.plan(dataclasses.replace(asked, dataloader=tuple(entries))).steps == 8
+
+
+def test_a_dataloader_with_dashes_is_sent_as_one_without(lab: Lab, images: Path) -> None:
+    asked = request(images)
+    dashed = tuple({f"--{key}": value for key, value in entry.items()} for entry in asked.dataloader)
+    sent = lab.plan(dataclasses.replace(asked, dataloader=dashed)).identity.dataloader
+    assert [entry["--instance_data_dir"] for entry in sent] == [entry["id"] for entry in asked.dataloader]
 
 
 def test_a_base_of_another_family_is_refused_by_the_plan(lab: Lab, images: Path, tmp_path: Path) -> None:
@@ -178,6 +196,8 @@ def test_the_same_key_is_the_same_job(lab: Lab, images: Path) -> None:
     [
         ({"lora_rnak": 4}, "invalid_config", "lora_rank"),
         ({"learning_rate": "fast"}, "invalid_config", "learning_rate"),
+        ({"init_lora": "beside.safetensors"}, "invalid_config", "init_lora"),
+        ({"mixed_precision": "fp16"}, "invalid_config", "mixed_precision"),
         ({"hf_token": "hf_" + "aB3dE6gH9jK2" * 3}, "secret_in_config", "hf_token"),
         ({"validation_prompt": "use r8_" + "a1B2c3D4e5" * 4}, "secret_in_config", "validation_prompt"),
     ],

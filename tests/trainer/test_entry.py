@@ -41,6 +41,30 @@ def test_check_trains_nothing(job: Jobs, capsys: pytest.CaptureFixture[str]) -> 
     assert "cannot be read" in capsys.readouterr().out
 
 
+def test_check_tells_base_lora_and_data_together(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job(config={"model_family": "sdxl", "init_lora": "none.safetensors"})
+    path = made.write()
+    spec = json.loads(path.read_text("utf-8"))
+    spec["dataloader"][0]["instance_data_dir"] = "nowhere"
+    path.write_text(json.dumps(spec), "utf-8")
+    assert main(["check", str(path)]) == Exit.BAD_SPEC
+    said = capsys.readouterr().out
+    for told in ("config.model_family: is sdxl", "config.init_lora: none.safetensors is not there", "nowhere"):
+        assert told in said
+
+
+def test_explain_into_a_pipe_that_is_closed(job: Jobs) -> None:
+    explained = subprocess.Popen(
+        [sys.executable, "-m", "simpletuner_trainer", "explain", str(job().write())],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert explained.stdout is not None
+    assert explained.stderr is not None
+    explained.stdout.close()
+    assert explained.stderr.read() == b""
+    assert explained.wait(60) != 0
+
+
 def test_without_torch_it_says_what_to_install(job: Jobs, tmp_path: Path) -> None:
     missing = 'raise ModuleNotFoundError("No module named \'torch\'", name="torch")'
     (tmp_path / "torch.py").write_text(missing, "utf-8")

@@ -108,6 +108,7 @@ def test_values_are_read(key: str, value: Any, read: Any) -> None:
         ("report_to", "wandb", "supported: none"),
         ("resolution", 0.5, "counts whole pixels"),
         ("validation_resolution", "64x", "or WIDTHxHEIGHT"),
+        ("validation_resolution", "64x65", "multiples of 8"),
         ("validation_prompt", [1], "a number, not a string"),
         ("caption_dropout_probability", 2, "at most 1"),
         ("lr_warmup_steps", 100, "would never be reached"),

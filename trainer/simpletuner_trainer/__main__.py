@@ -18,7 +18,7 @@ from simpletuner_trainer.gate import access_to_base
 from simpletuner_trainer.publish import Publisher
 from simpletuner_trainer.report import End, Exit, Failure, StageName, format_line
 from simpletuner_trainer.reporter import Follower, Reporter
-from simpletuner_trainer.spec import HubDestination, RunSpec, SpecError, base_problems
+from simpletuner_trainer.spec import HubDestination, Problem, RunSpec, SpecError, base_problems
 from simpletuner_trainer.stop import Stop
 from simpletuner_trainer.stores import open_store
 from simpletuner_trainer.team import Place, Team
@@ -54,7 +54,8 @@ def _look(path: Path, run: RunSpec, *, explains: bool, as_json: bool) -> int:
 
     What lies in an archive is not looked at.
     """
-    if problems := base_problems(run.train.config, run.base_dir, trains_here=True):
+    problems = base_problems(run.train.config, run.base_dir, trains_here=True)
+    if problems and explains:
         raise SpecError(problems)
     _quiet_libraries(run)
     try:
@@ -62,12 +63,15 @@ def _look(path: Path, run: RunSpec, *, explains: bool, as_json: bool) -> int:
             told = explain(run, json.loads(path.read_text("utf-8")))
             print(to_json(told) if as_json else to_text(told))
             return Exit.DONE
-        access = access_to_base(run)
         images = () if run.data is not None else _examine(run)
-        for note in (*filter(None, [access]), *images):
+        if problems:
+            raise SpecError(problems)
+        for note in (*images, *filter(None, [access_to_base(run)])):
             print(f"  {note}")
         need = _foreseen(run)
     except TrainerError as error:
+        if problems:
+            raise SpecError([*problems, Problem("dataloader", error.message, error.hint)]) from error
         print(f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
         return error.exit
     print(f"{path}: {len(run.train.datasets)} data sets, nothing wrong\n{need}")
@@ -198,4 +202,10 @@ def _quiet_libraries(run: RunSpec) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # `explain spec.json | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.CRASHED)

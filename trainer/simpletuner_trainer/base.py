@@ -79,10 +79,25 @@ def pipeline_of(folder: Path) -> str:
 
 
 def base_problems(config: TrainConfig, base_dir: Path | None = None, *, trains_here: bool) -> list[Problem]:
-    """What is wrong with the config's base, as far as this disk tells. A base of the Hub is not looked at.
+    """What is wrong with the files that the config names, as far as this disk tells. A base of the Hub is not looked at.
 
     `base_dir` is where relative paths start, if that is known; `trains_here`: a path that is not here is nowhere.
     """
+    return [*_base_problems(config, base_dir, trains_here=trains_here), *_begun_problems(config, base_dir, trains_here)]
+
+
+def _begun_problems(config: TrainConfig, base_dir: Path | None, trains_here: bool) -> list[Problem]:
+    """Of the LoRA to begin from, where it is to lie on this disk."""
+    if config.init_lora is None or not trains_here:
+        return []
+    path = Path(config.init_lora).expanduser()
+    if not path.is_absolute() and base_dir is None:
+        return [Problem("config.init_lora", f"{config.init_lora} is a relative path", "give the whole path")]
+    missing = not ((base_dir or Path()) / path).is_file()
+    return [Problem("config.init_lora", f"{config.init_lora} is not there")] if missing else []
+
+
+def _base_problems(config: TrainConfig, base_dir: Path | None, *, trains_here: bool) -> list[Problem]:
     name = config.pretrained_model_name_or_path
     place, folder = _place(name, base_dir), local_folder(name, base_dir)
     if folder is None:

@@ -230,7 +230,7 @@ def modules(value: object) -> tuple[str, ...] | str:
 
 
 def size(value: object) -> tuple[int, int]:
-    """Width and height in pixels: one number for a square, ``"512x768"``, or a list of the two."""
+    """Width and height in pixels, multiples of 8: one number for a square, ``"512x768"``, or a list of the two."""
     parts: Sequence[object] = (value, value)
     if isinstance(value, str) and "x" in value.lower():
         parts = value.lower().split("x")
@@ -240,6 +240,8 @@ def size(value: object) -> tuple[int, int]:
         width, height = (integer(least=16, most=16384)(part) for part in parts)
     except ValueError:
         raise Wrong(f"is {_shown(value)}", "pixels from 16 to 16384, as a number or WIDTHxHEIGHT") from None
+    if width % 8 or height % 8:  # a latent of every family covers 8 x 8 pixels or a part of that
+        raise Wrong(f"is {_shown(value)}", "width and height must be multiples of 8")
     return width, height
 
 
