@@ -182,7 +182,7 @@ def text(value: object) -> str:
     if any(ord(char) < ord(" ") and char not in "\n\t" for char in value):
         raise Wrong("holds control characters")
     if not is_text(value):
-        raise Wrong("holds half a character (a lone surrogate), which no file can", "write it anew as UTF-8")
+        raise Wrong("holds half a character (a lone surrogate)", "write it anew as UTF-8")
     return value
 
 
