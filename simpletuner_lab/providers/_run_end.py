@@ -69,6 +69,7 @@ _SENTENCES: Final[Mapping[int | None, str]] = {
     Exit.DEADLINE: "the run reached its time limit and wrote a checkpoint",
     Exit.UNDELIVERED: "what it made could not be delivered",
     Exit.PREEMPTED: "the machine was about to be taken back and the trainer wrote a checkpoint",
+    Exit.UNREACHABLE: "the base could not be had: the Hugging Face Hub was not reached",
 }
 
 

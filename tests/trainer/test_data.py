@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import zipfile
@@ -95,6 +96,35 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
         assert name in told
     assert "good.png" not in told
     assert "replace or remove these files" in told
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_the_size_is_that_of_the_upright_image(tmp_path: Path, suffix: str) -> None:
+    path = picture(tmp_path / "set", f"a.{suffix}")
+    for orientation in (1, 3, 5, 6, 8):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (60, 40)).save(path, exif=exif)
+        assert stock(tmp_path).pictures[0].size == open_image(path).size == ((60, 40) if orientation < 5 else (40, 60))
+
+
+def test_half_characters_are_told_by_file(tmp_path: Path) -> None:
+    picture(tmp_path / "set", "a.png")
+    (tmp_path / "set" / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "bad \\ud800"}\n')
+    assert "metadata.jsonl, line 1: holds half a character" in fault(tmp_path, caption_strategy="metadata")
+    (tmp_path / "set" / "a.png").rename(tmp_path / "set" / os.fsdecode(b"caf\xe9.png"))
+    told = fault(tmp_path, caption_strategy="filename")
+    assert "is not UTF-8: set/caf\\udce9.png" in told
+    assert "without a caption: set/caf\\udce9.png" in fault(tmp_path)
+    assert told.isascii()
+
+
+def test_long_strips_are_noted(tmp_path: Path) -> None:
+    picture(tmp_path / "set", "strip.png", size=(400, 4))
+    picture(tmp_path / "set", "wide.png", size=(160, 40))
+    (note,) = [note for note in stock(tmp_path).notes if "as long as wide" in note]
+    assert note == "more than 4 times as long as wide, and trained at such a size: set/strip.png"
+    assert not any("as long as wide" in note for note in stock(tmp_path, {"crop": True}).notes)
 
 
 def test_many_faults_are_counted(tmp_path: Path) -> None:

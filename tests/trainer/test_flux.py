@@ -203,6 +203,29 @@ def test_bases_that_cannot_be_trained(
 def test_auto_shift_grows_with_the_picture() -> None:
     from simpletuner_trainer.models.flow import shift_for
 
-    assert shift_for(256, {}) == pytest.approx(math.exp(0.5))
-    assert shift_for(4096, {}) == pytest.approx(math.exp(1.15))
-    assert shift_for(4096, {"max_shift": 2.0}) == pytest.approx(math.exp(2.0))
+    dynamic = {"use_dynamic_shifting": True}
+    assert shift_for(256, dynamic) == pytest.approx(math.exp(0.5))
+    assert shift_for(4096, dynamic) == pytest.approx(math.exp(1.15))
+    assert shift_for(4096, {**dynamic, "max_shift": 2.0}) == pytest.approx(math.exp(2.0))
+
+
+@pytest.mark.parametrize("side", [16, 64])
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"use_dynamic_shifting": True, "shift": 3.0},  # dev
+        {"shift": 1.0},  # schnell
+        {"shift": 2.5},
+        {"use_dynamic_shifting": True, "time_shift_type": "linear", "base_shift": 0.7},
+    ],
+)
+def test_auto_shift_is_what_the_base_paints_with(made: dict[str, Any], side: int) -> None:
+    from simpletuner_trainer.models.flow import shift_for, shifted
+
+    scheduler, drawn = FlowMatchEulerDiscreteScheduler(**made), [0.75, 0.5, 0.25]
+    known = scheduler.config
+    mu = calculate_shift(
+        side * side, known.base_image_seq_len, known.max_image_seq_len, known.base_shift, known.max_shift
+    )
+    scheduler.set_timesteps(sigmas=drawn, mu=mu)
+    assert torch.allclose(shifted(torch.tensor(drawn), shift_for(side * side, known)), scheduler.sigmas[:3], atol=1e-6)

@@ -82,6 +82,8 @@ def test_values_are_read(key: str, value: Any, read: Any) -> None:
         ("lora_rnak", 4, "did you mean 'lora_rank'?"),
         ("--lora_rnak", 4, "did you mean 'lora_rank'?"),
         ("entirely_other", 4, "is not a known key"),
+        ("validation_prompt", ["a", "x \udfff"], "holds half a character"),
+        ("tracker_run_name", "x \ud800", "holds half a character"),
         ("lora_rank", 1.5, "not a whole number"),
         ("lora_rank", True, "a boolean, not a number"),
         ("lora_rank", 0, "at least 1"),

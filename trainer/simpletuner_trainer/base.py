@@ -28,6 +28,12 @@ _PATCHED_LATENTS: Final = 128
 """Edge of the latents that FluxPipeline paints unless it is told otherwise."""
 
 _KEY: Final = "config.pretrained_model_name_or_path"
+_BETA_SCHEDULES: Final = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace")
+"""Of DDPMScheduler, which training takes its noise from."""
+_NOISED: Final = ("sd", "sdxl")
+"""Families that learn by a schedule of betas."""
+_WEIGHTS: Final = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2")
+_MOST_HEADER_BYTES: Final = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +109,85 @@ def _base_problems(config: TrainConfig, base_dir: Path | None, *, trains_here: b
     if folder is None:
         absent = trains_here and is_path(name) and (place is None or not place.exists())
         hint = f"give the whole path of a diffusers folder or a {SINGLE_FILE_SUFFIX} file, or an id of the Hugging Face Hub"
-        return [Problem(_KEY, f"{name} is not there", hint)] if absent else []
+        if absent:
+            return [Problem(_KEY, f"{name} is not there", hint)]
+        return _file_problems(place) if place is not None and place.is_file() else []
     try:
         pipeline = pipeline_of(folder)
     except ValueError as error:
         return [Problem(_KEY, f"is a folder without a pipeline ({error})", "it needs a model_index.json")]
     expected = PIPELINES[config.model_family]
     if pipeline == expected:
-        return []
+        return _folder_problems(folder, config.model_family)
     fitting = next((family for family, made in PIPELINES.items() if made == pipeline), None)
     hint = f"set model_family to {fitting}" if fitting else f"supported: {', '.join(PIPELINES.values())}"
     return [Problem("config.model_family", f"is {config.model_family} and the base is a {pipeline}", hint)]
+
+
+def _file_problems(path: Path) -> list[Problem]:
+    fault = torn(path) if path.suffix == SINGLE_FILE_SUFFIX else ""
+    return [Problem(_KEY, f"is damaged: {path.name} {fault}", "download or copy it anew")] if fault else []
+
+
+def _folder_problems(folder: Path, family: str) -> list[Problem]:
+    problems = [Problem(_KEY, f"is damaged: {fault}", "download or copy it anew") for fault in torn_weights(folder)]
+    if family in _NOISED:
+        try:
+            wrong = schedule_fault(_read(folder / "scheduler" / "scheduler_config.json"))
+        except (OSError, ValueError):
+            return problems
+        if wrong:
+            problems.append(Problem(_KEY, wrong, "a base of this family noises by betas, as DDPM does"))
+    return problems
+
+
+def schedule_fault(scheduler: Mapping[str, Any]) -> str:
+    """Why training cannot noise as this configuration says (sd, sdxl); empty where it can.
+
+    Every scheduler with DDPM's betas noises alike, however it paints: DDIM, PNDM, Euler, DPM-Solver, UniPC, LCM and more.
+    """
+    name = str(scheduler.get("_class_name", ""))
+    flows = "FlowMatch" in name or scheduler.get("use_flow_sigmas")
+    if flows or scheduler.get("prediction_type") == "flow_prediction":
+        return f"the base's scheduler ({name}) is of flow matching"
+    if name.startswith("EDM"):
+        return f"the base's scheduler ({name}) scales its noise as EDM does"
+    if scheduler.get("snr_shift_scale") is not None:
+        return f"the base's scheduler ({name}) shifts its noise (snr_shift_scale)"
+    if scheduler.get("trained_betas"):
+        return ""
+    absent = [key for key in ("beta_schedule", "beta_start", "beta_end") if scheduler.get(key) is None]
+    if absent:
+        return f"the base's scheduler ({name}) has no {absent[0]}"
+    if (schedule := scheduler["beta_schedule"]) not in _BETA_SCHEDULES:
+        return f"the base's scheduler ({name}) has the beta_schedule {schedule!r}, which DDPM does not know"
+    return ""
+
+
+def torn_weights(folder: Path) -> list[str]:
+    """Which weights of a diffusers folder are cut short or are no safetensors, by their headers; a fault a file."""
+    files = [
+        path for part in _WEIGHTS for path in sorted((folder / part).glob("*.safetensors")) if "." not in path.stem
+    ]
+    return [f"{path.relative_to(folder).as_posix()} {fault}" for path in files if (fault := torn(path))]
+
+
+def torn(path: Path) -> str:
+    """Whether a safetensors file is other than its header says, without reading the weights; empty where it is whole."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(size - 8, _MOST_HEADER_BYTES):
+                return "is cut short, or no safetensors file"
+            header = json.loads(file.read(length))
+        ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return "has a header that cannot be read"
+    whole = 8 + length + max(ends, default=0)
+    return "" if size == whole else f"has {size:,} bytes and its header speaks of {whole:,}"
 
 
 def edges_of(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Edges:

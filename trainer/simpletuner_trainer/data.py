@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from simpletuner_trainer.buckets import Fit, Size, measure
 from simpletuner_trainer.errors import BadData
+from simpletuner_trainer.fields import is_text, printable
 from simpletuner_trainer.files import sha256_of
 from simpletuner_trainer.spec import (
     CAPTION_SUFFIX,
@@ -32,6 +34,10 @@ _MOST_PIXELS: Final = 1 << 28
 _MOST_NAMED: Final = 8
 _EXIF_ORIENTATION: Final = 0x0112
 _SIDEWAYS: Final = (5, 6, 7, 8)
+_TIFF_WIDTH: Final = 0x0100
+_TIFF_HEIGHT: Final = 0x0101
+_STRIP: Final = 4
+"""Images with a longer edge of more than so many shorter ones are told of."""
 _UNREADABLE: Final = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
 """What Pillow raises for a file that is not the image its name says."""
 
@@ -164,24 +170,30 @@ def _read_dataset(dataset: DatasetConfig, root: Path, config: TrainConfig, found
         found.fault(f"data set {dataset.id!r}", [str(error)], f"correct {METADATA_NAME}")
         return
     left_out: dict[str, list[str]] = {}
-    unreadable, uncaptioned, kept = [], [], []
+    unreadable, uncaptioned, unwritable, kept = [], [], [], []
     for name in names:
+        full_name = f"{dataset.id}/{printable(name)}"
         try:
             size, sha256 = _size_of(root / name), sha256_of(root / name)
             captions = captioned.for_image(name)
         except _UNREADABLE as error:
-            unreadable.append(f"{dataset.id}/{name} ({error})")
+            unreadable.append(f"{full_name} ({printable(str(error))})")
             continue
         if (why := _unwanted(size, dataset, config)) is not None:
-            left_out.setdefault(why, []).append(f"{dataset.id}/{name}")
+            left_out.setdefault(why, []).append(full_name)
         elif not captions:
-            uncaptioned.append(f"{dataset.id}/{name}")
+            uncaptioned.append(full_name)
+        elif not all(map(is_text, captions)):
+            unwritable.append(full_name)
         else:
-            full_name = f"{dataset.id}/{name}"
             kept.append(Picture(dataset=dataset.id, name=full_name, path=root / name, sha256=sha256, size=size,
                                 captions=captions))  # fmt: skip
     found.fault("cannot be read", unreadable, "replace or remove these files")
     found.fault("without a caption", uncaptioned, captioned.hint)
+    found.fault("the name is to be the caption and is not UTF-8", unwritable, "rename these files")
+    strips = [picture.name for picture in kept if max(picture.size) > _STRIP * min(picture.size)]
+    if strips and (not dataset.crop or dataset.crop_aspect == "preserve"):
+        found.notes.append(f"more than {_STRIP} times as long as wide, and trained at such a size: {_listed(strips)}")
     found.notes += [
         f"{len(unwanted)} images {why} are left out: {_listed(unwanted)}" for why, unwanted in left_out.items()
     ]
@@ -261,6 +273,8 @@ def _size_of(path: Path) -> Size:
     """Width and height from the header, as the image is seen."""
     with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
         width, height = opened.size
+        if isinstance(opened, TiffImageFile):  # whose size some versions of Pillow turn upright, and some do not
+            width, height = opened.tag_v2.get(_TIFF_WIDTH, width), opened.tag_v2.get(_TIFF_HEIGHT, height)
         if width * height > _MOST_PIXELS:
             raise ValueError(f"{width} x {height} is more than {_MOST_PIXELS} pixels")
         return (height, width) if opened.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS else (width, height)

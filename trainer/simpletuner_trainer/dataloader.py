@@ -18,6 +18,7 @@ from simpletuner_trainer.fields import (
     boolean,
     choice,
     integer,
+    is_text,
     matching,
     number,
     numbers,
@@ -203,6 +204,8 @@ def parse_metadata_jsonl(document: str) -> dict[str, tuple[str, ...]]:
             raise ValueError(f"{METADATA_NAME}, line {index}: not JSON") from None
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("file_name", "text")):
             raise ValueError(f"{METADATA_NAME}, line {index}: needs the strings `file_name` and `text`")
+        if not (is_text(entry["file_name"]) and is_text(entry["text"])):
+            raise ValueError(f"{METADATA_NAME}, line {index}: holds half a character (a lone surrogate)")
         name = str(PurePosixPath(entry["file_name"]))
         captions[name] = (*captions.get(name, ()), entry["text"])
     return captions

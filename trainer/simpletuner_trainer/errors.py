@@ -26,6 +26,13 @@ class BadSpec(TrainerError):
     exit = Exit.BAD_SPEC
 
 
+class BaseUnreachable(TrainerError):
+    """The Hugging Face Hub was not reached, or is busy: the same run may find the base there later."""
+
+    code = "base_unreachable"
+    exit = Exit.UNREACHABLE
+
+
 class BadData(TrainerError):
     """The data set cannot be trained on as it is."""
 

@@ -97,7 +97,7 @@ def read_options(
     spelled: dict[str, str] = {}
     for key, value in values.items():
         name = str(key).removeprefix("--")
-        where = f"{path}.{key}"
+        where = f"{path}.{printable(str(key))}"
         if name not in owner:
             problems += _unknown(name, value, where, owner, refused or {})
         elif owner[name] in spelled:
@@ -181,7 +181,19 @@ def text(value: object) -> str:
         raise Wrong("is blank")
     if any(ord(char) < ord(" ") and char not in "\n\t" for char in value):
         raise Wrong("holds control characters")
+    if not is_text(value):
+        raise Wrong("holds half a character (a lone surrogate)", "write it anew as UTF-8")
     return value
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8: without lone surrogates, as broken JSON and file names have them."""
+    return not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def printable(value: str) -> str:
+    """A string as it can be logged: what cannot be written as UTF-8 (also of file names) as escapes."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def texts(value: object) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from simpletuner_trainer.spec import HubDestination
 from simpletuner_trainer.stores import Moved, Receipt, Shipment, Unreachable, changed, credentials
 
 _ENDPOINT: Final = "HF_ENDPOINT"
-_AGAIN: Final = frozenset({408, 409, 412, 425, 429})
+AGAIN: Final = frozenset({408, 409, 412, 425, 429})
 """Answers of the 4xx kind that may be another the next time: 409 and 412 speak of somebody else's commit."""
 _BLOCK: Final = 1 << 20
 
@@ -161,16 +161,16 @@ def answers(what: str) -> Iterator[None]:
     except HFValidationError as error:
         raise Refused(f"could not {what}: {_first_line(error)}", "check the repository's name") from error
     except (*network, OSError, RuntimeError, ValueError) as error:
-        response = _response_of(error)
+        response = response_of(error)
         if response is None:
             raise Unreachable(f"could not {what}: {_first_line(error)}") from error
         status: int = response.status_code
-        if status in _AGAIN or status >= 500:
+        if status in AGAIN or status >= 500:
             raise Unreachable(f"could not {what}: {status}", retry_after_s=_retry_after(response)) from error
         raise Refused(f"the Hub refused to {what}: {_said(status, response)}", _hint(status)) from error
 
 
-def _response_of(error: BaseException | None) -> Any:
+def response_of(error: BaseException | None) -> Any:
     """The answer that an error, or one that it comes of, speaks of; None where there was none."""
     while error is not None:
         response = getattr(error, "response", None)

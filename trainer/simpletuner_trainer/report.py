@@ -33,11 +33,12 @@ class Exit(enum.IntEnum):
     DEADLINE = 76
     UNDELIVERED = 77
     PREEMPTED = 78
+    UNREACHABLE = 79
 
     @property
     def resumable(self) -> bool:
         """Whether starting again with the same work folder goes on from where this run stopped."""
-        return self in (Exit.INTERRUPTED, Exit.DEADLINE, Exit.UNDELIVERED, Exit.PREEMPTED)
+        return self in (Exit.INTERRUPTED, Exit.DEADLINE, Exit.UNDELIVERED, Exit.PREEMPTED, Exit.UNREACHABLE)
 
 
 class StageName(enum.StrEnum):

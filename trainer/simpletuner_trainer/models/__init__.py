@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 from PIL import Image
 
 from simpletuner_trainer.base import SHIPPED, is_path
 from simpletuner_trainer.errors import BadSpec, missing_package
-from simpletuner_trainer.gate import gated_base
+from simpletuner_trainer.files import writing
+from simpletuner_trainer.gate import gated_base, not_had
 from simpletuner_trainer.spec import BUILTIN_TINY, SINGLE_FILE_SUFFIX
 
 if TYPE_CHECKING:
@@ -166,18 +168,28 @@ def find_base(name: str, base_dir: Path) -> Path:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
 
+    network: Any = HfHubHTTPError.__bases__  # of whichever HTTP library this release is built on
     parts = ("unet", "transformer", "vae", "text_encoder*", "tokenizer*", "scheduler")
     wanted = ["model_index.json", *(f"{part}/*{end}" for part in parts for end in (".json", ".txt", ".safetensors"))]
     unwanted = ["*.fp16.*", "*.bf16.*", "*non_ema*"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
+        with writing(f"the base {name}"):
+            return Path(
+                snapshot_download(
+                    name,
+                    allow_patterns=wanted,
+                    ignore_patterns=unwanted,
+                    endpoint=os.environ.get("HF_ENDPOINT") or None,
+                )
+            )
     except GatedRepoError as error:
         raise gated_base(name) from error
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        message = f"the base {name!r} is neither a folder nor can it be had from the Hugging Face Hub: {error}"
-        raise BadSpec(message, "check pretrained_model_name_or_path, and HF_TOKEN where the base is gated") from error
+    except (*network, HFValidationError, OSError) as error:
+        what = f"the base {name!r} is no folder and did not come from the Hugging Face Hub"
+        hint = "check pretrained_model_name_or_path, and HF_TOKEN where the base is gated"
+        raise not_had(what, error, hint) from error
 
 
 def folder_identity(folder: Path, parts: Sequence[str]) -> str:

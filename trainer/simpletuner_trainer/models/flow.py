@@ -6,7 +6,7 @@ The denoiser learns the line's direction, noise minus latents. How often which s
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -34,11 +34,17 @@ def shifted(values: torch.Tensor, shift: float) -> torch.Tensor:
     return shift * values / (1.0 + (shift - 1.0) * values)
 
 
-def shift_for(tokens: int, scheduler: Mapping[str, float]) -> float:
-    """The shift that a base's scheduler paints a picture of so many tokens with: e to a line through two points."""
-    known = {key: float(scheduler.get(key) or value) for key, value in _SHIFTS.items()}
+def shift_for(tokens: int, scheduler: Mapping[str, Any]) -> float:
+    """The shift that a base's scheduler paints a picture of so many tokens with.
+
+    One for all sizes (schnell), or a line through two points (`use_dynamic_shifting`: dev), or e to that line.
+    """
+    if not scheduler.get("use_dynamic_shifting", False):
+        return float(scheduler.get("shift", 1.0))
+    known = {key: float(scheduler.get(key, value)) for key, value in _SHIFTS.items()}
     slope = (known["max_shift"] - known["base_shift"]) / (known["max_image_seq_len"] - known["base_image_seq_len"])
-    return math.exp(known["base_shift"] + slope * (tokens - known["base_image_seq_len"]))
+    mu = known["base_shift"] + slope * (tokens - known["base_image_seq_len"])
+    return mu if scheduler.get("time_shift_type") == "linear" else math.exp(mu)
 
 
 def noisy(latents: torch.Tensor, noise: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:

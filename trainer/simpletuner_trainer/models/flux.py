@@ -19,7 +19,7 @@ from simpletuner_trainer import kohya
 from simpletuner_trainer.base import edges_of_patches
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.models import Noised, Request, flow
-from simpletuner_trainer.models.folder import DiffusersFolder, read_config
+from simpletuner_trainer.models.folder import DiffusersFolder, loading, read_config
 from simpletuner_trainer.spec import KOHYA_NAME
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class Flux(DiffusersFolder):
     def encode_prompt(self, prompt: str) -> torch.Tensor:
         """Rows [tokens + 1, width]."""
         if self._text_encoder is None:
-            self._tokenizer, self._text_encoder = self._load_tokenizers(), self._load_text_encoders()
+            with loading("text encoders"):
+                self._tokenizer, self._text_encoder = self._load_tokenizers(), self._load_text_encoders()
         rows = []
         for tokenizer, encoder, length, part in zip(
             self._tokenizer, self._text_encoder, (self._tokenizer[0].model_max_length, self._tokens),
@@ -88,9 +89,10 @@ class Flux(DiffusersFolder):
 
     def load_denoiser(self, dtype: torch.dtype) -> torch.nn.Module:
         """The transformer, frozen."""
-        transformer: torch.nn.Module = FluxTransformer2DModel.from_pretrained(
-            self._base, subfolder="transformer", torch_dtype=dtype
-        )
+        with loading("transformer"):
+            transformer: torch.nn.Module = FluxTransformer2DModel.from_pretrained(
+                self._base, subfolder="transformer", torch_dtype=dtype
+            )
         return transformer.requires_grad_(False)
 
     def lora_targets(self, preset: str) -> Sequence[str]:

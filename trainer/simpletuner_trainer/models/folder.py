@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import diffusers
 import torch
 from diffusers import AutoencoderKL
+from safetensors import SafetensorError
 
 from simpletuner_trainer import kohya, lora
-from simpletuner_trainer.base import PIPELINES
+from simpletuner_trainer.base import PIPELINES, torn_weights
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.models import folder_identity
 from simpletuner_trainer.spec import KOHYA_NAME
+
+_ANEW: Final = "download or copy it anew"
 
 
 class DiffusersFolder:
@@ -55,7 +59,9 @@ class DiffusersFolder:
             hint = f"set model_family to {fitting[0]}" if fitting else f"supported: {', '.join(PIPELINES.values())}"
             raise BadSpec(f"the base {base} is a {pipeline}, not a {cls.pipeline_class.__name__}", hint)
         if missing:
-            raise BadSpec(f"the base {base} lacks {', '.join(missing)}", "download or copy it anew")
+            raise BadSpec(f"the base {base} lacks {', '.join(missing)}", _ANEW)
+        if damaged := torn_weights(base):
+            raise BadSpec(f"the base {base} is damaged: {'; '.join(damaged)}", _ANEW)
         return cls(base, device=device)
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -104,8 +110,19 @@ class DiffusersFolder:
         return scheduler_class.from_pretrained(self._base, subfolder="scheduler")
 
     def _load_vae(self) -> Any:
-        vae = AutoencoderKL.from_pretrained(self._base, subfolder="vae", torch_dtype=torch.float32)
+        with loading("vae"):
+            vae = AutoencoderKL.from_pretrained(self._base, subfolder="vae", torch_dtype=torch.float32)
         return vae.to(self._device).requires_grad_(False)
+
+
+@contextlib.contextmanager
+def loading(part: str) -> Iterator[None]:
+    """`BadSpec` where the files of a part cannot be loaded: absent, damaged, or not of the shapes its config says."""
+    try:
+        yield
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadSpec(f"the base's {part} cannot be loaded: {why}", _ANEW) from error
 
 
 def read_config(base: Path, part: str) -> dict[str, Any]:

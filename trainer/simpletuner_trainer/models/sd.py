@@ -15,10 +15,10 @@ from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from simpletuner_trainer.base import edges_of
+from simpletuner_trainer.base import edges_of, schedule_fault
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.models import Noised, Request
-from simpletuner_trainer.models.folder import DiffusersFolder, read_config
+from simpletuner_trainer.models.folder import DiffusersFolder, loading, read_config
 
 if TYPE_CHECKING:
     from simpletuner_trainer.spec import TrainConfig
@@ -43,7 +43,10 @@ class StableDiffusion(DiffusersFolder):
 
     def __init__(self, base: Path, *, device: torch.device) -> None:
         super().__init__(base, device=device)
-        self._noising = DDPMScheduler.from_config(read_config(base, "scheduler"))
+        scheduler = read_config(base, "scheduler")
+        if wrong := schedule_fault(scheduler):
+            raise BadSpec(wrong, "a base of this family noises by betas, as DDPM does")
+        self._noising = DDPMScheduler.from_config(scheduler)
         unet = read_config(base, "unet")
         self._text_width = int(unet["cross_attention_dim"])
         if unet["in_channels"] != self._latent_channels:
@@ -60,8 +63,9 @@ class StableDiffusion(DiffusersFolder):
     def encode_prompt(self, prompt: str) -> torch.Tensor:
         """Last hidden state [tokens, width], as the pipeline computes it."""
         if self._text_encoder is None:
-            self._tokenizer = CLIPTokenizer.from_pretrained(self._base / "tokenizer")
-            self._text_encoder = CLIPTextModel.from_pretrained(self._base / "text_encoder", dtype=torch.float32)
+            with loading("text encoder"):
+                self._tokenizer = CLIPTokenizer.from_pretrained(self._base / "tokenizer")
+                self._text_encoder = CLIPTextModel.from_pretrained(self._base / "text_encoder", dtype=torch.float32)
             self._text_encoder.to(self._device).requires_grad_(False)
         tokens = self._tokenizer(
             prompt,
@@ -75,7 +79,10 @@ class StableDiffusion(DiffusersFolder):
 
     def load_denoiser(self, dtype: torch.dtype) -> torch.nn.Module:
         """The UNet, frozen."""
-        unet: torch.nn.Module = UNet2DConditionModel.from_pretrained(self._base, subfolder="unet", torch_dtype=dtype)
+        with loading("unet"):
+            unet: torch.nn.Module = UNet2DConditionModel.from_pretrained(
+                self._base, subfolder="unet", torch_dtype=dtype
+            )
         return unet.requires_grad_(False)
 
     def lora_targets(self, preset: str) -> Sequence[str]:

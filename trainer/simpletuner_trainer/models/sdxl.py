@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.models import Noised, Request
-from simpletuner_trainer.models.folder import read_config
+from simpletuner_trainer.models.folder import loading, read_config
 from simpletuner_trainer.models.sd import StableDiffusion
 
 
@@ -42,7 +42,8 @@ class StableDiffusionXL(StableDiffusion):
     def encode_prompt(self, prompt: str) -> torch.Tensor:
         """Rows [tokens + 1, width]; of the empty prompt all zeros where the base's pipeline has it so."""
         if self._text_encoder is None:
-            self._tokenizer, self._text_encoder = self._load_tokenizers(), self._load_text_encoders()
+            with loading("text encoders"):
+                self._tokenizer, self._text_encoder = self._load_tokenizers(), self._load_text_encoders()
         rows, pooled = [], torch.empty(0)
         for tokenizer, encoder in zip(self._tokenizer, self._text_encoder, strict=True):
             tokens = tokenizer(

@@ -17,6 +17,7 @@ from simpletuner_trainer.base import PIPELINES
 from simpletuner_trainer.cache import key_of
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.files import sha256_of, sync_tree, writing
+from simpletuner_trainer.gate import not_had
 from simpletuner_trainer.models import find_base, folder_identity
 
 if TYPE_CHECKING:
@@ -65,8 +66,10 @@ def as_folder(path: Path, config: TrainConfig, base_dir: Path, cache: Path) -> P
             sync_tree(partial)
             partial.rename(made)
     except (LocalEntryNotFoundError, HfHubHTTPError) as error:
-        message = f"the base {path.name} needs a configuration that is not at hand: {_first_line(error)}"
-        raise BadSpec(message, _HINT) from error
+        what = f"the base {path.name} needs a configuration that is not at hand"
+        if isinstance(source, Path):
+            raise BadSpec(f"{what}: {_first_line(error)}", _HINT) from error
+        raise not_had(what, error, _HINT) from error
     except (SingleFileComponentError, OSError, ValueError, KeyError, RuntimeError) as error:
         message = f"the base {path.name} is no {config.model_family} that diffusers can read: {_first_line(error)}"
         raise BadSpec(message, _HINT) from error
