@@ -13,9 +13,8 @@ import torch
 from diffusers import AutoencoderKL
 
 from simpletuner_trainer import kohya, lora
-from simpletuner_trainer.base import PIPELINES
+from simpletuner_trainer.base import PIPELINES, folder_identity
 from simpletuner_trainer.errors import BadSpec
-from simpletuner_trainer.models import folder_identity
 from simpletuner_trainer.spec import KOHYA_NAME
 
 
