@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -61,6 +62,24 @@ def test_an_entry_is_whole_or_missing(tmp_path: Path) -> None:
             fresh.get(key)
         fresh.put(key, value)
         assert TensorCache(tmp_path).has(key)
+
+
+def test_a_folder_in_the_place_of_an_entry_is_told(tmp_path: Path) -> None:
+    made = place(tmp_path / "cache", most_bytes=0)
+    cache, key = TensorCache(made.root / "texts"), key_of("x", 1)
+    cache.put(key, torch.ones(3))
+    (path,) = entries(tmp_path)
+    path.unlink()
+    (path / "letter").mkdir(parents=True)
+    assert not cache.has(key)
+    with pytest.raises(CacheLost, match=f"something else lies in the place .*{key}"):
+        cache.put(key, torch.ones(3))
+    assert made.trim() == 0
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    shutil.rmtree(path.parent)
+    path.parent.touch()
+    with pytest.raises(CacheLost, match="something else lies in the place"):
+        cache.put(key, torch.ones(3))
 
 
 def test_a_value_that_was_made_otherwise_is_another() -> None:

@@ -65,6 +65,30 @@ def test_explain_into_a_pipe_that_is_closed(job: Jobs) -> None:
     assert explained.wait(60) != 0
 
 
+def test_a_warm_up_as_long_as_the_epochs(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the images say how many steps the epochs are: 3."""
+    made = job(config={"max_train_steps": 0, "num_train_epochs": 1, "lr_warmup_steps": 3})
+    for arguments in ([], ["explain"]):
+        assert main([*arguments, str(made.write())]) == Exit.BAD_SPEC
+        (failure,) = of_kind(capsys.readouterr().out, report.Failure)
+        assert failure.message == "config.lr_warmup_steps: is 3"
+        assert failure.hint == "num_train_epochs comes to 3: the full learning rate would never be reached"
+    assert not made.output.exists()
+    made.config["lr_warmup_steps"] = 2
+    assert main(["explain", str(made.write())]) == Exit.DONE
+
+
+def test_a_signal_before_anything_is_imported_is_no_crash(job: Jobs) -> None:
+    """The interpreter says on stderr what it has imported: the signal comes after the second of our modules."""
+    command = [sys.executable, "-X", "importtime", "-m", "simpletuner_trainer", str(job().write())]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "simpletuner_trainer.errors" in line)
+        process.terminate()
+        process.stderr.read()
+    assert process.returncode == Exit.INTERRUPTED
+
+
 def test_without_torch_it_says_what_to_install(job: Jobs, tmp_path: Path) -> None:
     missing = 'raise ModuleNotFoundError("No module named \'torch\'", name="torch")'
     (tmp_path / "torch.py").write_text(missing, "utf-8")

@@ -25,7 +25,7 @@ from simpletuner_trainer.models import open_family
 from simpletuner_trainer.report import Exit
 from simpletuner_trainer.spec import TrainConfig
 from simpletuner_trainer.weights import write_safetensors
-from tests.trainer.trainer_kit import Job, of_kind
+from tests.trainer.trainer_kit import Job, of_kind, sha256
 
 Jobs = Callable[..., Job]
 FILE = "pytorch_lora_weights.safetensors"
@@ -175,6 +175,35 @@ def test_a_resumed_run_does_not_read_the_lora_again(
     assert of_kind(capsys.readouterr().out, report.Resume) == [report.Resume(step=2)]
     again = load_file(second.output / FILE)
     assert all(torch.equal(again[key], tensor) for key, tensor in expected.items())
+
+
+def test_a_result_of_other_files_is_not_delivered_again(
+    job: Jobs, tmp_path: Path, micro_base: Path, lora_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A caption, the base, and the LoRA to begin from: each is changed by itself and put back."""
+    begun = Path(shutil.copy(lora_file, tmp_path / "begun.safetensors"))
+    made = job("second", config={"lora_alpha": 8, "max_train_steps": 1, "init_lora": str(begun)})
+    made.base = Path(shutil.copytree(micro_base, tmp_path / "own"))
+    assert made.run() == Exit.DONE
+    first = sha256(made.output / "manifest.json")
+    for path, names, says in (
+        (made.folder / "pictures" / "p1.txt", "data", "with another data set"),
+        (made.base / "scheduler" / "scheduler_config.json", "base", "with another base"),
+        (begun, "init_lora", "from another init_lora"),
+    ):
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"ring", b"disc") + b" ")
+        capsys.readouterr()
+        assert made.run() == Exit.BAD_SPEC
+        said = capsys.readouterr().out
+        assert f"was trained from another {names}\n" in said
+        (failure,) = of_kind(said, report.Failure)
+        assert failure.message.endswith(says)
+        assert "empty work_dir" in failure.hint
+        path.write_bytes(content)
+        assert made.run() == Exit.DONE
+        assert not of_kind(capsys.readouterr().out, report.Steps)
+        assert sha256(made.output / "manifest.json") == first
 
 
 @pytest.fixture(scope="module")

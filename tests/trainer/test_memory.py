@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from simpletuner_trainer.errors import OutOfMemory
 from simpletuner_trainer.memory import Need, available, foreseen, relief, room, standing
 from simpletuner_trainer.models import find_base
 from simpletuner_trainer.report import Exit
+from simpletuner_trainer.schedule import Batches
 from simpletuner_trainer.spec import RunSpec
 from tests.trainer.test_optim import OPTIMIZERS, config_of, network, training_of
 from tests.trainer.trainer_kit import Job
@@ -89,6 +91,21 @@ def test_check_says_what_the_run_will(job: Jobs, capsys: pytest.CaptureFixture[s
     made.config |= {"pretrained_model_name_or_path": str(made.base), "model_family": "sdxl"}
     assert main(["check", str(made.write())]) == Exit.BAD_SPEC
     assert "set model_family to sd" in capsys.readouterr().out
+
+
+def test_the_estimate_is_of_the_largest_batch_whatever_the_seed(job: Jobs) -> None:
+    training = training_of(job(config={"train_batch_size": 4}))
+    batches = training.material.batches
+    assert isinstance(batches, Batches)
+    each = [training.noised(micro).latents.numel() for micro in range(batches.per_epoch)]
+    assert len(set(each)) > 1
+    assert training.noised(0, training.material.largest).latents.numel() == max(each)
+    needs = set()
+    for seed in range(8):
+        other = Batches(buckets=batches.buckets, batch_size=4, seed=seed)
+        training.material = dataclasses.replace(training.material, batches=other)
+        needs.add(training.weigh().activations)
+    assert len(needs) == 1
 
 
 def test_a_run_that_needs_more_than_there_is_is_warned(

@@ -9,16 +9,20 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from simpletuner_trainer import report
 from simpletuner_trainer.files import Manifest
 from simpletuner_trainer.report import Exit
 from simpletuner_trainer.spec import MANIFEST_NAME
+from simpletuner_trainer.validate import Painter
+from tests.trainer.test_optim import training_of
 from tests.trainer.trainer_kit import Job, of_kind, reports, sha256
 
 Jobs = Callable[..., Job]
@@ -277,6 +281,43 @@ def test_only_the_newest_checkpoints_are_kept(job: Jobs) -> None:
     assert kept == ["step-00000004", "step-00000006"]
 
 
+def test_what_was_passed_over_goes_before_what_is_written(job: Jobs) -> None:
+    training = training_of(job(config={"max_train_steps": 3, "checkpoints_total_limit": 2}))
+    for step in (1, 2, 4, 100_000_000):
+        (training.work.checkpoints / f"step-{step:08d}").mkdir(parents=True)
+    training.run_from(2)
+    kept = sorted(path.name for path in training.work.checkpoints.iterdir())
+    assert kept == ["step-00000002", "step-00000003"]
+
+
+def test_a_run_that_begins_anew_keeps_no_picture_of_the_one_before(job: Jobs) -> None:
+    made = job(config={"max_train_steps": 2, "checkpoint_step_interval": 0, "validation_prompt": "circle 1",
+                       "validation_step_interval": 1, "validation_num_inference_steps": 1})  # fmt: skip
+    assert made.run() == Exit.DONE
+    samples = made.output / "samples"
+    before = {path.name: Image.open(path).tobytes() for path in samples.iterdir()}
+    assert len(before) == 3
+    shutil.rmtree(made.work / "checkpoints")
+    made.config |= {"learning_rate": 1, "validation_step_interval": 0}
+    assert made.run() == Exit.DONE
+    after = {path.name: Image.open(path).tobytes() for path in samples.iterdir()}
+    assert sorted(after) == ["step-00000000-0.png", "step-00000002-0.png"]
+    assert [before[name] == pixels for name, pixels in sorted(after.items())] == [True, False]
+
+
+def test_a_picture_of_another_training_is_painted_anew(job: Jobs) -> None:
+    training = training_of(job(config={"validation_prompt": "circle 1", "validation_num_inference_steps": 1}))
+    painter = Painter(config=training.config, family=training.family, material=training.material, work=training.work,
+                      say=training.say, stop=training.stop, training="one")  # fmt: skip
+    path = training.work.samples / "step-00000001-0.png"
+    whose = []
+    for one in (painter, painter, replace(painter, training="other")):
+        one.paint(training.denoiser, 1)
+        whose.append((path.stat().st_ino, json.loads(Image.open(path).info["simpletuner"])["training"]))
+    assert whose[0] == whose[1] != whose[2]
+    assert [name for _, name in whose] == ["one", "one", "other"]
+
+
 def test_a_loss_that_is_no_number_ends_the_run(job: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
     made = job(config={"learning_rate": 10, "max_grad_norm": 0, "max_train_steps": 2000, "checkpoint_step_interval": 1,
                        "lora_target": "all", "lora_alpha": 1e15})  # fmt: skip
@@ -286,6 +327,7 @@ def test_a_loss_that_is_no_number_ends_the_run(job: Jobs, capsys: pytest.Capture
     assert failure.code == "diverged"
     assert f"at step {failure.step}" in failure.message
     assert f"step-{failure.step - 1:08d} is from before that" in failure.hint
+    assert failure.hint.endswith("or a max_grad_norm above 0")
     assert len(made.metrics()) == failure.step - 1
 
 

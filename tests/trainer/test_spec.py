@@ -212,6 +212,7 @@ def test_what_is_not_done_yet_may_be_off(off: Any) -> None:
         ({"resolution_type": "pixel"}, "resolution", "set both or neither"),
         ({"resolution": 512, "resolution_type": "area"}, "resolution", "megapixels"),
         ({"probability": 0}, "probability", "more than 0"),
+        ({"probability": 1e308}, "probability", "at most 1e+06"),
         ({"maximum_image_size": 900}, "target_downsample_size", "is missing beside maximum_image_size"),
         ({"target_downsample_size": 900}, "maximum_image_size", "set both or neither"),
         ({"maximum_image_size": 800, "target_downsample_size": 900}, "target_downsample_size", "or less"),

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
+if __name__ == "__main__":  # before the other imports: they take a while, and a SIGTERM meanwhile is no crash
+    from simpletuner_trainer.report import Exit
+
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(Exit.INTERRUPTED))
+
 import argparse
 import json
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
@@ -154,7 +161,7 @@ def _trained(
     with team.apart():
         if team.leads and run.begins_anew:
             work.clear()
-    result = team.first(lambda: output.finished(run, work))
+    result = team.first(lambda: output.finished(run, work, say.text))
     if result is not None:
         return result
     try:

@@ -5,8 +5,9 @@ Pure standard library: the lab asks the same questions, through `simpletuner_tra
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,9 @@ SHIPPED: Final = Path(__file__).parent / "assets" / "tiny_base"
 
 _PATCHED_LATENTS: Final = 128
 """Edge of the latents that FluxPipeline paints unless it is told otherwise."""
+
+_WHOLE_BYTES: Final = 64 << 20
+_END_BYTES: Final = 1 << 20
 
 _KEY: Final = "config.pretrained_model_name_or_path"
 _BETA_SCHEDULES: Final = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace")
@@ -73,6 +77,39 @@ def _place(name: str, base_dir: Path | None) -> Path | None:
     if path.is_absolute():
         return path
     return None if base_dir is None else base_dir / path
+
+
+def folder_identity(folder: Path, parts: Sequence[str]) -> str:
+    """SHA-256 over the files of a base's `parts`; of a file above 64 MiB only its size, first and last MiB count."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for path in sorted((folder / part).rglob("*")):
+            if path.suffix in (".json", ".safetensors", ".txt"):
+                digest.update(_content_of(path, path.relative_to(folder).as_posix()))
+    return digest.hexdigest()
+
+
+def file_identity(path: Path) -> str:
+    """The same of one file, whatever its name."""
+    return hashlib.sha256(_content_of(path, "")).hexdigest()
+
+
+def _content_of(path: Path, name: str) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        content = file.read(size if size <= _WHOLE_BYTES else _END_BYTES)
+        if size > _WHOLE_BYTES:
+            file.seek(size - _END_BYTES)
+            content += file.read()
+    return json.dumps([name, size]).encode() + content
+
+
+def identity_here(name: str, base_dir: Path) -> str | None:
+    """SHA-256 that tells the folder or file which `name` means from others; None where it is not on this disk."""
+    place = _place(name, base_dir)
+    if place is None or not place.exists():
+        return None
+    return folder_identity(place, [""]) if place.is_dir() else file_identity(place)
 
 
 def pipeline_of(folder: Path) -> str:

@@ -15,6 +15,7 @@ import json
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -81,9 +82,9 @@ class TensorCache:
         return value
 
     def put(self, key: str, value: torch.Tensor) -> None:
-        """Add an entry in one step, readable by its owner alone."""
+        """Add an entry in one step, readable by its owner alone. `CacheLost` where something else lies in its place."""
         path = self._path(key)
-        with writing("the cache"):
+        with writing("the cache"), _in_a_free_place():
             for folder in (self._folder, path.parent):  # `parents=True` would leave the first open to others
                 folder.mkdir(exist_ok=True, mode=0o700)
             descriptor, partial = tempfile.mkstemp(prefix=".", dir=path.parent)
@@ -103,6 +104,15 @@ class TensorCache:
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key}{ENTRY_SUFFIX}"
+
+
+@contextlib.contextmanager
+def _in_a_free_place() -> Iterator[None]:
+    try:
+        yield
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        message = f"something else lies in the place of an entry of the cache: {error.filename2 or error.filename}"
+        raise CacheLost(message, "remove it and start again") from error
 
 
 def _read(path: Path) -> torch.Tensor:

@@ -142,7 +142,7 @@ class CacheDir:
         for path in self.root.glob("*/??/*"):
             with contextlib.suppress(FileNotFoundError):
                 found = path.stat()
-                if path.suffix == ENTRY_SUFFIX:
+                if path.suffix == ENTRY_SUFFIX and stat.S_ISREG(found.st_mode):
                     yield found.st_mtime, found.st_size, path
                 elif path.name.startswith(".") and time.time() - found.st_mtime > _ABANDONED_S:
                     path.unlink()

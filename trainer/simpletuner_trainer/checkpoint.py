@@ -6,6 +6,7 @@ kill nor a power cut leaves a torn one. One that was damaged later is found by i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Collection
@@ -49,6 +50,11 @@ class Fingerprint:
     world_size: int
     """Processes: another number deals the batches out differently."""
 
+    @property
+    def training(self) -> str:
+        """SHA-256 of what is trained, wherever that happens."""
+        return hashlib.sha256(f"{self.config}/{self.data}/{self.base}/{self.learner}".encode()).hexdigest()
+
 
 _SAYS: Final = {
     "config": "config",
@@ -81,10 +87,15 @@ class Found:
         return self.folder / METRICS_NAME
 
 
+def steps_of(checkpoints: Path) -> list[int]:
+    """The steps that have a folder here, whole or not."""
+    steps = (step_of(path.name) for path in checkpoints.glob("step-*"))
+    return [step for step in steps if step is not None]
+
+
 def newest(checkpoints: Path, notice: Notice) -> Found | None:
     """The newest whole checkpoint; a damaged one is passed over with a line in the log."""
-    steps = [step_of(path.name) for path in checkpoints.glob("step-*")]
-    for step in sorted((step for step in steps if step is not None), reverse=True):
+    for step in sorted(steps_of(checkpoints), reverse=True):
         folder = checkpoints / folder_name(step)
         try:
             manifest = Manifest.verified(folder)
@@ -155,10 +166,10 @@ def save(
     return folder, manifest
 
 
-def prune(checkpoints: Path, keep: int, in_use: Collection[Path]) -> None:
-    """Remove all but the newest `keep`, except those `in_use`."""
-    folders = sorted(path for path in checkpoints.glob("step-*") if step_of(path.name) is not None)
-    for folder in folders[:-keep]:
+def prune(checkpoints: Path, keep: int, in_use: Collection[Path], passed_over: Collection[int] = ()) -> None:
+    """Remove all but the newest `keep`, except those `in_use`; first of all those of the steps `passed_over`."""
+    steps = sorted(steps_of(checkpoints), key=lambda step: (step not in passed_over, step))
+    for folder in (checkpoints / folder_name(step) for step in steps[:-keep]):
         if folder not in in_use:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from simpletuner_trainer import unsupported
-from simpletuner_trainer.conflicts import noise_conflicts, optimizer_conflicts
+from simpletuner_trainer.conflicts import noise_conflicts, optimizer_conflicts, warmup_conflicts
 from simpletuner_trainer.dataloader import RESOLUTION_TYPES, DatasetConfig, parse_datasets, resolution_problems
 from simpletuner_trainer.fields import (
     Problem,
@@ -193,9 +193,8 @@ def _conflicts(config: TrainConfig) -> list[Problem]:
         problems.append(
             Problem("config.max_train_steps", message, "one of the two is above 0, the other 0 or left out")
         )
-    if steps and config.lr_warmup_steps >= steps:
-        hint = f"max_train_steps is {steps}: the full learning rate would never be reached"
-        problems.append(Problem("config.lr_warmup_steps", f"is {config.lr_warmup_steps}", hint))
+    if steps:
+        problems += warmup_conflicts(config, steps)
     problems += (
         _base_conflicts(config) + noise_conflicts(config) + optimizer_conflicts(config) + _lora_conflicts(config)
     )

@@ -27,6 +27,15 @@ _LEAST_PRODIGY_RATE: Final = 0.01
 """A rate below is meant for another optimizer: Prodigy multiplies the one that it finds."""
 
 
+def warmup_conflicts(config: TrainConfig, total: int) -> list[Problem]:
+    """Between the warm-up and the `total` of steps that `max_train_steps` says or `num_train_epochs` comes to."""
+    if config.lr_warmup_steps < total:
+        return []
+    says = "max_train_steps is" if config.max_train_steps else "num_train_epochs comes to"
+    hint = f"{says} {total}: the full learning rate would never be reached"
+    return [Problem("config.lr_warmup_steps", f"is {config.lr_warmup_steps}", hint)]
+
+
 def noise_conflicts(config: TrainConfig) -> list[Problem]:
     """Between how noise is dealt out and what the family learns."""
     family = f"and model_family is {config.model_family}"

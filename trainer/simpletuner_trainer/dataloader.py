@@ -64,7 +64,7 @@ class DatasetConfig:
 
     repeats: int = option(0, integer(least=0, most=100_000))
     """Times more than once that each image is seen in an epoch."""
-    probability: float | None = option(None, optional(number(above=0)))
+    probability: float | None = option(None, optional(number(above=0, most=1e6)))
     """This set's share of the micro-batches, relative to the sum over all sets; None: every image counts the same."""
     random_flip: bool = option(False, boolean)
     """Half of the times an image is seen it is seen mirrored, left for right."""

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from simpletuner_trainer.base import BaseFacts, look_at
 from simpletuner_trainer.buckets import Size, aim_of, aspect_pick, bucket_size
+from simpletuner_trainer.conflicts import warmup_conflicts
 from simpletuner_trainer.errors import missing_package
-from simpletuner_trainer.fields import options_of
+from simpletuner_trainer.fields import SpecError, options_of
 from simpletuner_trainer.spec import KOHYA_NAME, DatasetConfig, FolderDestination, HubDestination, RunSpec, TrainConfig
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ class Explanation:
 
 
 def explain(run: RunSpec, document: Mapping[str, Any]) -> Explanation:
-    """Look at everything that `run`, read from `document`, rests on. `BadData` where the data cannot be trained on."""
+    """Look at everything that `run`, read from `document`, rests on. `BadData` where the data cannot be trained on.
+
+    `SpecError` where the epochs come to fewer steps than the warm-up.
+    """
     from_config, from_datasets = _given(document)
     config, base = run.train.config, look_at(run.train.config, run.base_dir)
     stock = _take_stock(run)
@@ -204,6 +208,8 @@ def _steps(config: TrainConfig, plans: Sequence[DatasetPlan], *, shared: bool) -
     batches = sum(math.ceil(count / config.train_batch_size) for count in by_size.values())
     accumulate = config.gradient_accumulation_steps
     total = config.max_train_steps or math.ceil(config.num_train_epochs * batches / accumulate)
+    if problems := warmup_conflicts(config, total):
+        raise SpecError(problems)
     return Steps(
         batches_per_epoch=batches, steps_per_epoch=batches / accumulate, total=total,
         epochs=total * accumulate / batches,

@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from simpletuner_trainer.ahead import Ahead
 from simpletuner_trainer.cache import numerics_of
 from simpletuner_trainer.card import Made
 from simpletuner_trainer.checkpoint import Fingerprint, Found
+from simpletuner_trainer.conflicts import warmup_conflicts
 from simpletuner_trainer.data import take_stock
 from simpletuner_trainer.errors import BadSpec, CacheLost, Diverged, ProcessLost, Refused, Stopped
 from simpletuner_trainer.files import Manifest, sha256_of
@@ -53,8 +54,6 @@ def train(
     found = team.first(lambda: find_checkpoint(run, work, publisher, say))
     threads = set_threads(config, found, say)
     with team.apart():
-        if team.leads:
-            (work.output / MANIFEST_NAME).unlink(missing_ok=True)
         if team.leads and run.data is not None:
             say.stage(StageName.UNPACK, "unpacking the data")
             unpack(run.data, work.data)
@@ -89,10 +88,13 @@ def train(
         history=History(work.metrics if team.leads else Path(os.devnull),
                         resumed_from=found.metrics if found and team.leads else None),
     )  # fmt: skip
+    if problems := warmup_conflicts(config, training.total):
+        raise BadSpec(f"{problems[0].path}: {problems[0].message}", problems[0].hint)
     processes = f", {team.size} processes" if team.size > 1 else ""
     say.text(f"training {learner.size:,} numbers for {training.total} steps on {device}, {threads} threads{processes}")
     with team.apart(), room(config, device, 0):
         if team.leads:
+            output.begin(run, work, stock.digest, anew=found is None)
             training.weigh()
     if config.dynamo_mode != "no":
         compile_on_cuda(denoiser, config.dynamo_mode, device, say)
@@ -173,6 +175,8 @@ class Training:
     fingerprint: Fingerprint
     images: int
     history: History
+    passed_over: set[int] = field(default_factory=set)
+    """Steps of the checkpoints that this run did not go on from, and has not written again."""
     ahead: Ahead[Noised] | None = None
     """While the run goes: the next micro-batches, made beside the present step."""
 
@@ -201,17 +205,16 @@ class Training:
     def weigh(self) -> Need:
         """Say what the run needs of the device's memory, and warn where it has less. Looks at one image."""
         free = available(self.device)
-        batch = self.noised(0)
-        one = Noised(**{field.name: getattr(batch, field.name)[:1] for field in dataclasses.fields(Noised)})
+        largest = self.material.largest
+        one = self.noised(0, largest[:1])
         self.denoiser.train()
 
         def forward() -> torch.Tensor:
             with self.autocast():
                 return self.family.losses(self.denoiser, one, self.config)
 
-        need = standing(self.denoiser.parameters(), self.config)
-        kept = kept_of(forward, self.denoiser.parameters()) * self.config.train_batch_size
-        need = dataclasses.replace(need, activations=kept)
+        kept = kept_of(forward, self.denoiser.parameters()) * len(largest)
+        need = dataclasses.replace(standing(self.denoiser.parameters(), self.config), activations=kept)
         self.say.text(str(need))
         if free is not None and need.total - need.weights > free:
             self.say.text(f"warning: {free / 1e6:,.1f} MB are free: {relief(self.config, self.device)}")
@@ -222,7 +225,8 @@ class Training:
         config, step = self.config, first
         progress = Progress(self.say, total=self.total, memory_mb=partial(peak_memory_mb, self.device))
         painter = Painter(config=config, family=self.family, material=self.material, work=self.work, say=self.say,
-                          stop=self.stop)  # fmt: skip
+                          stop=self.stop, training=self.fingerprint.training)  # fmt: skip
+        self.passed_over.update(one for one in checkpoint.steps_of(self.work.checkpoints) if one > first)
         self.say.step, saved = step, step
         with contextlib.closing(self.history), self.working_ahead():
             try:
@@ -297,10 +301,10 @@ class Training:
             step=step + 1, loss=loss_mean, lr=lr, grad_norm=grad_norm, epoch=self.epochs(step + 1), images=images
         )
 
-    def noised(self, micro: int) -> Noised:
-        """A micro-batch on the device, with every draw it needs."""
+    def noised(self, micro: int, chosen: Sequence[int] = ()) -> Noised:
+        """A micro-batch (`Material.micro_batch`) on the device, with every draw it needs."""
         seed = self.config.seed
-        batch = self.material.micro_batch(micro)
+        batch = self.material.micro_batch(micro, chosen)
         count, channels, height, width = batch.moments.shape
         shape = (count, channels // 2, height, width)
         latents = self.family.latents(batch.moments, noise(seed, "posterior", micro, shape))
@@ -332,9 +336,8 @@ class Training:
             images = painter.paint(self.denoiser, step)
         keys = tuple(image.key for image in images)
         if keys:
-            self.publisher.send(
-                Parcel(folder=self.work.output, names=keys, reports=tuple(images), title=f"Samples of step {step}")
-            )
+            title = f"Samples of step {step}"
+            self.publisher.send(Parcel(folder=self.work.output, names=keys, reports=tuple(images), title=title))
 
     def save(self, step: int, *, deliver: bool = True) -> None:
         """`write`, where every process looks on: none goes on when the disk is full."""
@@ -363,7 +366,9 @@ class Training:
             self.publisher.send(Parcel(folder=folder, names=names, prefix=f"checkpoints/{folder.name}/",
                                        reports=(written(delivered=True),), replaceable=True,
                                        title=f"Checkpoint of step {step}"))  # fmt: skip
-        checkpoint.prune(self.work.checkpoints, self.config.checkpoints_total_limit, self.publisher.in_use())
+        self.passed_over.discard(step)
+        keep, in_use = self.config.checkpoints_total_limit, self.publisher.in_use()
+        checkpoint.prune(self.work.checkpoints, keep, in_use, self.passed_over)
 
     def add_to_checkpoint(self, step: int, folder: Path) -> None:
         """What a checkpoint has beyond the state: the loss curve, and a LoRA file that can be used as it is."""
@@ -389,8 +394,7 @@ class Training:
     def diverged(self, what: str, step: int) -> Diverged:
         """The sentence for a value that is not finite."""
         last = checkpoint.newest(self.work.checkpoints, self.say.text)
-        kept = (
-            f"checkpoint {last.folder.name} is from before that" if last else "there is no checkpoint from before that"
-        )
-        hint = f"{kept}; try a lower learning_rate, more lr_warmup_steps or a lower max_grad_norm"
+        kept = f"checkpoint {last.folder.name} is" if last else "no checkpoint is"
+        clip = "a lower max_grad_norm" if self.config.max_grad_norm else "a max_grad_norm above 0"
+        hint = f"{kept} from before that; try a lower learning_rate, more lr_warmup_steps or {clip}"
         return Diverged(f"the {what} is not a finite number at step {step}", hint, step=step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -90,9 +91,16 @@ class Material:
     """Of the bucket that most pictures are in."""
     text_key: Callable[[str], str]
 
-    def micro_batch(self, micro: int) -> MicroBatch:
-        """Micro-batch `micro`, counted from the start of the run."""
-        chosen = self.batches.at(micro)
+    @property
+    def largest(self) -> tuple[int, ...]:
+        """Pictures of a micro-batch with as many pixels as any has, whatever the seed."""
+        sets = self.batches.sets if isinstance(self.batches, Mixture) else (self.batches,)
+        full = [tuple(bucket[: one.batch_size]) for one in sets for bucket in one.buckets]
+        return max(full, key=lambda chosen: len(chosen) * math.prod(self.views[chosen[0]][0].fit.size))
+
+    def micro_batch(self, micro: int, chosen: Sequence[int] = ()) -> MicroBatch:
+        """Micro-batch `micro`, counted from the start of the run, or the pictures `chosen` with its draws."""
+        chosen = chosen or self.batches.at(micro)
         mirrored = flips(self.config.seed, micro, len(chosen))
         seen = [
             self.views[index][flip and len(self.views[index]) > 1] for index, flip in zip(chosen, mirrored, strict=True)

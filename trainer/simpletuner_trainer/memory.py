@@ -1,8 +1,8 @@
 """What a run needs of the device's memory, by part, before it starts: an estimate, and what to change where it is not enough.
 
 Rules: trainable numbers and their gradients are fp32; the optimizer's state is counted by what each of them keeps;
-activations are what autograd keeps of one image, looked at in one forward pass, times the images of a micro-batch. The
-libraries themselves, temporaries, and what the encoders take before training are not in it.
+activations are what autograd keeps of one image of the largest micro-batch, looked at in one forward pass, times its
+images. The libraries themselves, temporaries, and what the encoders take before training are not in it.
 """
 
 from __future__ import annotations

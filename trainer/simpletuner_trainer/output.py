@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simpletuner_trainer.base import identity_here
 from simpletuner_trainer.card import Made, model_card, shown_base
+from simpletuner_trainer.errors import BadSpec, missing_package
 from simpletuner_trainer.files import Manifest, sha256_of, sync_tree, write_durably, writing
 from simpletuner_trainer.publish import Parcel
 from simpletuner_trainer.report import Result
@@ -48,8 +50,47 @@ def complete(run: RunSpec, work: WorkDir, denoiser: torch.nn.Module, family: Fam
     return manifest
 
 
-def finished(run: RunSpec, work: WorkDir) -> Manifest | None:
-    """The result of an earlier start, when it is whole and of this very spec and archive."""
+def begin(run: RunSpec, work: WorkDir, data: str, *, anew: bool) -> None:
+    """Take back what an earlier start said was the result, and note what this one is trained from; `data` is its digest.
+
+    Where training begins `anew` the pictures of an earlier one go too. `BadSpec` where it goes on from a checkpoint and
+    the LoRA that it began from is another by now; one that is gone is not needed any more.
+    """
+    before, now = _noted(work), _sources(run, data)
+    if not anew and now["init_lora"] is None:
+        now["init_lora"] = before.get("init_lora")
+    if not anew and before.get("init_lora") not in (None, now["init_lora"]):
+        hint = "use an empty work_dir, or set resume_from_checkpoint to none to begin anew"
+        raise BadSpec("the checkpoints were made from another init_lora", hint)
+    (work.output / MANIFEST_NAME).unlink(missing_ok=True)
+    if anew:
+        shutil.rmtree(work.samples, ignore_errors=True)
+    write_durably(work.sources, json.dumps(now, indent=1).encode())
+
+
+def _sources(run: RunSpec, data: str) -> dict[str, str | None]:
+    """What a training begins from, by its content; None for what is not on this disk."""
+    config = run.train.config
+    named = {"base": config.pretrained_model_name_or_path, "single_file_config": config.single_file_config,
+             "init_lora": config.init_lora}  # fmt: skip
+    return {"data": data} | {
+        key: None if name is None else identity_here(name, run.base_dir) for key, name in named.items()
+    }
+
+
+def _noted(work: WorkDir) -> dict[str, str | None]:
+    try:
+        noted: dict[str, str | None] = json.loads(work.sources.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return noted
+
+
+def finished(run: RunSpec, work: WorkDir, notice: Callable[[str], None]) -> Manifest | None:
+    """The result of an earlier start, when it is whole, of this very spec, and of the data and the base as they are now.
+
+    `notice` is told what differs; `BadData` where the images cannot be trained on any more.
+    """
     try:
         manifest = Manifest.verified(work.output)
         config = json.loads((work.output / "config.json").read_text("utf-8"))
@@ -57,7 +98,21 @@ def finished(run: RunSpec, work: WorkDir) -> Manifest | None:
         return None
     same_data = run.data is None or unpacked(run.data, work.data)
     same = manifest.plan_digest == run.plan_digest and config == canonical_config(run.train) and same_data
-    return manifest if same and manifest.kind == "result" else None
+    if not same or manifest.kind != "result":
+        return None
+    before, now = _noted(work), _sources(run, _digest_of_data(run))
+    differs = [key for key, value in now.items() if value is not None and before.get(key) != value]
+    if differs:
+        notice(f"warning: the result in {work.output} was trained from another {' and '.join(differs)}")
+    return None if differs else manifest
+
+
+def _digest_of_data(run: RunSpec) -> str:
+    try:
+        from simpletuner_trainer.data import take_stock
+    except ImportError as error:
+        raise missing_package(error) from error
+    return take_stock(run).digest
 
 
 def parcel(work: WorkDir, manifest: Manifest) -> Parcel:

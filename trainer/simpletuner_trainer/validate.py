@@ -38,6 +38,8 @@ class Painter:
     work: WorkDir
     say: Reporter
     stop: Stop
+    training: str
+    """`checkpoint.Fingerprint.training`: a picture of another training is painted anew."""
 
     def due(self, step: int, total: int) -> bool:
         """Before the first step, at every interval, and after the last."""
@@ -83,7 +85,7 @@ class Painter:
     def _recipe(self, step: int, prompt: str, request: Request) -> str:
         recipe = {"prompt": prompt, "step": step, "seed": request.seed, "steps": request.steps}
         recipe |= {"guidance": request.guidance, "width": request.size[0], "height": request.size[1]}
-        return json.dumps(recipe)
+        return json.dumps(recipe | {"training": self.training})
 
 
 def _save(image: Pillow.Image, path: Path, recipe: str) -> None:

@@ -54,6 +54,11 @@ class WorkDir:
         return self.root / "metrics.jsonl"
 
     @property
+    def sources(self) -> Path:
+        """What data, base and LoRA the present training begins from, by their content."""
+        return self.root / "sources.json"
+
+    @property
     def uploads(self) -> Path:
         """Notes of uploads that were begun: the next start goes on with them."""
         return self.root / "uploads"

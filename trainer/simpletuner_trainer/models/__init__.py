@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +27,6 @@ FAMILIES: Final[Mapping[str, str]] = {
     "flux": "simpletuner_trainer.models.flux:Flux",
 }
 """``module:class`` by `model_family`; a module is imported when it is asked for. Its pipeline: `base.PIPELINES`."""
-
-_WHOLE_BYTES: Final = 64 << 20
-_END_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,22 +185,3 @@ def _download(name: str) -> Path:
         what = f"the base {name!r} is no folder and did not come from the Hugging Face Hub"
         hint = "check pretrained_model_name_or_path, and HF_TOKEN where the base is gated"
         raise not_had(what, error, hint) from error
-
-
-def folder_identity(folder: Path, parts: Sequence[str]) -> str:
-    """SHA-256 over the files of a base's `parts`; of a file above 64 MiB only its size, first and last MiB count."""
-    digest = hashlib.sha256()
-    for part in parts:
-        for path in sorted((folder / part).rglob("*")):
-            if path.suffix not in (".json", ".safetensors", ".txt"):
-                continue
-            size = path.stat().st_size
-            digest.update(json.dumps([path.relative_to(folder).as_posix(), size]).encode())
-            with path.open("rb") as file:
-                if size <= _WHOLE_BYTES:
-                    digest.update(file.read())
-                else:
-                    digest.update(file.read(_END_BYTES))
-                    file.seek(size - _END_BYTES)
-                    digest.update(file.read())
-    return digest.hexdigest()

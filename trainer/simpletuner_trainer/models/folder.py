@@ -15,9 +15,8 @@ from diffusers import AutoencoderKL
 from safetensors import SafetensorError
 
 from simpletuner_trainer import kohya, lora
-from simpletuner_trainer.base import PIPELINES, torn_weights
+from simpletuner_trainer.base import PIPELINES, folder_identity, torn_weights
 from simpletuner_trainer.errors import BadSpec
-from simpletuner_trainer.models import folder_identity
 from simpletuner_trainer.spec import KOHYA_NAME
 
 _ANEW: Final = "download or copy it anew"

@@ -13,12 +13,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from simpletuner_trainer.base import PIPELINES
+from simpletuner_trainer.base import PIPELINES, folder_identity
 from simpletuner_trainer.cache import key_of
 from simpletuner_trainer.errors import BadSpec
 from simpletuner_trainer.files import sha256_of, sync_tree, writing
 from simpletuner_trainer.gate import not_had
-from simpletuner_trainer.models import find_base, folder_identity
+from simpletuner_trainer.models import find_base
 
 if TYPE_CHECKING:
     from simpletuner_trainer.spec import RunSpec, TrainConfig
