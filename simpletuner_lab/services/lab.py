@@ -47,12 +47,13 @@ from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
-from simpletuner_lab.services.planning import Planner, Setting, require_destination, run_class
+from simpletuner_lab.services.planning import Planner, Setting, require_destination
 from simpletuner_lab.services.provider_settings import ProviderSettings
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.runner import Rooms, Runner
 from simpletuner_lab.services.spool import Spool
+from simpletuner_lab.services.steps import run_class
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
 from simpletuner_lab.services.watcher import Watcher

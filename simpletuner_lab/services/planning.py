@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -39,6 +38,7 @@ from simpletuner_lab.services.archive import STORED_SUFFIXES
 from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.scan import scan
+from simpletuner_lab.services.steps import doubts_on_steps, run_class, total_steps
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
 from simpletuner_trainer import spec
@@ -127,7 +127,7 @@ class Planner:
             stays=provider.capabilities.stays,
             warnings=(
                 *filter(None, (gate_note(train.config.pretrained_model_name_or_path),)),
-                *_doubts_on_steps(train, steps),
+                *doubts_on_steps(train, steps),
                 *_warnings(provider, target, manifest),
                 *doubts,
                 *_delivery_warnings(provider, destination),
@@ -158,44 +158,6 @@ class Planner:
         _require_no_secrets(request)
         train = _parsed(request, trains_here=False)
         return scan(_local_datasets(train), hashes=self._store.hashes)
-
-
-def run_class(identity: Identity) -> str:
-    """Runs of one class take about as long a step: the key of the history that estimates rest on."""
-    config = spec.parse(identity.config, identity.dataloader).config
-    return "|".join(
-        str(part)
-        for part in (
-            identity.provider, identity.hardware, config.model_family, config.pretrained_model_name_or_path,
-            config.model_type, config.resolution, config.train_batch_size * config.gradient_accumulation_steps,
-        )
-    )  # fmt: skip
-
-
-def total_steps(train: spec.TrainSpec, manifest: Manifest) -> int:
-    """Optimiser steps of the run: as configured, or from the epochs and the images found, as if all were of one size.
-
-    A batch has images of one size; a data set with a `probability` has batches of its own.
-    """
-    config = train.config
-    if config.max_train_steps:
-        return config.max_train_steps
-    repeats = {dataset.id: dataset.repeats + 1 for dataset in train.datasets}
-    seen = [dataset.images * repeats[dataset.id] for dataset in manifest.datasets]
-    shared = any(dataset.probability is not None for dataset in train.datasets)
-    batches = sum(math.ceil(images / config.train_batch_size) for images in (seen if shared else [sum(seen)]))
-    return math.ceil(config.num_train_epochs * batches / config.gradient_accumulation_steps)
-
-
-def _doubts_on_steps(train: spec.TrainSpec, steps: int) -> tuple[str, ...]:
-    if train.config.max_train_steps:
-        return ()
-    return (
-        (
-            f"{steps} steps if all images are of one size: more sizes make more, images that are left out fewer "
-            "(max_train_steps fixes it)"
-        ),
-    )
 
 
 def _require_plain(request: SubmitRequest) -> None:
