@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 from safetensors.numpy import load_file
 
 import simpletuner_trainer
@@ -50,6 +51,7 @@ REQUEST = SubmitRequest(
 )
 
 
+@pytest.mark.slow  # tests/trainer/test_resume.py has the same of the trainer alone
 def test_two_kills_change_nothing(tmp_path: Path) -> None:
     """kill -9 of the trainer, then of the server: the same curve and weights, bit for bit, and every checksum right."""
     server = Server(tmp_path, Home(tmp_path / "home").prepare().root, "/user/ann/").start()
