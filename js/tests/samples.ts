@@ -106,6 +106,7 @@ export function sampleProvider(over: Partial<ProviderView> = {}): ProviderView {
         live_metrics: true,
         resume: true,
         inputs: [],
+        lacks: [],
       },
     ],
     max_upload_bytes: null,
@@ -225,8 +226,8 @@ export function sampleProviders(): ProviderView[] {
         { hardware: "a100", label: "A100 80 GB", usd_per_hour: null, as_of: "", source: "" },
       ],
       targets: [
-        { id: "ours", label: "Our trainer", version: "9f3c", live_metrics: true, resume: true, inputs: [] },
-        { id: "theirs", label: "The original", version: "77aa", live_metrics: false, resume: false, inputs: [] },
+        { id: "ours", label: "Our trainer", version: "9f3c", live_metrics: true, resume: true, inputs: [], lacks: [] },
+        { id: "theirs", label: "The original", version: "77aa", live_metrics: false, resume: false, inputs: [], lacks: [] },
       ],
       max_upload_bytes: 104_857_600,
       run_limit_s: 1800,

@@ -47,6 +47,8 @@ class Target:
     live_metrics: bool
     resume: bool
     inputs: frozenset[str] = frozenset({"archive"})
+    lacks: tuple[str, ...] = ()
+    """Sentences for the plan: what a run there does otherwise than the config says, or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,6 @@ class Capabilities:
     """Data leave this machine."""
     max_upload_bytes: int | None = None
     warn_upload_bytes: int | None = None
-    run_limit_s: float | None = None
     poll_s: float = 5.0
     """How often a run is asked for when nothing nudges."""
     status_page: str = ""
@@ -85,6 +86,8 @@ class Options:
     rates: tuple[Rate, ...]
     endpoint: str
     """Where the data go, as it stands in the plan: a host, or `this machine`."""
+    run_limit_s: float | None = None
+    """How long one run may take; a longer job goes on in the next one, where its target resumes. None: no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,9 @@ class StartOrder:
     upload_ref: str
     delivery: Delivery
     deadline_s: float | None
+    """The run is to end within this time of its start, with a checkpoint; the provider's own deadline lies behind it."""
+    webhook_url: str = ""
+    """Where the provider may call back from outside; empty where nothing of this lab can be reached."""
     secrets: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -139,6 +145,28 @@ class Snapshot:
     """The provider's own words, or the last meaningful line of the log."""
     waiting: str = ""
     cost_usd: float | None = None
+    """What this run has cost so far by the provider's own metered time; None where that is not known."""
+    metered_s: float | None = None
+    """The seconds that it charges for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedRun:
+    """A run at the provider as its list shows it, whoever started it. Times are seconds since the epoch."""
+
+    ref: str
+    tag: RunTag | None
+    """None: it was not started by a lab, or that cannot be told."""
+    target: str
+    """The id of the target that it runs; runs of anything else are not listed."""
+    state: RunState
+    raw_state: str = ""
+    hardware: str = ""
+    created_at: float
+    started_at: float | None = None
+    completed_at: float | None = None
+    cost_usd: float | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +209,8 @@ class Provider(Protocol):
             ProviderUnavailable: it cannot be told.
         """
 
-    def list(self) -> Sequence[RunTag]:
-        """Runs at the provider that carry a tag of ours."""
+    def list(self) -> Sequence[ListedRun]:
+        """Runs of our targets that the provider still shows, the newest first."""
 
     def poll(self, ref: str, cursor: str) -> Snapshot:
         """State and new log text. An empty cursor reads from the start."""

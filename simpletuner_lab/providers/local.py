@@ -27,6 +27,7 @@ from simpletuner_lab.core.provider import (
     Archive,
     Capabilities,
     Check,
+    ListedRun,
     Options,
     ProgressCallback,
     ProviderContext,
@@ -43,6 +44,8 @@ from simpletuner_lab.providers._run_folder import Attempt, Runs, private
 
 _SUPERVISOR: Final = Path(__file__).with_name("_supervisor.py")
 _BLOCK_BYTES: Final = 1 << 20
+
+TARGET: Final = "trainer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,7 @@ class LocalProvider:
         version = found.trainer_version
         if not version:
             raise ProviderUnavailable(f"{self._python.path} {found.problem}", hint=self._python.install_hint)
-        target = Target(id="trainer", label="Trainer on this machine", version=version, live_metrics=True, resume=True)
+        target = Target(id=TARGET, label="Trainer on this machine", version=version, live_metrics=True, resume=True)
         rate = Rate(hardware=found.device, label=found.device_label, usd_per_hour=0.0, source="your own machine")
         return Options(targets=(target,), rates=(rate,), endpoint="this machine")
 
@@ -152,10 +155,11 @@ class LocalProvider:
                 return None
         return attempt.ref
 
-    def list(self) -> Sequence[RunTag]:
+    def list(self) -> Sequence[ListedRun]:
         """Every attempt whose folder is here."""
         with _disk("the runs cannot be read"):
-            return [RunTag(job_id=attempt.job.name, attempt=attempt.number) for attempt in self._runs.all()]
+            found = [_listed(attempt) for attempt in self._runs.all()]
+        return sorted(found, key=lambda run: run.created_at, reverse=True)
 
     def poll(self, ref: str, cursor: str) -> Snapshot:
         """The state from the run's locks and files, and its log from the byte that the cursor names."""
@@ -290,3 +294,15 @@ def _disk(what: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"{what}: {error.strerror}", hint="free some space") from error
         raise ProviderUnavailable(f"{what}: {error}", hint="see whether its folder can be read and written") from error
+
+
+def _listed(attempt: Attempt) -> ListedRun:
+    ending = attempt.ending()
+    return ListedRun(
+        ref=attempt.ref,
+        tag=RunTag(job_id=attempt.job.name, attempt=attempt.number),
+        target=TARGET,
+        state=RunState.RUNNING if ending is None else run_state(ending),
+        created_at=attempt.folder.stat().st_mtime,
+        cost_usd=0.0,
+    )

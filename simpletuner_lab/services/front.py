@@ -347,7 +347,7 @@ def _provider(provider: Provider) -> ProviderView:
         hardware=options.rates,
         targets=options.targets,
         max_upload_bytes=provider.capabilities.max_upload_bytes,
-        run_limit_s=provider.capabilities.run_limit_s,
+        run_limit_s=options.run_limit_s,
         cost_per_hour=None if rate is None else rate.usd_per_hour,
     )
 

@@ -248,7 +248,7 @@ class RunContract(ContractFixtures):
         assert first.ref != second.ref
         assert provider.find(first.order.tag) == first.ref
         assert provider.find(second.order.tag) == second.ref
-        assert {first.order.tag, second.order.tag} <= set(provider.list())
+        assert {first.order.tag, second.order.tag} <= {run.tag for run in provider.list()}
         second.ended()
 
     def test_find_is_sure_of_what_was_never_started(self, provider: Provider, make_order: MakeOrder) -> None:
@@ -256,7 +256,7 @@ class RunContract(ContractFixtures):
         assert provider.find(order.tag) is None
         uploaded(provider, order)
         assert provider.find(order.tag) is None
-        assert order.tag not in provider.list()
+        assert order.tag not in {run.tag for run in provider.list()}
 
     def test_an_unknown_run_is_lost(self, provider: Provider) -> None:
         snapshot = provider.poll(self.unknown_ref, "")
