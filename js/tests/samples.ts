@@ -227,7 +227,15 @@ export function sampleProviders(): ProviderView[] {
       ],
       targets: [
         { id: "ours", label: "Our trainer", version: "9f3c", live_metrics: true, resume: true, inputs: [], lacks: [] },
-        { id: "theirs", label: "The original", version: "77aa", live_metrics: false, resume: false, inputs: [], lacks: [] },
+        {
+          id: "theirs",
+          label: "The original",
+          version: "77aa",
+          live_metrics: false,
+          resume: false,
+          inputs: [],
+          lacks: [],
+        },
       ],
       max_upload_bytes: 104_857_600,
       run_limit_s: 1800,
