@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import statistics
@@ -163,6 +164,14 @@ def pixels_of(path: Path, edge: int, drawn: random.Random) -> Any:
     return np.ascontiguousarray((np.asarray(image, dtype=np.float32) / 127.5 - 1).transpose(2, 0, 1))
 
 
+def bare(trial: Trial) -> dict[str, float]:
+    """The libraries that both sides need before a first step, and nothing else: no start is faster."""
+    import peft  # noqa: F401
+    from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401
+
+    return {"first_step_s": time.time() - trial.began_s}
+
+
 SIDES = {"ours": ours, "plain": plain}
 
 
@@ -179,7 +188,9 @@ def measured(ends: Sequence[float], first_step_s: float, imported: Imported) -> 
 
 def in_a_process(side: str, asked: dict[str, Any]) -> dict[str, float]:
     told = json.dumps({**asked, "began_s": time.time()})
-    ran = subprocess.run([sys.executable, __file__, "--side", side, told], capture_output=True, text=True, check=False)
+    command = [sys.executable, __file__, "--side", side, told]
+    alone = os.environ | {"SIMPLETUNER_CACHE_DIR": str(Path(asked["work"]).parent / "cache")}
+    ran = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise SystemExit(f"{side} failed:\n{ran.stdout}\n{ran.stderr}")
     found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
@@ -203,7 +214,7 @@ def compare(edge: int, batch: int, options: argparse.Namespace, folder: Path) ->
     print(f"{edge} px, {batch} images a step, {options.rounds} rounds of {options.steps} steps", flush=True)
     for number in range(options.rounds):
         order = ("ours", "plain") if number % 2 == 0 else ("plain", "ours")
-        found = {side: in_a_process(side, asked) for side in order}
+        found = {side: in_a_process(side, asked) for side in (*order, "bare")}
         rounds.append(found)
         print(f"  round {number + 1}: " + "  ".join(
             f"{side} {found[side]['step_cpu_s']:.4f} CPU-s/step, {found[side]['above_imports_mb']:.0f} MB"
@@ -218,8 +229,15 @@ def compare(edge: int, batch: int, options: argparse.Namespace, folder: Path) ->
         ("first_step_cpu_s", "CPU-s from the imports to the end of the first step"),
         ("first_step_s", "seconds from the start to the end of the first step, imports included"),
     ):
-        ends = ", ".join(f"{side} {statistics.median(found[side][name] for found in rounds):.1f}" for side in SIDES)
+        ends = ", ".join(f"{side} {median_of(rounds, side, name):.1f}" for side in SIDES)
         print(f"  {what}: {ends}")
+    least = median_of(rounds, "bare", "first_step_s")
+    above = interval([found["ours"]["first_step_s"] - found["bare"]["first_step_s"] for found in rounds])
+    print(f"  torch, diffusers and peft alone take {least:.1f} s to import; ours adds {above} s")
+
+
+def median_of(rounds: Sequence[dict[str, dict[str, float]]], side: str, name: str) -> float:
+    return statistics.median(found[side][name] for found in rounds)
 
 
 def main() -> None:
@@ -234,7 +252,8 @@ def main() -> None:
     if options.side:
         side, told = options.side[0], json.loads(options.side[1])
         paths = {name: Path(told[name]) for name in ("base", "images", "work")}
-        print(json.dumps(SIDES[side](Trial(**{**told, **paths}))))
+        sides = {**SIDES, "bare": bare}
+        print(json.dumps(sides[side](Trial(**{**told, **paths}))))
         return
     with tempfile.TemporaryDirectory() as folder:
         for part in options.edges.split(","):

@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before the other imports: they take a while, and a
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(Exit.INTERRUPTED))
 
 import argparse
+import gc
 import json
 import os
 import re
@@ -164,10 +165,14 @@ def _trained(
     result = team.first(lambda: output.finished(run, work, say.text))
     if result is not None:
         return result
+    gc.disable()  # nothing of the libraries is garbage, and to look for some among them takes a tenth of their import
     try:
         from simpletuner_trainer.loop import train
     except (ImportError, RuntimeError) as error:
         raise missing_package(error) from error
+    finally:
+        gc.freeze()
+        gc.enable()
     return train(run, work, publisher, say, stop, team=team)
 
 
