@@ -25,7 +25,7 @@ FORM, FIGURE, FILES, PAINTED = 2, 5, 7, 9
 """Numbers of the notebook's cells."""
 STEPS = 300
 """That the notebook as it ships trains: a minute on two cores of their own, five with other tests beside it."""
-FEWER_STEPS = 100
+FEWER_STEPS = 40
 TRAINING_MS = 400_000
 
 
