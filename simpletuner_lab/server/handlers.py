@@ -16,7 +16,7 @@ from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler, RetryHandler
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
-from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
+from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler, WebhookTestHandler
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
 
@@ -345,6 +345,7 @@ def api_rules(base: str) -> Rules:
         (r"/data-consent/setting", ConsentHandler),
         (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),
+        (r"/providers/([A-Za-z0-9._-]{1,128})/test-webhook", WebhookTestHandler),
         (r"/local-upload/config", LocalUploadHandler),
         (r"/local-upload/test", LocalUploadTestHandler),
         (r"/health(?:/(live|ready))?", HealthHandler),
