@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment
 
 import httpx
 
@@ -35,7 +34,13 @@ _AGAIN_S: Final = (0.2, 0.8)
 """Pauses before what may be asked again is asked again; a server that wants a longer one is not waited for."""
 _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 _SAFE: Final = frozenset({"GET", "DELETE"})
-_UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+_UNSENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
 _CUT_OFF: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 _PROXIES: Final = frozenset({"http", "https"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -259,7 +264,7 @@ def _proxy_for(network: Network, environment: Mapping[str, str]) -> str:
     base = urlsplit(network.base_url)
     host = base.hostname or ""
     named = {name.lower(): value for name, value in environment.items() if value}
-    if host in _LOOPBACK or proxy_bypass_environment(host, {"no": named.get("no_proxy", "")}):
+    if host in _LOOPBACK or _left_out(host, named.get("no_proxy", "")):
         return ""
     found = named.get(f"{base.scheme}_proxy") or named.get("all_proxy") or ""
     proxy = found if not found or "://" in found else f"http://{found}"
@@ -269,6 +274,12 @@ def _proxy_for(network: Network, environment: Mapping[str, str]) -> str:
             hint="set the setting proxy to one of http or https",
         )
     return proxy
+
+
+def _left_out(host: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY names the host, or a domain that it is in."""
+    named = [text.strip().lstrip(".") for text in no_proxy.split(",") if text.strip()]
+    return any(name in {"*", host} or host.endswith(f".{name}") for name in named)
 
 
 def _trust(network: Network) -> ssl.SSLContext | bool:

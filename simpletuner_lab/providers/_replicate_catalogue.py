@@ -17,7 +17,8 @@ from simpletuner_lab.providers._replicate_rates import RATES
 from simpletuner_lab.providers._replicate_settings import ReplicateSettings
 
 if TYPE_CHECKING:
-    import replicate
+    from replicate.client import Client
+    from replicate.model import Model
 
 T = TypeVar("T")
 
@@ -25,7 +26,9 @@ _FRESH_S: Final = 120.0
 _STALE_S: Final = 3600.0
 """So long an old answer stands in where Replicate cannot be reached."""
 
-UNVERIFIED: Final = "TLS certificates are not verified (verify_tls is off): others on the way can read and change what is sent"
+UNVERIFIED: Final = (
+    "TLS certificates are not verified (verify_tls is off): others on the way can read and change what is sent"
+)
 
 
 class Kept(Generic[T]):
@@ -68,7 +71,7 @@ class Catalogue:
     """Account and options of a token."""
 
     def __init__(
-        self, settings: ReplicateSettings, client: Callable[[Secret], replicate.Client], now: Callable[[], float]
+        self, settings: ReplicateSettings, client: Callable[[Secret], Client], now: Callable[[], float]
     ) -> None:
         self._settings = settings
         self._client = client
@@ -126,22 +129,22 @@ class Catalogue:
                 f"Replicate has no model {name}, or it is not yours to see", hint=f"see the setting {key}"
             ) from error
         if version:
-            self._require_version(token, name, version, key)
+            _require_version(model, name, version, key)
         elif model.latest_version is None:
             raise SettingUnusable(f"{name} has no version yet", hint="push one with cog push")
         else:
             version = str(model.latest_version.id)
         return _Found(version=version, private=model.visibility == "private")
 
-    def _require_version(self, token: Secret, name: str, version: str, key: str) -> None:
-        client = self._client(token)
-        try:
-            with reading("Replicate"):
-                client.models.versions.get(name, version)
-        except NotThere as error:
-            raise SettingUnusable(
-                f"{name} has no version {version}", hint=f"see the setting {'version' if key == 'model' else key}"
-            ) from error
+
+def _require_version(model: Model, name: str, version: str, key: str) -> None:
+    try:
+        with reading("Replicate"):
+            model.versions.get(version)
+    except NotThere as error:
+        raise SettingUnusable(
+            f"{name} has no version {version}", hint=f"see the setting {'version' if key == 'model' else key}"
+        ) from error
 
 
 def _private(found: _Found, name: str) -> tuple[str, ...]:

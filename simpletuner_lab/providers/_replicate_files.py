@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from simpletuner_lab.core.errors import ProviderFailure, TooLarge
@@ -17,7 +17,7 @@ from simpletuner_lab.providers._http import Api, NotThere, Unreadable, reading
 from simpletuner_lab.providers._replicate_notes import Notes, UploadNote
 
 if TYPE_CHECKING:
-    import replicate
+    from replicate.client import Client
 
 MOST_BYTES: Final = 100 << 20
 WARN_BYTES: Final = 100_000_000
@@ -27,7 +27,7 @@ _LEFT_S: Final = 3600.0
 _MOST_LISTED: Final = 20
 """Pages of the account's files that are looked through for what an upload left whose answer was lost."""
 
-Client = Callable[[Secret], "replicate.Client"]
+ClientFor: TypeAlias = "Callable[[Secret], Client]"
 
 
 class Files:
@@ -40,7 +40,7 @@ class Files:
         now: the time.
     """
 
-    def __init__(self, api: Api, client: Client, notes: Notes, now: Callable[[], float]) -> None:
+    def __init__(self, api: Api, client: ClientFor, notes: Notes, now: Callable[[], float]) -> None:
         self._api = api
         self._client = client
         self._notes = notes

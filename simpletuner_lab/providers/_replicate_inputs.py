@@ -24,8 +24,8 @@ _SLACK_S: Final = 60.0
 """A trainer that ends itself at its deadline has this long for a last upload before Replicate ends it."""
 
 SIMPLETUNER_LACKS: Final = (
-    "it finds its data sets by itself in the archive: caption strategies, repeats, crops and resolutions of the dataloader "
-    "do not reach it, and several data sets become one",
+    "it makes a dataloader of its own from the archive: caption strategies, repeats, crops and resolutions do not reach it",
+    "several data sets become one",
     "it does not go on from a checkpoint, so a run that is interrupted begins again",
     "of loss and steps it tells what its log says, no more",
     "its results have no manifest with checksums: that they arrived whole cannot be checked",
@@ -34,9 +34,7 @@ SIMPLETUNER_LACKS: Final = (
 
 def cog_target(version: str, lacks: tuple[str, ...]) -> Target:
     """Our own image."""
-    return Target(
-        id=COG, label="Our trainer, your image", version=version, live_metrics=True, resume=True, lacks=lacks
-    )
+    return Target(id=COG, label="Our trainer, your image", version=version, live_metrics=True, resume=True, lacks=lacks)
 
 
 def simpletuner_target(model: str, version: str, lacks: tuple[str, ...]) -> Target:

@@ -149,7 +149,9 @@ def _read_start(path: Path) -> StartNote | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ProviderUnavailable(f"{path} cannot be read: {error}", hint="see whether it is a file of yours") from error
+        raise ProviderUnavailable(
+            f"{path} cannot be read: {error}", hint="see whether it is a file of yours"
+        ) from error
 
 
 def _write(path: Path, value: object) -> None:
