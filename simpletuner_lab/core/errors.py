@@ -21,6 +21,9 @@
     │   └── OutputChanged         409  output_changed        a delivered file changed while it was read, or differs
     ├── TooLarge                  413  too_large             over the provider's limit
     ├── ProviderFailure           502  provider_failure      the provider answered, and badly
+    │   ├── TokenUnusable         409  token_unusable        its token is not there, or is refused
+    │   ├── SettingUnusable       409  setting_unusable      one of its settings does not fit what is there
+    │   ├── OutOfCredit           402  out_of_credit         its account has no credit left
     │   └── ProviderUnavailable   503  provider_unavailable
     ├── ServerUnreachable         503  server_unreachable    a client found no server where one was named
     ├── StoreUnusable             500  store_unusable        network file system, newer schema, damaged
@@ -189,6 +192,27 @@ class ProviderFailure(LabError):
 
     code = "provider_failure"
     status = 502
+
+
+class TokenUnusable(ProviderFailure):
+    """The provider's own token is not set, cannot be read safely, or is not accepted."""
+
+    code = "token_unusable"
+    status = 409
+
+
+class SettingUnusable(ProviderFailure):
+    """A setting of the provider names what is not there: a CA file, a model, a version."""
+
+    code = "setting_unusable"
+    status = 409
+
+
+class OutOfCredit(ProviderFailure):
+    """The account at the provider has nothing left to pay with."""
+
+    code = "out_of_credit"
+    status = 402
 
 
 class ProviderUnavailable(ProviderFailure):

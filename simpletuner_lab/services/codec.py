@@ -105,7 +105,7 @@ def loads(cls: type[T], text: str, *, what: str) -> T:
 
 
 def _words(error: BaseException, cls: type[Any] | None) -> str:
-    return str(error) if isinstance(error, _Unreadable) else format_exception(error, cls)
+    return str(error) if isinstance(error, _Unreadable | InvalidRequest) else format_exception(error, cls)
 
 
 def _problem(line: str, what: str) -> Problem:

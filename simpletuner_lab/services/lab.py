@@ -137,7 +137,9 @@ class Lab:
         around = around or Surroundings()
         home = (Home(root) if root else Home.find(around.environment)).prepare()
         registry = Registry.load(
-            lambda provider_id: ProviderContext(home=home.provider_state(provider_id), environment=around.environment),
+            lambda provider_id: ProviderContext(
+                home=home.provider_state(provider_id), environment=around.environment, secrets=home.secrets
+            ),
             ProviderSettings(home.provider_settings).read,
         )
         return cls(home, Store.open(home.database), registry, around)

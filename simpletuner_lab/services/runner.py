@@ -136,6 +136,7 @@ class Runner:
         order = StartOrder(
             tag=_tag(job),
             target=job.target,
+            version=plan.identity.version,
             hardware=job.hardware,
             nonce=job.nonce,
             config=plan.identity.config,
