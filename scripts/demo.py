@@ -9,18 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-
-import httpx
 
 from simpletuner_lab.client import LabClient
 from simpletuner_lab.core.consent import ConsentState
@@ -28,8 +22,10 @@ from simpletuner_lab.core.errors import LabError
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.views import JobView
 from simpletuner_lab.terminal import plan_text, size
+from simpletuner_lab.testing.lab_server import lab_server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ASSETS = REPOSITORY / "trainer/simpletuner_trainer/assets"
@@ -92,7 +88,7 @@ def main() -> int:
     folder: Path = args.folder.absolute()
     table, start = Table(), time.monotonic()
     try:
-        with notebook_server(folder) as client:
+        with lab_server(folder, Home(folder / "home/.simpletuner").prepare()) as client:
             table.add("notebook server", start, None, client.url)
             job = train(client, table, agreed=args.yes)
             if job is None:
@@ -184,57 +180,6 @@ def delivery_s(client: LabClient, job: JobView) -> float:
     sent = max(event.at for event in events if event.kind is EventKind.STAGE)
     whole = max(event.at for event in events if event.kind is EventKind.ARTIFACT)
     return (datetime.fromisoformat(whole) - datetime.fromisoformat(sent)).total_seconds()
-
-
-@contextmanager
-def notebook_server(folder: Path) -> Iterator[LabClient]:
-    """A real notebook server on a free port, with a home of its own in the folder."""
-    home = folder / "home"
-    home.mkdir(parents=True, exist_ok=True)
-    token, port = secrets.token_hex(16), free_port()
-    environment = os.environ | {
-        "HOME": str(home), "SIMPLETUNER_HOME": str(home / ".simpletuner"), "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_DATA_DIR": str(home / "data"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "IPYTHONDIR": str(home / "ipython"), "JUPYTER_TOKEN": token,
-    }  # fmt: skip
-    log = folder / "server.log"
-    with log.open("wb") as stream:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-             f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={home}"],
-            env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    client = LabClient(f"http://127.0.0.1:{port}", token)
-    try:
-        wait_until_ready(server, f"http://127.0.0.1:{port}/api/cloud/health/ready", token, log)
-        yield client
-    finally:
-        client.close()
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-def wait_until_ready(server: subprocess.Popen[bytes], url: str, token: str, log: Path) -> None:
-    """Returns once the lab answers; raises with the server's own words if it does not."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            if httpx.get(url, headers={"Authorization": f"token {token}"}, timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass  # not listening yet
-        time.sleep(0.2)
-    raise LabError(f"the notebook server did not come up: {log.read_text(errors='replace')[-1500:]}")
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ask() -> bool:
