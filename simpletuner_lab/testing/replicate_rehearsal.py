@@ -15,11 +15,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from simpletuner_lab.client import LabClient
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.testing.lab_server import lab_server
 from simpletuner_lab.testing.replicate_stand import Stand, replicate_stand
+
+_BOOT_S: Final = 2.0
+_TRAINING_S: Final = 5.0
+"""Both of a wall clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +45,8 @@ def replicate_rehearsal(*, speed: float = 8.0) -> Iterator[ReplicateRehearsal]:
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        stand = stack.enter_context(replicate_stand(speed=speed, lasts_s=5 * speed))
+        stand = stack.enter_context(replicate_stand(speed=speed, lasts_s=_TRAINING_S * speed))
+        stand.emulator.conduct.boot_s = _BOOT_S * speed
         home = Home(folder / "home").prepare()
         lab = stack.enter_context(lab_server(folder, home, keys={"REPLICATE_API_TOKEN": ""}, public=True))
         yield ReplicateRehearsal(lab=lab, home=home, replicate=stand)

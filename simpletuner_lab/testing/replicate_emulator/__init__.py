@@ -130,7 +130,10 @@ def replicate_emulator(
             conduct=conduct or Conduct(), plays=plays, engine=engine, folder=Path(folder), routes=ROUTES,
         )  # fmt: skip
         table = [*routes.TABLE, *control.TABLE, (r".*", routes.Unknown)]
-        application = web.Application([(path, handler, {"parts": parts}) for path, handler in table])
+        application = web.Application(
+            [(path, handler, {"parts": parts}) for path, handler in table],
+            log_function=lambda _: None,  # `seen` has them all
+        )
         started: Future[asyncio.AbstractEventLoop] = Future()
 
         async def live() -> None:
