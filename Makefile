@@ -27,13 +27,16 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lab js check test e2e test-slow bench pictures format clean
+.PHONY: help demo demo-replicate lab js check test e2e test-slow bench pictures format clean
 
 help: ## Show this list.
-	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: $(STAMP) ## Train a real LoRA here and bring it home; YES=1 agrees to the printed plan.
 	@$(BIN)/python scripts/demo.py $(if $(YES),--yes)
+
+demo-replicate: $(STAMP) ## Train one at an emulated Replicate, in a real Cog server, without an account; YES=1 agrees.
+	@$(BIN)/python scripts/demo_replicate.py $(if $(YES),--yes)
 
 lab: $(STAMP) ## Open JupyterLab with the extension and the first notebook.
 	$(BIN)/jupyter lab notebooks/01_first_training.ipynb $(LAB_ARGS)

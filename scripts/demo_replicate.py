@@ -35,11 +35,11 @@ from simpletuner_lab.testing.replicate_stand import OWNER, EngineName, Stand, re
 T = TypeVar("T")
 
 PROVIDER = "replicate"
-STEPS = 80
+STEPS = 60
 LEFT_OUT = ("validation_prompt", "validation_step_interval", "validation_guidance", "validation_num_inference_steps")
 REQUEST = SubmitRequest(
     config={key: value for key, value in CONFIG.items() if key not in LEFT_OUT}
-    | {"max_train_steps": STEPS, "checkpoint_step_interval": STEPS // 2},
+    | {"max_train_steps": STEPS, "train_batch_size": 8, "checkpoint_step_interval": STEPS // 2},
     dataloader=tuple(DATALOADER),
     name="neon at Replicate",
     provider=PROVIDER,
