@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import ssl
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -307,3 +308,10 @@ def test_settings_are_told_all_at_once_and_have_defaults_that_work() -> None:
     assert (
         ReplicateSettings(base_url="https://gateway.example/replicate/v1/").api == "https://gateway.example/replicate"
     )
+
+
+def test_a_lab_that_asks_nothing_loads_nothing() -> None:
+    """The package and httpx come with the first question."""
+    code = "import sys, simpletuner_lab.providers.replicate; print([name for name in ('httpx', 'replicate', 'ssl') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
