@@ -95,7 +95,10 @@ class ReplicateProvider:
     def check(self) -> Check:
         """Whose the token is, and if it cannot be used, why."""
         try:
-            account = self._catalogue.account(self._token.require())
+            token = self._token.find()
+            if token is None:
+                return Check(ready=False, message=f"{TOKEN} not set", hint=self._token.hint, unused=True)
+            account = self._catalogue.account(token)
         except LabError as error:
             return Check(ready=False, message=error.message, hint=error.hint or "see the settings of Replicate")
         doubt = "" if self._settings.verify_tls else f"; {UNVERIFIED}"
