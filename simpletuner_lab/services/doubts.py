@@ -1,0 +1,89 @@
+"""What a user decides about a start of which nobody can tell whether it arrived (SPEC J7)."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from simpletuner_lab.core.diff import Change
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, StaleRecord
+from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
+from simpletuner_lab.core.job import Job, JobState, RunRef
+from simpletuner_lab.core.metric import PointsChange
+from simpletuner_lab.services.recorder import Recorder
+from simpletuner_lab.services.store import Store
+
+_TRIES = 20
+"""A write that keeps losing races against other processes is given up after so many."""
+
+
+class Decision(enum.StrEnum):
+    """What may be decided."""
+
+    RESEND = "resend"
+    """Start it as a new attempt: the user knows that there is no run, or does not mind a second one."""
+    GIVE_UP = "give_up"
+    """The job fails. A run of it that there is after all is not ended by this."""
+
+    @classmethod
+    def parse(cls, text: str) -> Decision:
+        """The decision that a word names.
+
+        Raises:
+            InvalidRequest: there is no such.
+        """
+        try:
+            return cls(text)
+        except ValueError as error:
+            raise InvalidRequest(f"{text!r} is no way out", hint=f"one of: {', '.join(cls)}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubts:
+    """Resolves them. Times are seconds since the epoch."""
+
+    store: Store
+    recorder: Recorder
+    clock: Callable[[], float]
+
+    def resolve(self, job_id: str, decision: Decision, *, entry: str) -> Job:
+        """Puts the decision on record; what follows from it is the runner's.
+
+        Raises:
+            JobNotFound: there is no such job.
+            Conflict: it is known how this job stands, perhaps since a moment ago.
+        """
+        for _ in range(_TRIES):
+            job = self.store.jobs.get(job_id)
+            if not job.uncertain:
+                raise Conflict(f"job {job_id} is not uncertain", hint="look at it again: its run may have turned up")
+            try:
+                return self.recorder.record(job, self._change(job, decision, entry))
+            except StaleRecord:
+                continue
+        raise StaleRecord(f"job {job_id} is being written by others all the time", hint="try again")
+
+    def _change(self, job: Job, decision: Decision, entry: str) -> Change:
+        now = self.clock()
+        data: dict[str, Scalar] = {"action": decision.value, "entry": entry, "attempt": job.attempt}
+        events = [EventDraft(kind=EventKind.RESOLVED, at=now, data=data)]
+        if decision is Decision.RESEND:
+            after = dataclasses.replace(
+                job,
+                attempt=job.attempt + 1,  # another tag: whatever became of the first start is not taken for this one
+                run=RunRef(),
+                uncertain=False,
+                failure=None,
+                retry_at=None,
+                waiting="",
+                updated_at=now,
+            )
+        else:
+            after = dataclasses.replace(job.moved(JobState.FAILED, now=now), retry_at=None)
+            told = "" if job.failure is None else job.failure.message
+            state: dict[str, Scalar] = {"from": job.state.value, "to": after.state.value, "attempt": job.attempt}
+            state |= {"code": "" if job.failure is None else job.failure.code, "message": told}
+            events.append(EventDraft(kind=EventKind.STATE, at=now, data=state))
+        return Change(job=after, events=tuple(events), points=PointsChange())
