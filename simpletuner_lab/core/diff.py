@@ -65,8 +65,7 @@ def diff(job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable
     if job.terminal:
         return Change(job=job, events=(), points=PointsChange())
     fold = _Fold(job, now)
-    lines = [] if job.imported else snapshot.log.decode(errors="replace").split("\n")
-    for line in lines:
+    for line in snapshot.log.decode(errors="replace").split("\n"):
         found = rp.parse_line(line, nonce=job.nonce)
         if found is not None:
             fold.take(found)

@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from simpletuner_lab.core.diff import Change
-from simpletuner_lab.core.errors import Conflict, InvalidRequest, StaleRecord
+from simpletuner_lab.core.doubt import Decision
+from simpletuner_lab.core.errors import Conflict, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import Job, JobState, RunRef
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.store import Store
 
-_TRIES = 20
+_TRIES: Final = 20
 """A write that keeps losing races against other processes is given up after so many."""
-
-
-class Decision(enum.StrEnum):
-    """What may be decided."""
-
-    RESEND = "resend"
-    """Start it as a new attempt: the user knows that there is no run, or does not mind a second one."""
-    GIVE_UP = "give_up"
-    """The job fails. A run of it that there is after all is not ended by this."""
-
-    @classmethod
-    def parse(cls, text: str) -> Decision:
-        """The decision that a word names.
-
-        Raises:
-            InvalidRequest: there is no such.
-        """
-        try:
-            return cls(text)
-        except ValueError as error:
-            raise InvalidRequest(f"{text!r} is no way out", hint=f"one of: {', '.join(cls)}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from simpletuner_lab.core.destination import (
     label,
     sent_by_trainer,
 )
+from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import (
     Conflict,
     IllegalTransition,
@@ -43,7 +44,7 @@ from simpletuner_lab.core.provider import Provider, ProviderContext
 from simpletuner_lab.services.codec import decode, dumps, encode
 from simpletuner_lab.services.courier import Bag, Courier, new_push
 from simpletuner_lab.services.desk import Desk
-from simpletuner_lab.services.doubts import Decision, Doubts
+from simpletuner_lab.services.doubts import Doubts
 from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.imports import Imports, Synced

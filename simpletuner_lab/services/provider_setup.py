@@ -5,74 +5,20 @@ What is changed here counts at once: the provider is made anew, and whoever work
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import Conflict, InvalidRequest, LabError, SecretInConfig
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.provider_settings import ProviderSettings
+from simpletuner_lab.services.provider_views import Billing, ProviderConfig, TargetVersion, Validation, Versions
 from simpletuner_lab.services.registers import Charges
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.tokens import Tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderConfig:
-    """The settings of a provider, defaults included, and whether it has its token. Never a secret."""
-
-    provider: str
-    config: Mapping[str, object]
-    token_name: str
-    """Under which its token is looked for; empty where it needs none."""
-    token_set: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """Whether a provider can be used now; `error` is empty where it can."""
-
-    valid: bool
-    user_info: str
-    """Whose account it is."""
-    error: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetVersion:
-    """What a target would run."""
-
-    id: str
-    model_id: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Versions:
-    """One for each target, the default first."""
-
-    versions: tuple[TargetVersion, ...]
-    current_version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Billing:
-    """What runs there have cost by our own ledger: a provider need not tell its balance."""
-
-    balance: float | None
-    balance_note: str
-    spent_usd: float
-    """The sum of what is known."""
-    runs: int
-    runs_without_price: int
-    metered_s: float
-    hardware: tuple[Rate, ...]
-    default_hardware: str
 
 
 class ProviderSetup:
@@ -192,7 +138,10 @@ class ProviderSetup:
         return found
 
     def _remake(self, provider_id: str, cls: type[Any]) -> None:
-        self._registry.replace(self._registry.build(provider_id, self._settings.read(provider_id, cls.Settings)))
+        """With the token as it is now. One whose settings cannot be read stays broken for that reason."""
+        with contextlib.suppress(InvalidRequest):
+            settings = self._settings.read(provider_id, cls.Settings)
+            self._registry.replace(self._registry.build(provider_id, settings))
 
 
 def _token_name(cls: type[Any]) -> str:

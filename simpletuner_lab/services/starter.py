@@ -134,9 +134,9 @@ class Starter:
         """It may run all the same: somebody else was faster, or the answer is all that was lost."""
         try:
             found = self._provider(job).find(tag_of(job))
-        except ProviderFailure:
+        except ProviderFailure as untold:
             if isinstance(error, ProviderUnavailable):
-                return self._not_told(job, error)
+                return self._not_told(job, untold)
             raise error from None
         if found is None:
             raise error
