@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from simpletuner_lab.core.errors import LabError, ProviderFailure
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUncertain, UploadGone
 from simpletuner_lab.core.provider import (
     Archive,
     Capabilities,
@@ -32,7 +32,7 @@ from simpletuner_lab.providers._replicate_files import MOST_BYTES, WARN_BYTES, F
 from simpletuner_lab.providers._replicate_hooks import Hooks
 from simpletuner_lab.providers._replicate_inputs import SIMPLETUNER
 from simpletuner_lab.providers._replicate_log import progress_of
-from simpletuner_lab.providers._replicate_notes import Notes, Outcome, UploadNote
+from simpletuner_lab.providers._replicate_notes import Notes, Outcome, StartNote, UploadNote
 from simpletuner_lab.providers._replicate_runs import Runs, cost_usd
 from simpletuner_lab.providers._replicate_settings import API, STATUS_PAGE, STATUS_URL, ReplicateSettings
 from simpletuner_lab.providers._replicate_status import StatusPage
@@ -59,6 +59,8 @@ class ReplicateProvider:
 
     id: ClassVar[str] = "replicate"
     label: ClassVar[str] = "Replicate"
+    token_name: ClassVar[str] = TOKEN
+    token_prefix: ClassVar[str] = "r8_"  # noqa: S105 - what every one begins with
     capabilities: ClassVar[Capabilities] = Capabilities(
         remote=True,
         max_upload_bytes=MOST_BYTES,
@@ -125,9 +127,10 @@ class ReplicateProvider:
         return f"{note.id} {note.url}"
 
     def start(self, order: StartOrder) -> str:
-        """Creates the prediction, once. Data that are gone by now (24 hours) are handed over again first.
+        """Creates the prediction, once.
 
         Raises:
+            UploadGone: the data are not there any more, or soon will not be (24 hours); nothing was started.
             ProviderFailure: it was started before, or cannot be.
             ProviderUnavailable: whether it was started is not known, or it was not and may be tried again.
         """
@@ -146,7 +149,8 @@ class ReplicateProvider:
         """The prediction of this attempt, by our note of it, its tag, or the data that it was given.
 
         Raises:
-            ProviderUnavailable: it cannot be told.
+            ProviderUnavailable: it cannot be told now.
+            ProviderUncertain: it cannot be told any more.
         """
         return self._runs.find(tag, self._token.require)
 
@@ -190,11 +194,8 @@ class ReplicateProvider:
             ProviderUnavailable: Replicate does not answer, or whether a run of the job was started is not known.
         """
         token = self._token.require()
-        for note in self._notes.of_job(tag.job_id):
-            ref = note.ref if note.outcome is not Outcome.SENT else self._runs.find(note.tag, lambda: token)
-            one = self._runs.get(ref, token) if ref else None
-            if one is not None and not one.ended:
-                return False
+        if any(self._lives(note, token) for note in self._notes.of_job(tag.job_id)):
+            return False
         return self._files.remove(tag.job_id, _ids(upload_ref), token)
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:
@@ -205,13 +206,21 @@ class ReplicateProvider:
         """
         return self._hooks.prediction(headers, body)
 
+    def _lives(self, note: StartNote, token: Secret) -> bool:
+        try:
+            ref = note.ref if note.outcome is not Outcome.SENT else self._runs.find(note.tag, lambda: token)
+        except ProviderUncertain:  # if there was one, it is long over
+            return False
+        one = self._runs.get(ref, token) if ref else None
+        return one is not None and not one.ended
+
     def _data_url(self, order: StartOrder, token: Secret) -> str:
         file_id, _, url = order.upload_ref.partition(" ")
         noted = {note.id: note for note in self._notes.uploads(order.tag.job_id)}
         known = noted.get(file_id) or UploadNote(id=file_id, url=url, sha256=order.archive.sha256, expires_at=None)
         if url and self._files.lasts(known, token):
             return url
-        return self._files.upload(order.archive, order.tag, token, lambda _done, _total: None).url
+        raise UploadGone("Replicate does not have the data any more", hint="they are handed over again")
 
     def _waiting(self) -> str:
         incident = self._status.incident()

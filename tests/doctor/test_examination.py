@@ -88,7 +88,9 @@ def test_providers_say_what_they_lack(tmp_path: Path) -> None:
     registry = registry_of(home, {})
     (found,) = of_this_machine(registry)
     assert (found.name, found.status) == ("provider local", Status.OK)
-    assert {finding.status for finding in provider_findings(registry)} == {Status.OK}, "one that nobody uses is no fault"
+    assert {finding.status for finding in provider_findings(registry)} == {Status.OK}, (
+        "one that nobody uses is no fault"
+    )
     assert interpreters(home, registry) == [str(tmp_path / "quick/python")]
     (home.provider_settings / "local.json").write_text('{"python": "/no/such/python"}')
     (found,) = of_this_machine(registry_of(home, {}))

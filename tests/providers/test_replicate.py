@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simpletuner_lab.core.destination import FolderDelivery, HubDelivery, S3Delivery
-from simpletuner_lab.core.errors import Forbidden, LabError, ProviderFailure, SettingUnusable, TooLarge
+from simpletuner_lab.core.errors import Forbidden, LabError, ProviderFailure, SettingUnusable, TooLarge, UploadGone
 from simpletuner_lab.core.provider import Archive, RunState, RunTag
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers.replicate import ReplicateProvider
@@ -311,6 +311,10 @@ def test_data_that_are_gone_are_handed_over_again(replicate: Scene) -> None:
     provider.cancel(run.ref)
     replicate.emulator.advance(24 * 3600)
     second = replicate.order(attempt=2, upload_ref=run.order.upload_ref)
+    with pytest.raises(UploadGone):
+        provider.start(second)
+    assert len(replicate.emulator.predictions) == 1
+    second = uploaded(provider, second)
     provider.start(second)
     fresh = replicate.emulator.files("ann")[0]
     assert given(replicate)["data"].endswith(fresh.id)
