@@ -21,6 +21,9 @@ from simpletuner_lab.core.secret import Secret
 
 ENTRY_POINTS: Final = "simpletuner_lab.providers"
 
+WEBHOOK_PATH: Final = "/api/webhooks"
+"""Below it, by a provider's id, what it calls back at: under the URL of this server as it is seen from outside."""
+
 
 class RunState(enum.StrEnum):
     """A provider's word for a run, translated. UNKNOWN keeps the job where it is and shows a problem on it."""
@@ -76,6 +79,8 @@ class Check:
     account: str = ""
     message: str = ""
     hint: str = ""
+    unused: bool = False
+    """Nobody has set it up yet, so nothing is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +204,11 @@ ProgressCallback = Callable[[int, int], None]
 
 
 class Provider(Protocol):
-    """A place where jobs run."""
+    """A place where jobs run.
+
+    One that needs a token of its user says under which name in a class attribute `token_name`, and in `token_prefix` what
+    every such token begins with.
+    """
 
     id: ClassVar[str]
     label: ClassVar[str]
@@ -217,13 +226,18 @@ class Provider(Protocol):
         """Hands the archive over; returns the reference that `start` and `discard` understand. Safe to repeat."""
 
     def start(self, order: StartOrder) -> str:
-        """Starts a run; returns its reference. Never retried blindly: `find` decides what became of a lost answer."""
+        """Starts a run; returns its reference. Never retried blindly: `find` decides what became of a lost answer.
+
+        Raises:
+            UploadGone: nothing was started, since the data of `upload_ref` are not there any more.
+        """
 
     def find(self, tag: RunTag) -> str | None:
         """The reference of the run with this tag, or None if there certainly is none.
 
         Raises:
-            ProviderUnavailable: it cannot be told.
+            ProviderUnavailable: it cannot be told now.
+            ProviderUncertain: it cannot be told, and waiting will not help.
         """
 
     def list(self) -> Sequence[ListedRun]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, ProviderUncertain
 from simpletuner_lab.core.provider import ListedRun, RunTag, StartOrder
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers import _replicate_prediction as rp
@@ -96,7 +96,8 @@ class Runs:
         """The prediction of this attempt; None where there is none, for certain.
 
         Raises:
-            ProviderUnavailable: it cannot be told.
+            ProviderUnavailable: it cannot be told now.
+            ProviderUncertain: it cannot be told any more.
         """
         note = self._notes.start(tag)
         if note is None or note.outcome is Outcome.REFUSED:
@@ -105,7 +106,7 @@ class Runs:
             return note.ref
         try:
             found = self._look(note, token())
-        except ProviderUnavailable:
+        except (ProviderUnavailable, ProviderUncertain):
             raise
         except ProviderFailure as error:
             message = f"whether the run was started cannot be told: {error.message}"
@@ -170,7 +171,7 @@ class Runs:
             if any(one.created_at is not None and one.created_at < since for one in page):
                 break
         if unsure:
-            raise ProviderUnavailable(
+            raise ProviderUncertain(
                 f"prediction {unsure} may be this run: Replicate has removed what would tell", hint="look at it there"
             )
         return None
@@ -179,7 +180,7 @@ class Runs:
         """The list, the newest first. `strict`: one that does not end within so many pages cannot be told from.
 
         Raises:
-            ProviderUnavailable: it does not.
+            ProviderUncertain: it does not.
         """
         query: dict[str, str] = {}
         for _ in range(most):
@@ -192,7 +193,9 @@ class Runs:
                 return
             query = {"cursor": cursor}
         if strict:
-            raise ProviderUnavailable("the list of predictions is too long to find one start in", hint=_AGAIN)
+            raise ProviderUncertain(
+                "the list of predictions is too long to find one start in", hint="look for it there"
+            )
 
     def _target(self, one: rp.Prediction) -> str:
         """Of which target it is; empty: of none."""

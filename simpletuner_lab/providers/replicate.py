@@ -10,9 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
-import httpx
-
-from simpletuner_lab.core.errors import LabError, ProviderFailure
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUncertain, UploadGone
 from simpletuner_lab.core.provider import (
     Archive,
     Capabilities,
@@ -28,13 +26,13 @@ from simpletuner_lab.core.provider import (
 )
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers import _replicate_prediction as rp
-from simpletuner_lab.providers._http import Api, Door, Network
+from simpletuner_lab.providers._http import Api, Network
 from simpletuner_lab.providers._replicate_catalogue import UNVERIFIED, Catalogue
 from simpletuner_lab.providers._replicate_files import MOST_BYTES, WARN_BYTES, Files
 from simpletuner_lab.providers._replicate_hooks import Hooks
 from simpletuner_lab.providers._replicate_inputs import SIMPLETUNER
 from simpletuner_lab.providers._replicate_log import progress_of
-from simpletuner_lab.providers._replicate_notes import Notes, Outcome, UploadNote
+from simpletuner_lab.providers._replicate_notes import Notes, Outcome, StartNote, UploadNote
 from simpletuner_lab.providers._replicate_runs import Runs, cost_usd
 from simpletuner_lab.providers._replicate_settings import API, STATUS_PAGE, STATUS_URL, ReplicateSettings
 from simpletuner_lab.providers._replicate_status import StatusPage
@@ -42,6 +40,8 @@ from simpletuner_lab.providers._token import Token
 
 if TYPE_CHECKING:
     from replicate.client import Client
+
+    from simpletuner_lab.providers._door import Door
 
 TOKEN: Final = "REPLICATE_API_TOKEN"  # noqa: S105 - the name of a variable
 _TOKENS_PAGE: Final = "https://replicate.com/account/api-tokens"
@@ -59,6 +59,8 @@ class ReplicateProvider:
 
     id: ClassVar[str] = "replicate"
     label: ClassVar[str] = "Replicate"
+    token_name: ClassVar[str] = TOKEN
+    token_prefix: ClassVar[str] = "r8_"  # noqa: S105 - what every one begins with
     capabilities: ClassVar[Capabilities] = Capabilities(
         remote=True,
         max_upload_bytes=MOST_BYTES,
@@ -95,7 +97,10 @@ class ReplicateProvider:
     def check(self) -> Check:
         """Whose the token is, and if it cannot be used, why."""
         try:
-            account = self._catalogue.account(self._token.require())
+            token = self._token.find()
+            if token is None:
+                return Check(ready=False, message=f"{TOKEN} not set", hint=self._token.hint, unused=True)
+            account = self._catalogue.account(token)
         except LabError as error:
             return Check(ready=False, message=error.message, hint=error.hint or "see the settings of Replicate")
         doubt = "" if self._settings.verify_tls else f"; {UNVERIFIED}"
@@ -122,9 +127,10 @@ class ReplicateProvider:
         return f"{note.id} {note.url}"
 
     def start(self, order: StartOrder) -> str:
-        """Creates the prediction, once. Data that are gone by now (24 hours) are handed over again first.
+        """Creates the prediction, once.
 
         Raises:
+            UploadGone: the data are not there any more, or soon will not be (24 hours); nothing was started.
             ProviderFailure: it was started before, or cannot be.
             ProviderUnavailable: whether it was started is not known, or it was not and may be tried again.
         """
@@ -143,7 +149,8 @@ class ReplicateProvider:
         """The prediction of this attempt, by our note of it, its tag, or the data that it was given.
 
         Raises:
-            ProviderUnavailable: it cannot be told.
+            ProviderUnavailable: it cannot be told now.
+            ProviderUncertain: it cannot be told any more.
         """
         return self._runs.find(tag, self._token.require)
 
@@ -187,11 +194,8 @@ class ReplicateProvider:
             ProviderUnavailable: Replicate does not answer, or whether a run of the job was started is not known.
         """
         token = self._token.require()
-        for note in self._notes.of_job(tag.job_id):
-            ref = note.ref if note.outcome is not Outcome.SENT else self._runs.find(note.tag, lambda: token)
-            one = self._runs.get(ref, token) if ref else None
-            if one is not None and not one.ended:
-                return False
+        if any(self._lives(note, token) for note in self._notes.of_job(tag.job_id)):
+            return False
         return self._files.remove(tag.job_id, _ids(upload_ref), token)
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:
@@ -202,13 +206,21 @@ class ReplicateProvider:
         """
         return self._hooks.prediction(headers, body)
 
+    def _lives(self, note: StartNote, token: Secret) -> bool:
+        try:
+            ref = note.ref if note.outcome is not Outcome.SENT else self._runs.find(note.tag, lambda: token)
+        except ProviderUncertain:  # if there was one, it is long over
+            return False
+        one = self._runs.get(ref, token) if ref else None
+        return one is not None and not one.ended
+
     def _data_url(self, order: StartOrder, token: Secret) -> str:
         file_id, _, url = order.upload_ref.partition(" ")
         noted = {note.id: note for note in self._notes.uploads(order.tag.job_id)}
         known = noted.get(file_id) or UploadNote(id=file_id, url=url, sha256=order.archive.sha256, expires_at=None)
         if url and self._files.lasts(known, token):
             return url
-        return self._files.upload(order.archive, order.tag, token, lambda _done, _total: None).url
+        raise UploadGone("Replicate does not have the data any more", hint="they are handed over again")
 
     def _waiting(self) -> str:
         incident = self._status.incident()
@@ -231,7 +243,7 @@ class _Way:
         self._lock = threading.Lock()
         self._door: Door | None = None
 
-    def door(self) -> httpx.BaseTransport:
+    def door(self) -> Door:
         """The transport.
 
         Raises:
@@ -239,6 +251,8 @@ class _Way:
         """
         with self._lock:
             if self._door is None:
+                from simpletuner_lab.providers._door import Door
+
                 self._door = Door(self.network, self._environment, self._sleep)
             return self._door
 
