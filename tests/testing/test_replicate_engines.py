@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from simpletuner_lab.testing.replicate_emulator import (
     cog_model,
     replicate_emulator,
 )
-from tests.testing.replicate_kit import ACCOUNTS, client, fetched, receiving
+from tests.testing.replicate_kit import ACCOUNTS, client, fetched, plain, receiving
 
 FOLDER = Path(__file__).parent / "cog_model"
 SPEAKER = "ann/speaker"
@@ -150,23 +149,24 @@ def test_webhooks_tell_of_its_start_and_end(emulator: ReplicateEmulator) -> None
 
 
 @pytest.fixture(scope="module")
-def breaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ReplicateEmulator, CogEngine]]:
-    engine = CogEngine({SPEAKER: FOLDER})
-    with replicate_emulator(ACCOUNTS, models=[MODEL], engine=engine) as emulator:
-        yield emulator, engine
+def breaking() -> Iterator[ReplicateEmulator]:
+    with replicate_emulator(ACCOUNTS, models=[MODEL], engine=CogEngine({SPEAKER: FOLDER})) as emulator:
+        yield emulator
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
 def test_a_worker_that_dies_is_a_failed_run_and_the_next_one_gets_another(
-    breaking: tuple[ReplicateEmulator, CogEngine], number: signal.Signals
+    breaking: ReplicateEmulator, number: str
 ) -> None:
     """Killed, Cog says so; told to end, it does without a word."""
-    emulator, engine = breaking
-    run = start(emulator, mode="wait")
+    run = start(breaking, mode="wait")
     logged(run, "la 1\n")
-    engine.signal(SPEAKER, number)
+    with plain(breaking, breaking.control_token) as control:
+        assert control.post("/_emu/workers", json={"model": SPEAKER, "signal": "SIGHUP"}).status_code == 422
+        assert control.post("/_emu/workers", json={"model": "ann/other", "signal": number}).status_code == 422
+        assert control.post("/_emu/workers", json={"model": SPEAKER, "signal": number}).status_code == 201
     assert (at_end(run).status, run.error) == ("failed", WORKER_LOST)
-    assert ended(emulator).status == "succeeded"
+    assert ended(breaking).status == "succeeded"
 
 
 def test_a_model_that_cannot_be_set_up(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import signal
@@ -14,10 +15,13 @@ from typing import Any
 import pytest
 
 from simpletuner_lab.testing import eventually
+from simpletuner_lab.testing.replicate_emulator import REDACTED, CogEngine, cog_model, replicate_emulator
 from simpletuner_lab.testing.storage_server import StorageServer, storage_server
+from simpletuner_trainer.report import Steps, parse_line
 from tests import quick_trainer
+from tests.testing.replicate_kit import ACCOUNTS, client
 from tests.trainer.cog_kit import NONCE, TRAINER, Served, model_folder, packed, secrets_of, serving, spec
-from tests.trainer.trainer_kit import make_pictures
+from tests.trainer.trainer_kit import CONFIG, make_pictures
 
 NUMBERS = itertools.count()
 HOSTILE = f"""
@@ -177,6 +181,36 @@ def test_a_server_that_is_gone_leaves_neither_trainer_nor_data(
         eventually(served.nothing_is_left)
 
 
+# --------------------------------------------------------------------------------------------------- through Replicate
+
+
+def test_a_job_goes_through_the_emulated_replicate(
+    tmp_path: Path, storage: StorageServer, data: tuple[bytes, dict[str, Any]]
+) -> None:
+    """The data by a signed address, the secrets told to nobody, the end as the provider reads it."""
+    name = "ann/simpletuner-trainer"
+    folder = model_folder(tmp_path / "model", Path(quick_trainer.__file__).read_text("utf-8"))
+    model, engine = cog_model(name, TRAINER), CogEngine({name: folder})
+    with replicate_emulator(ACCOUNTS, models=[model], engine=engine) as emulator:
+        ann = client(emulator)
+        file = ann.files.create(io.BytesIO(data[0]), filename="data.zip")
+        given = {
+            key: json.dumps(one) if isinstance(one, dict) else one
+            for key, one in inputs(storage, data, "quick").items()
+        }
+        run = ann.predictions.create(version=model.versions[0].id, input={**given, "data": file.urls["get"]})
+
+        def look() -> str:
+            run.reload()
+            return run.status
+
+        eventually(look, lambda status: status in {"succeeded", "failed"}, patience_s=30)
+        assert (run.error, json.loads(run.output)) == (None, {"exit_code": 0, "ended": "done"})
+        assert "unpacked 6 files\n" in run.logs
+        assert (run.input["secrets"], run.input["tag"]) == (REDACTED, "j-1/1")
+        assert not list(engine.scratch.rglob("data.zip"))
+
+
 # ---------------------------------------------------------------------------------------------------------- the keeper
 
 
@@ -203,3 +237,60 @@ def test_a_trainer_that_does_not_hear_is_killed_with_its_children(tmp_path: Path
     eventually(lambda: not seen.processes())
     assert not run.exists()
     keeper.stdout.close()
+
+
+# -------------------------------------------------------------------------------------------------------- the real trainer
+
+
+def steps(log: str) -> list[Steps]:
+    """As a reader of the log sees them."""
+    return [told for line in log.splitlines() if isinstance(told := parse_line(line, nonce=NONCE), Steps)]
+
+
+def losses(log: str) -> dict[int, float]:
+    return {step: loss for told in steps(log) for step, loss in zip(told.step, told.loss, strict=True)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_segments_end_as_one_run_does(tmp_path: Path, storage: StorageServer, micro_base: Path) -> None:
+    """Each is a prediction that ends at its deadline with a checkpoint, in an empty folder; the next goes on from there."""
+    content, named = packed(make_pictures(tmp_path / "pictures"))
+    config = {
+        **CONFIG,
+        "pretrained_model_name_or_path": str(micro_base),
+        "max_train_steps": 120,
+        "checkpoint_step_interval": 40,
+    }
+
+    def run(served: Served, job: str, attempt: int, deadline_s: float | None) -> tuple[dict[str, Any], str]:
+        given = spec(storage, config, data=named, job_id=job, attempt=attempt, deadline_s=deadline_s)
+        given["destination"]["prefix"] = f"{job}/"
+        name = f"{job}-{attempt}"
+        served.put(
+            name, data=content, spec=given, secrets=secrets_of(storage.issue(job, attempt)), tag=f"{job}/{attempt}"
+        )
+        end = served.end(name, patience_s=300)
+        assert end["status"] == "succeeded", end
+        assert served.nothing_is_left()
+        return end, json.loads(end["output"])["ended"]
+
+    with serving(TRAINER, tmp_path / "scratch", OMP_NUM_THREADS="1") as served:
+        whole, ended = run(served, "whole", 1, None)
+        assert ended == "done"
+        trained_s = sum(one.step_s * len(one.step) for one in steps(whole["logs"]))
+        startup_s = whole["metrics"]["predict_time"] - trained_s
+        deadline_s = max(5.0, (startup_s + 0.3 * trained_s) / 0.9)
+        parts: dict[int, float] = {}
+        ends = []
+        for attempt in range(1, 20):
+            end, ended = run(served, "parts", attempt, deadline_s)
+            parts |= losses(end["logs"])
+            ends.append(ended)
+            if ended == "done":
+                break
+    assert ends[-1] == "done"
+    assert ends[:-1] == ["deadline"] * (len(ends) - 1)
+    assert len(ends) >= 3, ends
+    assert parts == losses(whole["logs"])
+    assert len(parts) == 120
