@@ -45,11 +45,11 @@ def lab_server(
     """
     own, port, token = folder / "jupyter", free_port(), secrets.token_urlsafe(24)
     own.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {
-        "HOME": str(own), "SIMPLETUNER_HOME": str(home.root), "JUPYTER_TOKEN": token, "IPYTHONDIR": str(own / "ipython"),
+    environment = {
+        **os.environ, "HOME": str(own), "SIMPLETUNER_HOME": str(home.root), "JUPYTER_TOKEN": token, "IPYTHONDIR": str(own / "ipython"),
         "JUPYTER_CONFIG_DIR": str(own / "config"), "JUPYTER_DATA_DIR": str(own / "data"),
-        "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
-    } | keys  # fmt: skip
+        "JUPYTER_RUNTIME_DIR": str(own / "runtime"), **keys,
+    }  # fmt: skip
     command = [
         sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--ServerApp.ip={HOST}",
         f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={own}",
