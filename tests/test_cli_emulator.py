@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import replicate
 
 from simpletuner_lab import cli
+from simpletuner_lab.commands.tree import build_parser
 from simpletuner_lab.testing.listening import HOST
 from simpletuner_lab.testing.replicate_emulator.training_play import TRAINER
 
@@ -65,6 +67,13 @@ def test_a_person_is_told_every_step(tmp_path: Path) -> None:
         assert f"stcloud provider replicate --set base_url={url[1]} --set image={TRAINER}" in said
         assert "echo r8_mine | stcloud provider replicate --token" in said
         assert "public_url" in said
+        commands = [shlex.split(line.rpartition("| ")[2])[1:] for line in said.splitlines() if " stcloud " in line]
+        assert [build_parser().parse_args(words).command for words in commands] == [
+            "provider",
+            "provider",
+            "submit",
+            "provider",
+        ]
         answer = httpx.get(f"{url[1]}/v1/account", headers={"Authorization": "Bearer r8_mine"})
         assert answer.json()["username"] == "ann"
 

@@ -13,7 +13,8 @@ import replicate
 from simpletuner_lab.core.destination import ACCESS_KEY, SECRET_KEY
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.testing import eventually
-from simpletuner_lab.testing.replicate_emulator.training_play import TRAINER
+from simpletuner_lab.testing.replicate_emulator import cog_model
+from simpletuner_lab.testing.replicate_emulator.training_play import TRAINER, trainer_model
 from simpletuner_lab.testing.replicate_stand import Stand, replicate_stand
 from simpletuner_lab.testing.storage_server import StorageServer, storage_server
 from simpletuner_trainer import report as rp
@@ -101,3 +102,15 @@ def test_a_spec_that_is_none_fails_the_run(stand: Stand, document: object, told:
     run = ended(stand, document, {})
     assert run.status == "failed"
     assert told in run.error
+
+
+def test_the_model_takes_what_the_real_one_takes() -> None:
+    """The schema that Cog made of `trainer/predict.py`, without its words."""
+    folder = Path(__file__).resolve().parents[2] / "trainer"
+    (real,), (played,) = cog_model(TRAINER, folder).versions, trainer_model().versions
+    without_words = {
+        name: {key: value for key, value in schema.items() if key != "description"}
+        for name, schema in real.inputs.items()
+    }
+    assert without_words == {name: dict(schema) for name, schema in played.inputs.items()}
+    assert (real.required, real.output) == (played.required, played.output)
