@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path as Folder
 from typing import IO, Any, Optional
 
@@ -161,10 +161,12 @@ def _started(folder: Folder, secrets: Mapping[str, str], log: _Log) -> Iterator[
             yield keeper
         finally:
             keeper.stdin.close()
-            while keeper.poll() is None:  # it takes its grace at most
-                log.pump()
-                _wait(keeper, LOOK_S)
-            log.pump(ended=True)
+            with suppress(OSError):  # a server that has shut down, as `_say` has it
+                while keeper.poll() is None:
+                    log.pump()
+                    _wait(keeper, LOOK_S)
+                log.pump(ended=True)
+            keeper.wait()  # it takes its grace at most
 
 
 def _wait(keeper: subprocess.Popen[bytes], seconds: float) -> None:

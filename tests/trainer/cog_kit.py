@@ -97,7 +97,7 @@ class Served:
         """The longest that was told."""
         return max((told.get("logs") or "" for told in self.told(run)), key=len, default="")
 
-    def end(self, run: str, patience_s: float = 30) -> dict[str, Any]:
+    def end(self, run: str, patience_s: float = 60) -> dict[str, Any]:
         """The last webhook of a run."""
         found = eventually(
             lambda: [one for one in self.told(run) if one["status"] in ENDS], patience_s=patience_s

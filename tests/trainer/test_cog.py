@@ -204,7 +204,7 @@ def test_a_job_goes_through_the_emulated_replicate(
             run.reload()
             return run.status
 
-        eventually(look, lambda status: status in {"succeeded", "failed"}, patience_s=30)
+        eventually(look, lambda status: status in {"succeeded", "failed"}, patience_s=60)
         assert (run.error, json.loads(run.output)) == (None, {"exit_code": 0, "ended": "done"})
         assert "unpacked 6 files\n" in run.logs
         assert (run.input["secrets"], run.input["tag"]) == (REDACTED, "j-1/1")
@@ -281,16 +281,17 @@ def test_segments_end_as_one_run_does(tmp_path: Path, storage: StorageServer, mi
         trained_s = sum(one.step_s * len(one.step) for one in steps(whole["logs"]))
         startup_s = whole["metrics"]["predict_time"] - trained_s
         deadline_s = max(5.0, (startup_s + 0.3 * trained_s) / 0.9)
-        parts: dict[int, float] = {}
-        ends = []
-        for attempt in range(1, 20):
-            end, ended = run(served, "parts", attempt, deadline_s)
-            parts |= losses(end["logs"])
-            ends.append(ended)
-            if ended == "done":
+        for job in ("parts", "smaller", "smallest"):  # a machine that has become faster meanwhile needs fewer
+            parts: dict[int, float] = {}
+            ends = []
+            while "done" not in ends:
+                end, ended = run(served, job, len(ends) + 1, deadline_s)
+                parts |= losses(end["logs"])
+                ends.append(ended)
+            assert parts == losses(whole["logs"])
+            if len(ends) >= 3:
                 break
-    assert ends[-1] == "done"
-    assert ends[:-1] == ["deadline"] * (len(ends) - 1)
-    assert len(ends) >= 3, ends
-    assert parts == losses(whole["logs"])
+            deadline_s = startup_s + (deadline_s - startup_s) / 3
     assert len(parts) == 120
+    assert ends == [*["deadline"] * (len(ends) - 1), "done"]
+    assert len(ends) >= 3
