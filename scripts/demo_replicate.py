@@ -8,6 +8,7 @@ runs. At the end the books of both sides are laid side by side, and nothing is l
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -82,7 +83,8 @@ def main() -> int:
     except LabError as error:
         print(f"demo: {error.message}\n      {error.hint}", file=sys.stderr)
         return 1
-    print(f"\n{table}" if ended == 0 else "", end="\n" if ended == 0 else "")
+    if ended == 0:
+        print(f"\n{table}")
     return ended
 
 
@@ -100,7 +102,7 @@ def play(scene: Scene, *, agreed: bool) -> int:
     unwanted = cancel_another(scene, plan.digest)
     brought_home(scene.lab, job, scene.table)
     see_deleted(scene, job, unwanted)
-    compare_books(scene)
+    compare_books(scene, job, unwanted)
     load(scene, job)
     return 0
 
@@ -171,22 +173,25 @@ def see_deleted(scene: Scene, *jobs: JobView) -> None:
     scene.table.add("delete the data there", since, None, f"{len(deleted)} deleted, 0 left, and on record")
 
 
-def compare_books(scene: Scene) -> None:
-    """What the lab has booked is what Replicate charges."""
+def compare_books(scene: Scene, *jobs: JobView) -> None:
+    """What the lab has booked for each run is what Replicate charges."""
     since = time.monotonic()
-    booked = scene.lab.setup.billing(PROVIDER)
-    charged = sum(charge.usd for charge in scene.emulator.charges)
-    runs = len(scene.emulator.charges)
-    require(
-        booked.runs == runs and abs(booked.spent_usd - charged) < 1e-6,
-        f"${booked.spent_usd:.6f} is booked for {booked.runs} runs, and ${charged:.6f} is charged for {runs}",
-    )
-    scene.table.add("costs", since, None, f"${booked.spent_usd:.4f} booked for {runs} runs, the same as is charged")
+    booked = [charge.cost_usd for job in jobs for charge in scene.lab.detail(job.job_id).charges]
+    charged = [charge.usd for charge in scene.emulator.charges]
+    same = len(booked) == len(charged) and all(map(is_same_amount, booked, charged))
+    require(same, f"${booked} is booked, and ${charged} is charged")
+    scene.table.add("costs", since, None, f"${sum(charged):.4f} booked for {len(charged)} runs, the same as is charged")
+
+
+def is_same_amount(booked_usd: float | None, charged_usd: float) -> bool:
+    """Whether they agree to a hundredth of a cent."""
+    return booked_usd is not None and abs(booked_usd - charged_usd) < 1e-4
 
 
 def load(scene: Scene, job: JobView) -> None:
     """The LoRA on its base, in diffusers: it changes what is painted from the same noise."""
     since = time.monotonic()
+    os.environ["TQDM_DISABLE"] = "1"  # a bar is no news here
     import numpy as np
     import torch
 
