@@ -193,12 +193,28 @@ export interface DeliveryView {
   hint: string;
 }
 
+/** What one run has cost, by the time that its provider charges for. Null: not known. */
+export interface ChargeView {
+  attempt: number;
+  hardware: string;
+  metered_s: number | null;
+  cost_usd: number | null;
+  usd_per_hour: number | null;
+  as_of: string;
+  final: boolean;
+}
+
+/** What may be decided about a start of which nobody can tell whether it arrived. */
+export type Decision = "resend" | "give_up";
+
 export interface JobDetail {
   job: JobView;
   plan: PlanView;
   events: EventView[];
   /** None where it stays at home; the one asked for last at the end. */
   deliveries: DeliveryView[];
+  /** One a run, in the order of the attempts. */
+  charges: ChargeView[];
 }
 
 export interface LogChunk {
@@ -342,6 +358,7 @@ export interface Verbs {
   receiving: { takes: Record<string, never>; gives: ReceivingView };
   test_receiving: { takes: Record<string, never>; gives: ReceivingStep[] };
   cancel: { takes: { job_id: string }; gives: JobView };
+  resolve: { takes: { job_id: string; action: Decision }; gives: JobView };
   delete: { takes: { job_id: string; outputs: boolean }; gives: Record<string, never> };
   providers: { takes: Record<string, never>; gives: ProviderView[] };
   consent: { takes: Record<string, never>; gives: { consent: ConsentMode } };

@@ -51,21 +51,20 @@ def build_parser(
     _add_one_job(command("job", "show one job")).add_argument(
         "--watch", action="store_true", help="show its progress until it ends"
     )
-    logs = _add_one_job(command("logs", "print a job's log"))
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
-    logs.add_argument("--raw", action="store_true", help="with the trainer's report lines")
+    _add_logs(command("logs", "print a job's log"))
     _add_one_job(command("outputs", "list what a job delivered"))
-    fetch = _add_one_job(command("download", "copy what a job delivered to a folder, and compare the checksums"))
-    fetch.add_argument("paths", nargs="*", metavar="PATH", help="a file or folder of its outputs; none: all")
-    fetch.add_argument(
-        "--to", type=Path, default=None, metavar="DIR", help="where to (default: a folder named by the job)"
-    )
+    _add_download(command("download", "copy what a job delivered to a folder, and compare the checksums"))
     _add_push(command("push", "send a completed job's model on, try again what waits, or give it up"))
     _add_one_job(command("cancel", "end a job"))
+    _add_resolve(command("resolve", "decide about a job whose start may have been lost"))
+    command("sync", "follow runs that were started elsewhere, as jobs").add_argument(
+        "--provider", default="", help="of this provider alone"
+    )
     _add_one_job(command("delete", "remove a finished job")).add_argument(
         "--outputs", action="store_true", help="its received files too"
     )
     command("providers", "list where jobs can run")
+    _add_provider(command("provider", "show or change how a provider is set up"))
     command("consent", "show or set the consent mode").add_argument(
         "mode", nargs="?", choices=[mode.value for mode in ConsentMode]
     )
@@ -75,6 +74,7 @@ def build_parser(
     _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
     webhook = command("webhook", "whether what a provider calls back with arrives")
     _add_webhook(webhook, common)
+    _add_emulator(command("emulator", "run an emulated Replicate here, to try a provider elsewhere without an account"))
     command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
     return parser
 
@@ -101,6 +101,35 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     command.add_argument("--name", default="", help="name of the job in lists")
     command.add_argument("--to", default=None, metavar="WHERE", help=f"where the model goes: {_WHERE}")
     _add_destination(command)
+
+
+def _add_logs(command: argparse.ArgumentParser) -> None:
+    _add_one_job(command).add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
+    command.add_argument("--raw", action="store_true", help="with the trainer's report lines")
+
+
+def _add_download(command: argparse.ArgumentParser) -> None:
+    _add_one_job(command)
+    command.add_argument("paths", nargs="*", metavar="PATH", help="a file or folder of its outputs; none: all")
+    command.add_argument(
+        "--to", type=Path, default=None, metavar="DIR", help="where to (default: a folder named by the job)"
+    )
+
+
+def _add_resolve(command: argparse.ArgumentParser) -> None:
+    decision = _add_one_job(command).add_mutually_exclusive_group(required=True)
+    decision.add_argument("--resend", action="store_true", help="start it again: you have seen that there is no run")
+    decision.add_argument("--give-up", action="store_true", help="fail the job; a run that there is goes on")
+
+
+def _add_provider(command: argparse.ArgumentParser) -> None:
+    command.add_argument("provider", metavar="NAME", help="as `providers` lists it")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, its value as JSON or as it is"
+    )
+    token = command.add_mutually_exclusive_group()
+    token.add_argument("--token", action="store_true", help="ask for its token (or read it from standard input)")
+    token.add_argument("--forget-token", action="store_true", help="delete the token that was kept")
 
 
 def _add_push(command: argparse.ArgumentParser) -> None:
@@ -170,6 +199,17 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     )
     serve.add_argument("--certfile", type=Path, default=None, help="certificate chain, PEM; then it is https")
     serve.add_argument("--keyfile", type=Path, default=None, help="its private key, if that is in another file")
+
+
+def _add_emulator(emulator: argparse.ArgumentParser) -> None:
+    emulator.set_defaults(terminal=True)
+    emulator.add_argument("--port", type=int, default=7200, help="on this machine alone; 0 for any (default: 7200)")
+    emulator.add_argument("--token", default="", metavar="r8_...", help="of its one account (default: one is made up)")
+    emulator.add_argument(
+        "--engine", choices=["scripted", "cog"], default="scripted",
+        help="what runs there: trainings that are played, or real ones in a Cog server (default: scripted)",
+    )  # fmt: skip
+    emulator.add_argument("--speed", type=float, default=1.0, metavar="X", help="of its clock (default: 1)")
 
 
 def _add_list(command: argparse.ArgumentParser) -> None:

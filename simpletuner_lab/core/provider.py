@@ -21,6 +21,9 @@ from simpletuner_lab.core.secret import Secret
 
 ENTRY_POINTS: Final = "simpletuner_lab.providers"
 
+WEBHOOK_PATH: Final = "/api/webhooks"
+"""Below it, by a provider's id, what it calls back at: under the URL of this server as it is seen from outside."""
+
 
 class RunState(enum.StrEnum):
     """A provider's word for a run, translated. UNKNOWN keeps the job where it is and shows a problem on it."""
@@ -76,6 +79,8 @@ class Check:
     account: str = ""
     message: str = ""
     hint: str = ""
+    unused: bool = False
+    """Nobody has set it up yet, so nothing is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +121,8 @@ class StartOrder:
 
     tag: RunTag
     target: str
+    version: str = ""
+    """Of the target, as the plan pinned it; empty: the newest."""
     hardware: str
     nonce: str
     config: JsonObject
@@ -129,6 +136,17 @@ class StartOrder:
     webhook_url: str = ""
     """Where the provider may call back from outside; empty where nothing of this lab can be reached."""
     secrets: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogProgress:
+    """How far a run is by the words of its log, where what runs there writes no report lines."""
+
+    step: int
+    total_steps: int = 0
+    """0: not told."""
+    loss: float | None = None
+    lr: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +166,8 @@ class Snapshot:
     """What this run has cost so far by the provider's own metered time; None where that is not known."""
     metered_s: float | None = None
     """The seconds that it charges for."""
+    progress: LogProgress | None = None
+    """Counts only where the log has no report lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +195,8 @@ class ProviderContext:
 
     home: Path
     environment: Mapping[str, str]
+    secrets: Path | None = None
+    """Folder of the user's own tokens, a 0600 file each, named like the variable of the environment; None: there is none."""
 
 
 ProgressCallback = Callable[[int, int], None]
@@ -182,7 +204,11 @@ ProgressCallback = Callable[[int, int], None]
 
 
 class Provider(Protocol):
-    """A place where jobs run."""
+    """A place where jobs run.
+
+    One that needs a token of its user says under which name in a class attribute `token_name`, and in `token_prefix` what
+    every such token begins with.
+    """
 
     id: ClassVar[str]
     label: ClassVar[str]
@@ -200,13 +226,18 @@ class Provider(Protocol):
         """Hands the archive over; returns the reference that `start` and `discard` understand. Safe to repeat."""
 
     def start(self, order: StartOrder) -> str:
-        """Starts a run; returns its reference. Never retried blindly: `find` decides what became of a lost answer."""
+        """Starts a run; returns its reference. Never retried blindly: `find` decides what became of a lost answer.
+
+        Raises:
+            UploadGone: nothing was started, since the data of `upload_ref` are not there any more.
+        """
 
     def find(self, tag: RunTag) -> str | None:
         """The reference of the run with this tag, or None if there certainly is none.
 
         Raises:
-            ProviderUnavailable: it cannot be told.
+            ProviderUnavailable: it cannot be told now.
+            ProviderUncertain: it cannot be told, and waiting will not help.
         """
 
     def list(self) -> Sequence[ListedRun]:

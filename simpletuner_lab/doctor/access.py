@@ -20,7 +20,9 @@ _LOOPBACK: Final = "127.0.0.1"
 def registry_of(home: Home, environment: Mapping[str, str]) -> Registry:
     """The providers that are installed, with their settings in this home."""
     return Registry.load(
-        lambda provider_id: ProviderContext(home=home.provider_state(provider_id), environment=environment),
+        lambda provider_id: ProviderContext(
+            home=home.provider_state(provider_id), environment=environment, secrets=home.secrets
+        ),
         ProviderSettings(home.provider_settings).read,
     )
 
@@ -80,6 +82,8 @@ def _provider(provider: Provider) -> Finding:
         return warning(name, error.message, error.hint)
     if check.ready:
         return ok(name, check.message or "ready")
+    if check.unused:
+        return ok(name, f"is not set up: {check.message}")
     return warning(name, check.message, check.hint)
 
 

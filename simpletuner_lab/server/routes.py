@@ -9,6 +9,7 @@ from typing import Any, Final
 from jupyter_server.utils import url_path_join
 
 from simpletuner_lab.core.grant import Grant
+from simpletuner_lab.core.provider import WEBHOOK_PATH
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.callers import Network
 from simpletuner_lab.server.handlers import api_rules
@@ -21,7 +22,7 @@ from simpletuner_lab.server.storage.objects import ObjectStore
 
 API: Final = "api/cloud"
 STORAGE: Final = "api/cloud/storage"
-WEBHOOKS: Final = "api/webhooks"
+WEBHOOKS: Final = WEBHOOK_PATH.strip("/")
 
 
 class Routes:

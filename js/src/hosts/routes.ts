@@ -55,6 +55,12 @@ export const ROUTES: { [V in Routed]: (args: Takes<V>, entry: Entry) => Call } =
   receiving: () => get("/local-upload/config"),
   test_receiving: () => ({ method: "POST", path: "/local-upload/test", part: "steps", patience_ms: LONG_MS }),
   cancel: ({ job_id }) => ({ method: "POST", path: `${job(job_id)}/cancel`, part: "job" }),
+  resolve: ({ job_id, action }, entry) => ({
+    method: "POST",
+    path: `${job(job_id)}/resolve`,
+    body: { action, entry },
+    part: "job",
+  }),
   delete: ({ job_id, outputs }) => ({ method: "DELETE", path: `${job(job_id)}${outputs ? "?outputs=1" : ""}` }),
   providers: () => get("/providers", "providers"),
   consent: () => get("/data-consent/setting"),
