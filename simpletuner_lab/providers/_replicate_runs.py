@@ -117,11 +117,15 @@ class Runs:
         return None
 
     def get(self, ref: str, token: Secret) -> rp.Prediction | None:
-        """As it is now; None where there is none of this id."""
+        """As it is now; None where there is none of this id, for certain.
+
+        Raises:
+            ProviderUnavailable: it cannot be told.
+        """
         try:
             return rp.parse(self._api.get(f"/v1/predictions/{reference(ref)}", token))
         except NotThere:
-            return None
+            return self._still_listed(ref, token)
 
     def cancel(self, ref: str, token: Secret) -> None:
         """Asks for its end; one that has ended, or is not there, stays as it is."""
@@ -176,6 +180,20 @@ class Runs:
             raise ProviderUncertain(
                 f"prediction {unsure} may be this run: Replicate has removed what would tell", hint="look at it there"
             )
+        return None
+
+    def _still_listed(self, ref: str, token: Secret) -> rp.Prediction | None:
+        """One that is not there by itself may be all the same: a run that is given up too soon is paid for twice."""
+        note = self._notes.started(ref)
+        since = 0.0 if note is None else note.tried_at - _CLOCKS_S
+        for page in self._pages(token, _MOST_PAGES, strict=True):
+            for one in page:
+                if one.id == ref:
+                    return one
+            if any(one.created_at is not None and one.created_at < since for one in page):
+                break
+        if note is not None and self._now() - note.last_tried_at < _SETTLES_S:
+            raise ProviderUnavailable(f"prediction {ref} is not there yet", hint=_AGAIN)
         return None
 
     def _pages(self, token: Secret, most: int, *, strict: bool = False) -> Iterator[list[rp.Prediction]]:
