@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -101,10 +102,8 @@ class Files:
         noted = self._notes.uploads(job_id)
         left = []
         for file_id in dict.fromkeys((*(note.id for note in noted), *refs, *self._of_job(job_id, token))):
-            try:
+            with suppress(NotThere):  # which one answer says: whether it is gone is seen below
                 self._api.delete(f"/v1/files/{file_id}", token)
-            except NotThere:
-                continue
             if self._is_there(file_id, token):
                 left.append(file_id)
         self._notes.write_uploads(job_id, (note for note in noted if note.id in left))
