@@ -252,7 +252,10 @@ class Provider(Protocol):
         """Asks the run to end, for good. Returns at once; harmless on one that has ended."""
 
     def discard(self, tag: RunTag, upload_ref: str) -> bool:
-        """Deletes the provider's copy of the data; True once it is seen to be gone. Only after the run ended."""
+        """Deletes the provider's copy of the data; True once it is seen to be gone. Only after the run ended.
+
+        An empty `upload_ref`: they were sent, and the answer was lost or was none.
+        """
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:
         """Verifies a webhook and returns the run reference it speaks of; None for a provider without webhooks."""

@@ -120,11 +120,15 @@ class Runner:
         return dataclasses.replace(event, data={**event.data, **checked})
 
     def _settle(self, job: Job) -> Job:
-        """After the end: the provider's copy goes, the grant ends, the spool is emptied, and that is recorded."""
+        """After the end: the provider's copy goes, the grant ends, the spool is emptied, and that is recorded.
+
+        Data that were sent are there even where the answer to that was lost.
+        """
         now = self._clock()
         delivered = job.state is JobState.COMPLETED
         self._rooms.desk.close(job, at=now if delivered else now + _GRANT_AFTER_END_S)
-        if job.upload_ref and not self._provider(job).discard(tag_of(job), job.upload_ref):
+        sent = (one.what == DATA_SETS for one in self._rooms.store.transfers.of_job(job.id))
+        if (job.upload_ref or any(sent)) and not self._provider(job).discard(tag_of(job), job.upload_ref):
             return self._rooms.recorder.note(
                 job, dataclasses.replace(job, retry_at=now + _RETRY_S), at=now
             )  # the data are still there: asked again until they are seen to be gone
