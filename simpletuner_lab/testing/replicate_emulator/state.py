@@ -103,6 +103,10 @@ class ReplicateEmulator:
         self._parts.faults.add(route, fault)
         return fault
 
+    def mend(self) -> None:
+        """Nothing goes wrong any more, and no request is held."""
+        self._parts.faults.clear()
+
     def play(self, model: str, play: Play) -> None:
         """Runs of a model that begin from now on do this.
 
