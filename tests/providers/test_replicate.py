@@ -10,15 +10,7 @@ from pathlib import Path
 import pytest
 
 from simpletuner_lab.core.destination import FolderDelivery, HubDelivery, S3Delivery
-from simpletuner_lab.core.errors import (
-    Forbidden,
-    LabError,
-    ProviderFailure,
-    ProviderUnavailable,
-    SettingUnusable,
-    TooLarge,
-    UploadGone,
-)
+from simpletuner_lab.core.errors import Forbidden, LabError, ProviderFailure, SettingUnusable, TooLarge, UploadGone
 from simpletuner_lab.core.provider import Archive, RunState, RunTag
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers.replicate import ReplicateProvider
@@ -283,27 +275,6 @@ def test_a_run_at_the_limit_can_go_on(replicate: Scene) -> None:
     assert replicate.emulator.predictions[0].error == TIMED_OUT
     snapshot = replicate.provider(run_limit_s=1500.0).poll(run.ref, "")
     assert (snapshot.state, TIMED_OUT in snapshot.error) == (RunState.INTERRUPTED, True)
-
-
-def test_a_prediction_that_is_gone_is_lost(replicate: Scene) -> None:
-    run = ending(replicate, Step(after_s=300), after_s=61)
-    snapshot = replicate.provider("r8_bob").poll(run.ref, "7")
-    assert (snapshot.state, snapshot.cursor) == (RunState.LOST, "7")
-    assert run.ref in snapshot.error
-
-
-def test_a_prediction_that_is_still_listed_is_not_lost(replicate: Scene) -> None:
-    """Another would be paid for beside it."""
-    run = ending(replicate, Step(log="begun\n"), Step(after_s=300), after_s=61)
-    replicate.emulator.fail("predictions.get", Fault(status=404))
-    snapshot = run.poll()
-    assert (snapshot.state, snapshot.log) == (RunState.RUNNING, b"begun\n")
-
-
-def test_a_prediction_that_was_just_made_is_waited_for(replicate: Scene) -> None:
-    run = ending(replicate, Step(after_s=300), after_s=1)
-    with pytest.raises(ProviderUnavailable, match="not there yet"):
-        replicate.provider("r8_bob").poll(run.ref, "")
 
 
 def test_the_published_model_is_followed_by_its_log(replicate: Scene) -> None:

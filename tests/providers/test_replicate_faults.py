@@ -159,6 +159,28 @@ def test_a_create_that_is_in_doubt_is_not_sent_again(replicate: Scene) -> None:
     assert replicate.emulator.predictions == ()
 
 
+def test_a_prediction_that_is_gone_is_lost(replicate: Scene) -> None:
+    """To whom does not see it; but one that was just made may not be there yet."""
+    ref = _started(replicate, replicate.provider())
+    stranger = replicate.provider("r8_bob")
+    with pytest.raises(ProviderUnavailable, match="not there yet"):
+        stranger.poll(ref, "7")
+    replicate.emulator.advance(61)
+    snapshot = stranger.poll(ref, "7")
+    assert (snapshot.state, snapshot.cursor) == (RunState.LOST, "7")
+    assert ref in snapshot.error
+
+
+def test_a_prediction_that_is_still_listed_is_not_lost(replicate: Scene) -> None:
+    """Another would be paid for beside it."""
+    provider = replicate.provider()
+    ref = _started(replicate, provider)
+    replicate.emulator.advance(61)
+    state = provider.poll(ref, "").state
+    replicate.emulator.fail("predictions.get", Fault(status=404))
+    assert provider.poll(ref, "").state is state is not RunState.LOST
+
+
 def test_an_answer_that_does_not_come_in_time(replicate: Scene) -> None:
     """The create went through; nothing but the list can say so."""
     provider = replicate.provider(timeout_s=0.2)

@@ -129,6 +129,13 @@ def test_a_request_that_hangs(emulator: ReplicateEmulator) -> None:
     assert answers == [200]
 
 
+def test_what_is_mended_does_not_go_wrong(emulator: ReplicateEmulator) -> None:
+    emulator.fail("account.get", Fault(status=503, times=9))
+    emulator.mend()
+    with plain(emulator) as http:
+        assert http.get("/v1/account").status_code == 200
+
+
 @pytest.mark.parametrize("word", ["aborted", "paused"])
 def test_a_status_that_the_client_does_not_know(emulator: ReplicateEmulator, word: str) -> None:
     """One such item takes a whole page from the client 1.0; the prediction itself goes on."""

@@ -95,9 +95,6 @@ class Verbs:
     def charges(self) -> tuple[Charge, ...]:
         return self._lab.store.charges.of_provider("replicate")
 
-    def events(self, job_id: str) -> list[str]:
-        return [one.kind.value for one in self._lab.store.events.after(0, job_id=job_id)]
-
     def log(self, job_id: str) -> str:
         return self._lab.logs.read(job_id, 0, 1 << 20).decode()
 

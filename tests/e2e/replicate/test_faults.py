@@ -26,12 +26,19 @@ REFUSALS = frozenset({"401", "402", "404", "409", "422"})
 """After these nothing was done, and asking again would not help."""
 
 QUICK = {
-    "predictions.create": ("402", "429-later", "500", "truncated", "hung", "lost"),
-    "files.create": ("401", "lost"),
+    "predictions.create": ("402", "429-later", "truncated", "hung", "lost"),
+    "files.create": ("truncated", "lost"),
     "predictions.get": ("404", "html"),
-    "files.delete": ("lost",),
+    "files.delete": ("404",),
+    "predictions.list": ("500",),
+    "predictions.cancel": ("lost",),
 }
 """Those of `make test`; all others are slow tests."""
+
+
+def slow(*parameters):
+    """A case that is left to `make test-slow`."""
+    return pytest.param(*parameters, marks=pytest.mark.slow)
 
 
 def cases(*routes: str) -> list:
@@ -139,13 +146,13 @@ def test_a_cancel_goes_wrong(nursery, tmp_path, route, fault):
     ("how", "state", "code", "runs"),
     [
         ("segments", COMPLETED, "", 3),
-        ("worker-crash", COMPLETED, "", 2),
+        slow("worker-crash", COMPLETED, "", 2),
         ("too-long", COMPLETED, "", 2),
         ("crash", FAILED, "nan_loss", 1),
         ("no-setup", FAILED, "run_failed", 1),
-        ("torn", FAILED, "result_missing", 1),
-        ("nothing", FAILED, "result_missing", 1),
-        ("silent", COMPLETED, "", 1),
+        slow("torn", FAILED, "result_missing", 1),
+        slow("nothing", FAILED, "result_missing", 1),
+        slow("silent", COMPLETED, "", 1),
     ],
 )
 def test_a_run_ends_in_its_own_way(nursery, tmp_path, how, state, code, runs):
@@ -163,7 +170,9 @@ WEBHOOKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", WEBHOOKS)
+@pytest.mark.parametrize(
+    "fault", ["dropped", "reordered", "rotated", slow("duplicate"), slow("late"), slow("bad-signature"), slow("old")]
+)
 def test_webhooks_go_wrong(nursery, tmp_path, fault):
     """All of them; what is not signed, or old, is refused; and polls alone bring the job to its end."""
     with witnessed(nursery, tmp_path) as (lab, witness):
@@ -207,7 +216,7 @@ def test_an_aborted_run_is_cancelled_and_costs_nothing(nursery, tmp_path):
         assert [charge.cost_usd for charge in lab.charges()] == [0.0]
 
 
-@pytest.mark.parametrize("told", [{"shown_status": "pondering"}, {"logs_tail": 20}, {"shape": Shape.YEAR_2024}])
+@pytest.mark.parametrize("told", [{"shown_status": "pondering"}, slow({"logs_tail": 20}), {"shape": Shape.YEAR_2024}])
 def test_answers_that_nobody_has_documented(nursery, tmp_path, told):
     """An unknown status moves nothing, a log that was cut takes nothing back, and few members are enough."""
     with witnessed(nursery, tmp_path) as (lab, witness):
@@ -232,6 +241,29 @@ def test_the_data_expire_before_the_start(nursery, tmp_path):
         assert ends(lab, witness, then=waited)[0] is COMPLETED
         uploads = [one for one in lab.emulator.seen if one.route == "files.create"]
         assert [one.status for one in uploads] == [201, 201]
+
+
+@pytest.mark.parametrize(("decision", "state", "runs"), [("give_up", FAILED, 1), slow("resend", COMPLETED, 2)])
+def test_a_start_of_which_nobody_can_tell_waits_for_its_user(nursery, tmp_path, decision, state, runs):
+    """Its answer was lost, and an hour after its end Replicate has forgotten whose it was: a second is not sent by itself."""
+    with witnessed(nursery, tmp_path) as (lab, witness):
+        lab.emulator.fail("predictions.create", Fault(lost=True))
+        lab.emulator.fail("predictions.list", Fault(status=503, times=4))
+        job = lab.submit("quick")
+        witness.consented.add(job.digest)
+        lab.pass_time()
+        lab.kill()
+        lab.emulator.advance(1)
+        witness.look()
+        lab.emulator.advance(2 * 3600)
+        lab.restart()
+        for _ in range(12):
+            lab.pass_time(300)
+        assert (lab.job(job.id).uncertain, len(lab.emulator.predictions)) == (True, 1)
+        lab.ask("resolve", job.id, decision)
+        lab.until_settled(look=witness.look)
+        assert (lab.job(job.id).state, len(lab.emulator.predictions)) == (state, runs)
+        assert lab.emulator.files(ANN) == ()
 
 
 def test_the_account_has_no_credit_left(nursery, tmp_path):
@@ -271,7 +303,6 @@ def test_what_changes_after_consent_does_not_leave(nursery, tmp_path):
             (lab.images / "0.txt").write_text("another caption\n")
             lab.restart()
 
-        lab.ask("die_in", 0)
         state, code = ends(lab, witness, then=changed)
         assert (state, code) in {(COMPLETED, ""), (FAILED, "plan_changed")}
         if code:
@@ -286,7 +317,7 @@ LIFE = 60
 
 @pytest.mark.parametrize(
     "step",
-    [pytest.param(step, marks=() if step in {14, 23, 31} else pytest.mark.slow) for step in range(1, LIFE)],
+    [pytest.param(step, marks=() if step in {14, 31} else pytest.mark.slow) for step in range(1, LIFE)],
 )
 def test_killed_before_a_step(nursery, tmp_path, step):
     """SIGKILL before the nth time that something is stored, written or asked, twice: the job ends as if nothing had been."""
@@ -306,7 +337,7 @@ def test_killed_before_a_step(nursery, tmp_path, step):
         assert len(numbers) in {1, 2}  # two: its result found nobody at home
 
 
-@pytest.mark.parametrize("route", ["predictions.create", "files.create", "files.delete"])
+@pytest.mark.parametrize("route", ["predictions.create", slow("files.create"), slow("files.delete")])
 def test_killed_while_an_answer_is_on_its_way(nursery, tmp_path, route):
     """What was asked is done there, and whoever asked is dead."""
     with witnessed(nursery, tmp_path) as (lab, witness):

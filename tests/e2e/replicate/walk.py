@@ -41,6 +41,7 @@ class Walk:
         self.trace: list[str] = []
         self._random = random.Random(seed)
         self._jobs = 0
+        self._told: list[str] = []
         self._broken = False
         self._held: list[Fault] = []
         lab.after_a_pass = self._let_go
@@ -52,7 +53,7 @@ class Walk:
             AssertionError: something was not so; the message has the trace.
         """
         try:
-            self._submit()
+            self._do(self._submit)
             for _ in range(STEPS):
                 self._do(self._chosen())
             self._end()
@@ -76,7 +77,9 @@ class Walk:
             said = rule()
         except Died:
             said = "our server is dead"
-        self.trace[-1] = f"{self.lab.emulator.now():.0f} {rule.__name__.strip('_')}: {said}"
+        told = "".join(f" ({one})" for one in self._told)
+        self._told.clear()
+        self.trace[-1] = f"{self.lab.emulator.now():.0f} {rule.__name__.strip('_')}: {said}{told}"
         try:
             self.witness.look()
         except Died:
@@ -144,7 +147,7 @@ class Walk:
         try:
             return self.lab.ask(verb, *arguments)
         except Refused as refused:
-            self.trace[-1:] = [*self.trace[-1:], f"  {verb} was refused: {refused}"]
+            self._told.append(f"{verb} was refused: {refused}")
             return None
 
     def _rate(self) -> float:
