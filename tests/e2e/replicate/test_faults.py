@@ -22,6 +22,7 @@ FAULTS = {
     "500": {"status": 500}, "502": {"status": 502}, "503": {"status": 503}, "502-html": {"status": 502, "html": True},
     "html": {"html": True}, "truncated": {"truncated": True}, "hung": {"held": True}, "lost": {"lost": True},
 }  # fmt: skip
+HANGS_S = 20.0
 REFUSALS = frozenset({"401", "402", "404", "409", "422"})
 """After these nothing was done, and asking again would not help."""
 
@@ -71,11 +72,17 @@ def ends(lab: House, witness: Witness, *, how: str = "quick", then=lambda job: N
     return job.state, job.failure.code if job.failure else ""
 
 
-def failing(lab: House, route: str, fault: str, times: int = 1) -> Fault:
+def failing(lab: House, route: str, fault: str, times: int = 1) -> None:
+    """From now on. What hangs is done after all, long after nobody waits for it any more."""
     made = Fault(**FAULTS[fault], times=times)
     lab.emulator.fail(route, made)
-    lab.after_a_pass = made.release  # what was held goes on once nobody waits for it any more
-    return made
+    until = lab.emulator.now() + HANGS_S
+
+    def let_go() -> None:
+        if lab.emulator.now() >= until:
+            made.release()
+
+    lab.after_a_pass = let_go
 
 
 @pytest.mark.parametrize(("route", "fault"), cases("predictions.create"))
