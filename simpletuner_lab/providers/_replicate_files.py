@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-from simpletuner_lab.core.errors import ProviderFailure, TooLarge, UploadGone
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, TooLarge, UploadGone
 from simpletuner_lab.core.provider import Archive, ProgressCallback, RunTag, StartOrder
 from simpletuner_lab.core.secret import Secret
-from simpletuner_lab.providers._http import Api, NotThere, Unreadable, reading
+from simpletuner_lab.providers._http import Api, NotDone, NotThere, Unreadable, reading
 from simpletuner_lab.providers._replicate_notes import Notes, UploadNote
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 100 << 20
 WARN_BYTES: Final = 100_000_000
 
+SETTLES_S: Final = 60.0
+"""What was sent and had no answer may still arrive there within this time."""
 _LEFT_S: Final = 3600.0
 """A file that will be gone sooner is handed over anew: a run may wait for its machine."""
 _MOST_LISTED: Final = 20
@@ -64,7 +66,15 @@ class Files:
             if note.sha256 == archive.sha256 and self.lasts(note, token):
                 progress(archive.bytes, archive.bytes)
                 return note
-        note = self._send(archive, tag, token, progress)
+        before = self._notes.sent_at(tag.job_id)
+        self._notes.write_sent(tag.job_id, self._now())
+        try:
+            note = self._send(archive, tag, token, progress)
+        except LabError as error:
+            if isinstance(error, NotDone) or not isinstance(error, ProviderUnavailable | Unreadable):
+                self._notes.write_sent(tag.job_id, before)  # nothing is there
+            raise
+        self._notes.write_sent(tag.job_id, before)
         self._notes.write_uploads(tag.job_id, (*kept, note))
         if note.sha256 != archive.sha256:
             self.remove(tag.job_id, (), token)
@@ -97,9 +107,11 @@ class Files:
         """Deletes all that was handed over for a job, by its notes, by these references, and by what files say.
 
         Returns:
-            Whether every one of them is seen to be gone.
+            Whether every one of them is seen to be gone, and no other can still arrive.
         """
-        noted = self._notes.uploads(job_id)
+        noted, sent_at = self._notes.uploads(job_id), self._notes.sent_at(job_id)
+        if not (noted or refs) and sent_at is None:
+            return True
         left = []
         for file_id in dict.fromkeys((*(note.id for note in noted), *refs, *self._of_job(job_id, token))):
             with suppress(NotThere):  # which one answer says: whether it is gone is seen below
@@ -107,7 +119,10 @@ class Files:
             if self._is_there(file_id, token):
                 left.append(file_id)
         self._notes.write_uploads(job_id, (note for note in noted if note.id in left))
-        return not left
+        if left or (sent_at is not None and self._now() - sent_at < SETTLES_S):
+            return False
+        self._notes.write_sent(job_id, None)
+        return True
 
     def _send(self, archive: Archive, tag: RunTag, token: Secret, progress: ProgressCallback) -> UploadNote:
         client = self._client(token)

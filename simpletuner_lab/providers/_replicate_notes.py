@@ -118,6 +118,23 @@ class Notes:
         else:
             self._upload_path(job_id).unlink(missing_ok=True)
 
+    def sent_at(self, job_id: str) -> float | None:
+        """When data of a job were last sent without an answer that says what became of them; None: never."""
+        try:
+            return float(json.loads(self._sent_path(job_id).read_bytes())["at"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write_sent(self, job_id: str, at: float | None) -> None:
+        """Keeps that time, or that there is none."""
+        if at is None:
+            self._sent_path(job_id).unlink(missing_ok=True)
+        else:
+            _write(self._sent_path(job_id), {"at": at})
+
+    def _sent_path(self, job_id: str) -> Path:
+        return self._uploads / f"{_name(job_id)}.sent"
+
     def _start_path(self, tag: RunTag) -> Path:
         return self._starts / _name(tag.job_id) / f"{tag.attempt:04d}.json"
 

@@ -11,7 +11,7 @@ from simpletuner_lab.core.provider import ListedRun, RunTag, StartOrder
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers import _replicate_prediction as rp
 from simpletuner_lab.providers._http import Api, NotDone, NotThere, Unreadable, reading
-from simpletuner_lab.providers._replicate_files import cursor_of
+from simpletuner_lab.providers._replicate_files import SETTLES_S, cursor_of
 from simpletuner_lab.providers._replicate_inputs import (
     DATA_INPUTS,
     inputs,
@@ -28,8 +28,6 @@ EVENTS: Final = ("start", "output", "logs", "completed")
 
 _CLOCKS_S: Final = 900.0
 """How far Replicate's clock and ours may differ: the list is read back so far behind the first try."""
-_SETTLES_S: Final = 60.0
-"""A create whose answer did not come may still arrive there within this time."""
 _MOST_PAGES: Final = 50
 _LISTED_PAGES: Final = 5
 _AGAIN: Final = "it is looked up again in a moment"
@@ -112,7 +110,7 @@ class Runs:
         if found is not None:
             self._notes.write(dataclasses.replace(note, outcome=Outcome.STARTED, ref=found))
             return found
-        if self._now() - note.last_tried_at < _SETTLES_S:
+        if self._now() - note.last_tried_at < SETTLES_S:
             raise ProviderUnavailable("a start whose answer was lost may still arrive at Replicate", hint=_AGAIN)
         return None
 
@@ -192,7 +190,7 @@ class Runs:
                     return one
             if any(one.created_at is not None and one.created_at < since for one in page):
                 break
-        if note is not None and self._now() - note.last_tried_at < _SETTLES_S:
+        if note is not None and self._now() - note.last_tried_at < SETTLES_S:
             raise ProviderUnavailable(f"prediction {ref} is not there yet", hint=_AGAIN)
         return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, ProviderUncertain
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, ProviderUncertain, TokenUnusable
 from simpletuner_lab.core.provider import RunState, RunTag
 from simpletuner_lab.providers.replicate import ReplicateProvider
 from simpletuner_lab.testing.provider_contract import uploaded
@@ -66,7 +66,7 @@ CALLS = {
     "list": Call("predictions.list", _nothing, lambda provider, _: provider.list()),
     "poll": Call("predictions.get", _started, lambda provider, ref: provider.poll(ref, "")),
     "cancel": Call("predictions.cancel", _started, lambda provider, ref: provider.cancel(ref)),
-    "discard": Call("files.list", _nothing, lambda provider, _: provider.discard(RunTag(job_id=JOB, attempt=1), "")),
+    "discard": Call("files.list", _ready, lambda provider, _: provider.discard(RunTag(job_id=JOB, attempt=1), "")),
     "webhook": Call("webhooks.secret", _nothing, lambda provider, _: provider.webhook({}, b"{}")),
 }  # fmt: skip
 
@@ -241,8 +241,19 @@ def test_a_lost_upload_leaves_nothing_behind(replicate: Scene) -> None:
         provider.upload(order.archive, order.tag, _silent)
     ref = provider.upload(order.archive, order.tag, _silent)
     assert len(replicate.emulator.files("ann")) == 2
+    assert not provider.discard(order.tag, ref)  # the first may still be on its way
+    replicate.emulator.advance(61)
     assert provider.discard(order.tag, ref)
     assert replicate.emulator.files("ann") == ()
+
+
+def test_what_was_refused_is_not_there_to_be_deleted(replicate: Scene) -> None:
+    """So a job whose token was revoked comes to its end."""
+    provider, order = replicate.provider(), replicate.order()
+    replicate.emulator.revoke(TOKEN)
+    with pytest.raises(TokenUnusable):
+        provider.upload(order.archive, order.tag, _silent)
+    assert provider.discard(order.tag, "")
 
 
 def test_data_that_seem_deleted_are_looked_at(replicate: Scene) -> None:
