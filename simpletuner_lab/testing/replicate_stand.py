@@ -134,7 +134,7 @@ def _models(engine: EngineName, lasts_s: float) -> dict[str, Any]:
             hint="the engine cog wants a checkout: pip install -e ./trainer",
         )
     if importlib.util.find_spec("cog") is None:
-        raise InvalidRequest("Cog is not installed here", hint="pip install cog, or --engine scripted")
+        raise InvalidRequest("Cog is not installed here", hint="pip install 'cog>=0.23.1,<0.24', or --engine scripted")
     return {"models": (*MODELS, cog_model(TRAINER, folder)), "engine": CogEngine({TRAINER: folder})}
 
 

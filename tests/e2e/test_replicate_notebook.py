@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "notebooks/04_replicate.ipynb"
+from tests.e2e.notebook_kit import executed, said_by
 
 
 @pytest.mark.timeout(300)
 def test_a_training_at_replicate_without_an_account(tmp_path: Path) -> None:
-    shutil.copy(NOTEBOOK, tmp_path)
-    book = nbformat.read(tmp_path / NOTEBOOK.name, as_version=4)
-    assert all(not cell.get("outputs") for cell in book.cells)
-    NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    said = {cell["id"]: text_of(cell) for cell in book.cells if cell.cell_type == "code"}
+    book = executed("04_replicate.ipynb", tmp_path)
+    said = said_by(book)
     assert said["settings"] == "account: ann\n"
     assert re.search(r"neon: Send 192 files .* to 127\.0\.0\.1:\d+\n", said["plan"])
     assert "travels along storage grant" in said["plan"]
@@ -41,9 +35,3 @@ def test_a_training_at_replicate_without_an_account(tmp_path: Path) -> None:
     assert re.search(r"discarded +\{'data_left': False\}", said["deleted"])
     assert said["deleted"].endswith("files at Replicate: 0\n")
     assert not re.search(r"r8_[0-9a-f]{36}", nbformat.writes(book))
-
-
-def text_of(cell: nbformat.NotebookNode) -> str:
-    """What a cell printed, and what it gave."""
-    parts = [out.get("text", "") or out.get("data", {}).get("text/plain", "") for out in cell.outputs]
-    return "\n".join(parts)
