@@ -259,8 +259,8 @@ def test_segments_end_as_one_run_does(tmp_path: Path, storage: StorageServer, mi
     config = {
         **CONFIG,
         "pretrained_model_name_or_path": str(micro_base),
-        "max_train_steps": 120,
-        "checkpoint_step_interval": 40,
+        "max_train_steps": 60,
+        "checkpoint_step_interval": 20,
     }
 
     def run(served: Served, job: str, attempt: int, deadline_s: float | None) -> tuple[dict[str, Any], str]:
@@ -292,6 +292,6 @@ def test_segments_end_as_one_run_does(tmp_path: Path, storage: StorageServer, mi
             if len(ends) >= 3:
                 break
             deadline_s = startup_s + (deadline_s - startup_s) / 3
-    assert len(parts) == 120
+    assert len(parts) == 60
     assert ends == [*["deadline"] * (len(ends) - 1), "done"]
     assert len(ends) >= 3
