@@ -155,5 +155,4 @@ An emulated Replicate that {engine}, at {url} until Ctrl-C. No account, and noth
 3. Train:
      stcloud submit config.json --provider replicate --wait
 4. And back to the real one:
-     stcloud provider replicate --set base_url=https://api.replicate.com --set image= --forget-token
-"""
+     stcloud provider replicate --set base_url=https://api.replicate.com --set image= --forget-token"""

@@ -30,8 +30,9 @@ def test_a_training_at_replicate_without_an_account(tmp_path: Path) -> None:
     webhooks = re.fullmatch(r"(\d+) webhooks were taken; the forged one: (\d+)\n", said["webhooks"])
     assert webhooks
     assert (int(webhooks[1]) > 5, webhooks[2]) == (True, "403")
-    booked, charged = re.findall(r"\$([\d.]+)", said["costs"])
+    booked, charged, *another = re.findall(r"\$([\d.]+)", said["costs"])
     assert booked == charged != "0.0000"
+    assert len(another) == 2
     assert re.search(r"discarded +\{'data_left': False\}", said["deleted"])
     assert said["deleted"].endswith("files at Replicate: 0\n")
     assert not re.search(r"r8_[0-9a-f]{36}", nbformat.writes(book))
