@@ -106,6 +106,7 @@ export function sampleProvider(over: Partial<ProviderView> = {}): ProviderView {
         live_metrics: true,
         resume: true,
         inputs: [],
+        manifest: true,
         lacks: [],
       },
     ],
@@ -226,7 +227,16 @@ export function sampleProviders(): ProviderView[] {
         { hardware: "a100", label: "A100 80 GB", usd_per_hour: null, as_of: "", source: "" },
       ],
       targets: [
-        { id: "ours", label: "Our trainer", version: "9f3c", live_metrics: true, resume: true, inputs: [], lacks: [] },
+        {
+          id: "ours",
+          label: "Our trainer",
+          version: "9f3c",
+          live_metrics: true,
+          resume: true,
+          inputs: [],
+          manifest: true,
+          lacks: [],
+        },
         {
           id: "theirs",
           label: "The original",
@@ -234,6 +244,7 @@ export function sampleProviders(): ProviderView[] {
           live_metrics: false,
           resume: false,
           inputs: [],
+          manifest: true,
           lacks: [],
         },
       ],
