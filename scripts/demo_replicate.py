@@ -83,6 +83,9 @@ def main() -> int:
     except LabError as error:
         print(f"demo: {error.message}\n      {error.hint}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted; nothing of it is left running", file=sys.stderr)
+        return 128 + signal.SIGINT
     if ended == 0:
         print(f"\n{table}")
     return ended

@@ -53,7 +53,7 @@ class Terminal:
         going = True
         while going:
             self.type("\x03")
-            end = time.monotonic() + 1
+            end = time.monotonic() + 5  # a busy machine takes a while to leave, and a second one then would kill it
             while going and time.monotonic() < end:
                 going = self._read(0.2)
         return self.end()

@@ -22,9 +22,8 @@ from simpletuner_lab.services.home import Home
 from simpletuner_lab.testing.lab_server import lab_server
 from simpletuner_lab.testing.replicate_stand import Stand, replicate_stand
 
-_BOOT_S: Final = 2.0
-_TRAINING_S: Final = 5.0
-"""Both of a wall clock."""
+_BOOT_S: Final = 1.5
+"""Long enough to see why a job waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +36,12 @@ class ReplicateRehearsal:
 
 
 @contextmanager
-def replicate_rehearsal(*, speed: float = 8.0) -> Iterator[ReplicateRehearsal]:
-    """Everything up, until the block ends.
-
-    Args:
-        speed: how fast the time of this Replicate runs: a training of a minute is played in so much less.
-    """
+def replicate_rehearsal(*, training_s: float = 6.0) -> Iterator[ReplicateRehearsal]:
+    """Everything up, until the block ends. A training is played in so many seconds."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        stand = stack.enter_context(replicate_stand(speed=speed, lasts_s=_TRAINING_S * speed))
-        stand.emulator.conduct.boot_s = _BOOT_S * speed
+        stand = stack.enter_context(replicate_stand(lasts_s=training_s))
+        stand.emulator.conduct.boot_s = _BOOT_S
         home = Home(folder / "home").prepare()
         lab = stack.enter_context(lab_server(folder, home, keys={"REPLICATE_API_TOKEN": ""}, public=True))
         yield ReplicateRehearsal(lab=lab, home=home, replicate=stand)

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import enum
 import importlib.util
+import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,9 +26,11 @@ from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.testing.replicate_emulator import (
     MODELS,
     Account,
+    CogEngine,
     Conduct,
     ReplicateEmulator,
     ScaledClock,
+    cog_model,
     replicate_emulator,
 )
 from simpletuner_lab.testing.replicate_emulator.training_play import TRAINER, Training, trainer_model
@@ -36,6 +40,7 @@ MOST_PORT: Final = 65535
 _TOKEN: Final = re.compile(r"r8_[A-Za-z0-9_-]{3,125}")
 _QUEUE_S: Final = 1.0
 _BOOT_S: Final = 2.0
+_GONE_S: Final = 10.0
 
 
 class EngineName(enum.StrEnum):
@@ -97,11 +102,11 @@ def replicate_stand(
     """
     _require(port, token, engine, speed)
     token = token or "r8_" + secrets.token_hex(18)
-    made = replicate_emulator(
-        {token: Account(username=OWNER)}, clock=ScaledClock(speed), conduct=Conduct(queue_s=_QUEUE_S, boot_s=_BOOT_S),
-        port=port, **_models(engine, lasts_s),
-    )  # fmt: skip
     with ExitStack() as stack:
+        made = replicate_emulator(
+            {token: Account(username=OWNER)}, clock=ScaledClock(speed), conduct=Conduct(queue_s=_QUEUE_S, boot_s=_BOOT_S),
+            port=port, **_models(engine, lasts_s, stack),
+        )  # fmt: skip
         try:
             emulator = stack.enter_context(made)
         except OSError as error:
@@ -122,20 +127,42 @@ def _require(port: int, token: str, engine: EngineName, speed: float) -> None:
         raise InvalidRequest("--speed is for the scripted engine", hint="a real training takes the time that it takes")
 
 
-def _models(engine: EngineName, lasts_s: float) -> dict[str, Any]:
+def _models(engine: EngineName, lasts_s: float, stack: ExitStack) -> dict[str, Any]:
     if engine is EngineName.SCRIPTED:
         return {"models": (*MODELS, trainer_model()), "plays": {TRAINER: Training(lasts_s=lasts_s)}}
-    from simpletuner_lab.testing.replicate_emulator import CogEngine, cog_model
-
     folder = Path(simpletuner_trainer.__file__).resolve().parent.parent
     if not (folder / "predict.py").is_file():
         raise InvalidRequest(
             f"the trainer's predict.py is not at {folder}",
             hint="the engine cog wants a checkout: pip install -e ./trainer",
         )
-    if importlib.util.find_spec("cog") is None:
-        raise InvalidRequest("Cog is not installed here", hint="pip install cog, or --engine scripted")
-    return {"models": (*MODELS, cog_model(TRAINER, folder)), "engine": CogEngine({TRAINER: folder})}
+    if missing := [name for name in ("cog", "psutil") if importlib.util.find_spec(name) is None]:
+        raise InvalidRequest(
+            f"{' and '.join(missing)} not installed here",
+            hint="pip install 'cog>=0.23.1,<0.24' psutil, or --engine scripted",
+        )
+    cog = CogEngine({TRAINER: folder})
+    stack.callback(_clear, cog.scratch)
+    return {"models": (*MODELS, cog_model(TRAINER, folder)), "engine": cog}
+
+
+def _clear(scratch: Path) -> None:
+    """Ends whatever still works below a folder, and removes it.
+
+    A trainer outlives its server for a while, for a last checkpoint; here nobody waits for that.
+    """
+    import psutil
+
+    below = f"{scratch}{os.sep}"
+    found = [
+        process for process in psutil.process_iter(["cmdline"])
+        if any(word.startswith(below) for word in process.info["cmdline"] or ())
+    ]  # fmt: skip
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(found, timeout=_GONE_S)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 _ENGINES: Final = {EngineName.SCRIPTED: "plays trainings", EngineName.COG: "trains for good, in Cog"}
@@ -155,5 +182,4 @@ An emulated Replicate that {engine}, at {url} until Ctrl-C. No account, and noth
 3. Train:
      stcloud submit config.json --provider replicate --wait
 4. And back to the real one:
-     stcloud provider replicate --set base_url=https://api.replicate.com --set image= --forget-token
-"""
+     stcloud provider replicate --set base_url=https://api.replicate.com --set image= --forget-token"""

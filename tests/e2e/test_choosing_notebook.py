@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "notebooks/03_choose_what_to_train.ipynb"
+from tests.e2e.notebook_kit import executed, said_by
 
 
 @pytest.mark.timeout(600)
 def test_choices_are_explained_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMPLETUNER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))  # no server of this user is found there
-    shutil.copy(NOTEBOOK, tmp_path)
-    book = nbformat.read(tmp_path / NOTEBOOK.name, as_version=4)
-    assert all(not cell.get("outputs") for cell in book.cells)
-    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    said = {cell["id"]: text_of(cell) for cell in book.cells if cell.cell_type == "code"}
+    book = executed("03_choose_what_to_train.ipynb", tmp_path)
+    said = said_by(book)
     assert re.search(r"learning_rate +given +0\.002\n", said["explain"])
     assert re.search(r"made for +64 px", said["explain"])
     sizes = [int(number.replace(",", "")) for number in re.findall(r"([\d,]+) +[\d.]+ MB +[\d.]+ MB", said["sizes"])]
@@ -38,9 +31,3 @@ def test_choices_are_explained_and_compared(tmp_path: Path, monkeypatch: pytest.
     assert {trace["name"] for trace in drawn[0]["data"]} == {"attention", "all"}
     bytes_of = [int(found.replace(",", "")) for found in re.findall(r"([\d,]+) bytes", said["files"])]
     assert bytes_of[0] < bytes_of[1]
-
-
-def text_of(cell: nbformat.NotebookNode) -> str:
-    """What a cell printed, and what it gave."""
-    parts = [out.get("text", "") or out.get("data", {}).get("text/plain", "") for out in cell.outputs]
-    return "\n".join(parts)

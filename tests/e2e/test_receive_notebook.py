@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "notebooks/02_receive_models.ipynb"
+from tests.e2e.notebook_kit import executed, said_by
 
 
 @pytest.mark.timeout(600)
 def test_three_ways(tmp_path: Path) -> None:
-    shutil.copy(NOTEBOOK, tmp_path)
-    book = nbformat.read(tmp_path / NOTEBOOK.name, as_version=4)
-    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    said = {cell["id"]: text_of(cell) for cell in book.cells if cell.cell_type == "code"}
+    book = executed("02_receive_models.ipynb", tmp_path)
+    said = said_by(book)
     assert "completed" in said["training"]
     assert "every checksum" in said["download"] or "files in received" in said["download"]
     assert "as verified on arrival" in said["own-bucket"]
@@ -29,9 +24,3 @@ def test_three_ways(tmp_path: Path) -> None:
     assert (tmp_path / "received" / "pytorch_lora_weights.safetensors").stat().st_size > 0
     whole = nbformat.writes(book)
     assert not re.search(r"hf_[A-Za-z0-9_-]{20}|aws_secret_access_key=['\"]", whole)
-
-
-def text_of(cell: nbformat.NotebookNode) -> str:
-    """What a cell printed, and what it gave."""
-    parts = [out.get("text", "") or out.get("data", {}).get("text/plain", "") for out in cell.outputs]
-    return "\n".join(parts)
