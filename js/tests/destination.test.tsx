@@ -177,7 +177,7 @@ const DELIVERY: DeliveryView = {
   hint: "",
 };
 
-const detail = (...deliveries: DeliveryView[]) => ({ job: sampleJob(), plan: samplePlan(), events: [], deliveries });
+const detail = (...deliveries: DeliveryView[]) => ({ job: sampleJob(), plan: samplePlan(), events: [], deliveries, charges: [] });
 
 function outputs(over: Partial<OutputsView> = {}): OutputsView {
   return {

@@ -182,7 +182,7 @@ test("the plan is asked for once, and shown as it was agreed to", async () => {
   const model = new MemoryModel(
     {},
     {
-      detail: () => ({ job: sampleJob(), plan: samplePlan(), events: [], deliveries: [] }),
+      detail: () => ({ job: sampleJob(), plan: samplePlan(), events: [], deliveries: [], charges: [] }),
       providers: () => [sampleProvider()],
     },
   );

@@ -21,7 +21,7 @@ function lab(job: JobView, answers: Answers = {}, state: Partial<State> = {}) {
     events: () => [],
     log: ({ offset }) => ({ job_id: ID, logs: "", offset, next_offset: offset, ended: false }),
     outputs: () => ({ job_id: ID, folder: "/out", verified: false, outputs: [] }),
-    detail: () => ({ job: held.job, plan: samplePlan(), events: [], deliveries: [] }),
+    detail: () => ({ job: held.job, plan: samplePlan(), events: [], deliveries: [], charges: [] }),
     ...answers,
   });
   return { model, held };

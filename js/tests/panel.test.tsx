@@ -18,7 +18,7 @@ function lab(state: Partial<State> = {}, answers: Answers = {}): MemoryModel {
     destination: () => ({ kind: "home" }),
     publishing: () => samplePublishing(),
     receiving: () => ({ enabled: false, endpoint_url: "", bucket: "outputs", outputs_dir: "/home/ann/out" }),
-    detail: () => ({ job, plan: samplePlan(), events: [], deliveries: [] }),
+    detail: () => ({ job, plan: samplePlan(), events: [], deliveries: [], charges: [] }),
     metrics: () => sampleCurve(10),
     events: () => [],
     outputs: () => ({ job_id: job.job_id, folder: "/outputs", verified: true, outputs: [] }),

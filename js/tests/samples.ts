@@ -111,6 +111,7 @@ export function sampleProvider(over: Partial<ProviderView> = {}): ProviderView {
     ],
     max_upload_bytes: null,
     run_limit_s: null,
+    status_page: "",
     cost_per_hour: 0,
     ...over,
   };
@@ -227,18 +228,11 @@ export function sampleProviders(): ProviderView[] {
       ],
       targets: [
         { id: "ours", label: "Our trainer", version: "9f3c", live_metrics: true, resume: true, inputs: [], lacks: [] },
-        {
-          id: "theirs",
-          label: "The original",
-          version: "77aa",
-          live_metrics: false,
-          resume: false,
-          inputs: [],
-          lacks: [],
-        },
+        { id: "theirs", label: "The original", version: "77aa", live_metrics: false, resume: false, inputs: [], lacks: [] },
       ],
       max_upload_bytes: 104_857_600,
       run_limit_s: 1800,
+      status_page: "https://status.replicate.example",
       cost_per_hour: 3.51,
     }),
     sampleProvider({

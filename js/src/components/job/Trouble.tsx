@@ -1,8 +1,46 @@
 /** Why it failed, or what is wrong with it now (SPEC X3). */
 
-import type { JobView } from "../../contract";
+import type { Decision, JobView } from "../../contract";
+import { useLab } from "../../hooks";
 import { useWords } from "../../words";
 import { Button, Note } from "../atoms";
+import { Confirm } from "../Confirm";
+
+/** Nobody can tell whether a start arrived: its user looks, and decides (SPEC J7). */
+function Doubt({ job }: { job: JobView }) {
+  const t = useWords();
+  const { desk } = useLab();
+  const decide = (action: Decision) => async () => {
+    await desk.ask("resolve", { job_id: job.job_id, action });
+  };
+  return (
+    <Note tone="warn">
+      {t(
+        "The provider did not say whether this run was started. It is not sent again by itself: look there, then decide.",
+      )}
+      {job.is_active && (
+        <div class="stc-row">
+          <Confirm
+            label={t("Send it again")}
+            name={t("Send {name} again", { name: job.config_name })}
+            question={t("Is there no run of it? A second one costs as much again.")}
+            no={t("Wait")}
+            yes={t("Start a run")}
+            act={decide("resend")}
+          />
+          <Confirm
+            label={t("Give it up")}
+            name={t("Give {name} up", { name: job.config_name })}
+            question={t("Give the job up? A run that there is goes on at the provider.")}
+            no={t("Wait")}
+            yes={t("Give up")}
+            act={decide("give_up")}
+          />
+        </div>
+      )}
+    </Note>
+  );
+}
 
 export function Trouble({ job, openLog }: { job: JobView; openLog: (() => void) | null }) {
   const t = useWords();
@@ -23,13 +61,7 @@ export function Trouble({ job, openLog }: { job: JobView; openLog: (() => void) 
           {openLog && <Button onClick={openLog}>{t("Open the log")}</Button>}
         </section>
       )}
-      {job.uncertain && (
-        <Note tone="warn">
-          {t(
-            "The provider did not say whether this run was started. It is not sent again by itself: look there before you submit it once more.",
-          )}
-        </Note>
-      )}
+      {job.uncertain && <Doubt job={job} />}
     </>
   );
 }

@@ -79,6 +79,13 @@ const SENTENCES: Record<string, Say | undefined> = {
   cancel_requested: (t) => ({ words: t("Cancel was asked for.") }),
   push_given_up: (t, data) => ({ words: t("Not sent any further to {place}.", { place: text(data.to) }) }),
   problem: (_t, data) => ({ words: text(data.message), tone: "warn", proof: text(data.code) }),
+  resolved: (t, data) => ({
+    words:
+      data.action === "resend"
+        ? t("You had the start of attempt {attempt} sent again.", { attempt: number(data.attempt) })
+        : t("You gave the job up: whether attempt {attempt} runs was not known.", { attempt: number(data.attempt) }),
+  }),
+  imported: (t) => ({ words: t("Imported: it was started elsewhere.") }),
   deleted: (t) => ({ words: t("Deleted.") }),
 };
 

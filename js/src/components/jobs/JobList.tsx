@@ -11,6 +11,7 @@ import { Filters } from "./Filters";
 import { Pager } from "./Pager";
 import { FIRST, isFiltered, type Query, question } from "./query";
 import { type Steady, useSteady } from "./steady";
+import { Sync } from "./Sync";
 import { Table } from "./Table";
 
 /** News of a long page are read less often: a second for 500 rows. */
@@ -50,6 +51,7 @@ export function JobList({ choose }: { choose: (job_id: string) => void }) {
         </div>
       </Clock>
       {list.rows && <Pager query={query} total={list.total} change={change} />}
+      {providers.some((provider) => provider.remote && provider.configured) && <Sync done={again} />}
     </section>
   );
 }
