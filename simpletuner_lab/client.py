@@ -8,11 +8,9 @@ job = client.submit(request, approve=plan.digest, key=None, entry="python")
 from __future__ import annotations
 
 import functools
-import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote
@@ -21,13 +19,17 @@ import httpx
 
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import InvalidRequest, OutputChanged, ServerUnreachable
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.refusals import body_of, error_from
+from simpletuner_lab.rest_setup import RestSetup, Setup, segment
+from simpletuner_lab.servers import FoundServer, find_servers
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import form_of
 from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.provider_views import SyncView
 from simpletuner_lab.services.reach.report import LocalUpload, Reach
 from simpletuner_lab.services.views import (
     DeliveryView,
@@ -58,6 +60,10 @@ class Client(Protocol):
     @property
     def lab_id(self) -> str:
         """Which lab this is."""
+
+    @property
+    def setup(self) -> Setup:
+        """How its providers are set up."""
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
@@ -117,6 +123,12 @@ class Client(Protocol):
     def cancel(self, job_id: str) -> JobView:
         """Asks for the end."""
 
+    def resolve(self, job_id: str, decision: Decision, *, entry: str = "python") -> JobView:
+        """Decides about an uncertain start."""
+
+    def sync(self, provider: str = "") -> SyncView:
+        """Imports runs that were started elsewhere."""
+
     def delete(self, job_id: str, *, outputs: bool = False) -> None:
         """Removes a finished job."""
 
@@ -154,6 +166,11 @@ class LabClient:
         """Which lab this is; the server is asked once."""
         return str(self._call("GET", "/health/live")["lab"])
 
+    @property
+    def setup(self) -> Setup:
+        """How its providers are set up."""
+        return RestSetup(self._call)
+
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
         return self._read(PlanView, "POST", "/jobs/plan", json=form_of(request))
@@ -187,38 +204,38 @@ class LabClient:
 
     def job(self, job_id: str) -> JobView:
         """One job."""
-        answer = self._call("GET", f"/jobs/{_segment(job_id)}", params={"only": "job"})
+        answer = self._call("GET", f"/jobs/{segment(job_id)}", params={"only": "job"})
         return decode(JobView, answer["job"], what="answer.job")
 
     def detail(self, job_id: str) -> JobDetail:
         """One job with plan and timeline."""
-        return self._read(JobDetail, "GET", f"/jobs/{_segment(job_id)}")
+        return self._read(JobDetail, "GET", f"/jobs/{segment(job_id)}")
 
     def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:
         """Events after a cursor."""
-        path = f"/jobs/{_segment(job_id)}/events" if job_id else "/events"
+        path = f"/jobs/{segment(job_id)}/events" if job_id else "/events"
         answer = self._call("GET", path, params={"after": after, "limit": limit})
         return tuple(decode(EventView, event, what="answer.events") for event in answer["events"])
 
     def log(self, job_id: str, *, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """A piece of the log."""
-        return self._read(LogChunk, "GET", f"/jobs/{_segment(job_id)}/logs", params={"offset": offset, "limit": limit})
+        return self._read(LogChunk, "GET", f"/jobs/{segment(job_id)}/logs", params={"offset": offset, "limit": limit})
 
     def metrics(self, job_id: str, *, points: int | None = None, after_step: int | None = None) -> MetricsView:
         """The curve."""
         query = {name: value for name, value in (("points", points), ("after_step", after_step)) if value is not None}
-        return self._read(MetricsView, "GET", f"/jobs/{_segment(job_id)}/metrics", params=query)
+        return self._read(MetricsView, "GET", f"/jobs/{segment(job_id)}/metrics", params=query)
 
     def outputs(self, job_id: str) -> OutputsView:
         """What has arrived."""
-        return self._read(OutputsView, "GET", f"/jobs/{_segment(job_id)}/outputs")
+        return self._read(OutputsView, "GET", f"/jobs/{segment(job_id)}/outputs")
 
     def read_output(self, job_id: str, path: str, *, offset: int = 0, sha256: str = "") -> Iterator[bytes]:
         """The bytes of one file from an offset on; a file that changed, or changes meanwhile, is an error."""
         headers = {"Accept-Encoding": "identity"}
         headers |= {"Range": f"bytes={offset}-"} if offset else {}
         headers |= {"If-Match": f'"{sha256}"'} if sha256 else {}
-        where = f"/jobs/{_segment(job_id)}/outputs/{quote(path)}"
+        where = f"/jobs/{segment(job_id)}/outputs/{quote(path)}"
         try:
             with self._http.stream("GET", where, headers=headers) as answer:
                 if answer.status_code == 412 or (offset and answer.status_code == 200):
@@ -237,16 +254,16 @@ class LabClient:
     def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
         """Sends a completed job's outputs on; how it goes is among the job's deliveries."""
         body = {"destination": encode(destination), "entry": entry}
-        return self._read(DeliveryView, "POST", f"/jobs/{_segment(job_id)}/push", json=body)
+        return self._read(DeliveryView, "POST", f"/jobs/{segment(job_id)}/push", json=body)
 
     def hasten(self, job_id: str) -> Sequence[DeliveryView]:
         """Tries now what waits to be sent."""
-        return self._deliveries("POST", f"/jobs/{_segment(job_id)}/push/retry")
+        return self._deliveries("POST", f"/jobs/{segment(job_id)}/push/retry")
 
     def give_up(self, job_id: str, push_id: str = "", *, entry: str = "python") -> Sequence[DeliveryView]:
         """Ends what waits to be sent: all, or one."""
         query = {"id": push_id, "entry": entry} if push_id else {"entry": entry}
-        return self._deliveries("DELETE", f"/jobs/{_segment(job_id)}/push", params=query)
+        return self._deliveries("DELETE", f"/jobs/{segment(job_id)}/push", params=query)
 
     def settle(self, job_id: str) -> Sequence[DeliveryView]:
         """After a job's end: its deliveries. The server sends them."""
@@ -268,11 +285,21 @@ class LabClient:
 
     def cancel(self, job_id: str) -> JobView:
         """Asks for the end."""
-        return decode(JobView, self._call("POST", f"/jobs/{_segment(job_id)}/cancel")["job"], what="answer.job")
+        return decode(JobView, self._call("POST", f"/jobs/{segment(job_id)}/cancel")["job"], what="answer.job")
+
+    def resolve(self, job_id: str, decision: Decision, *, entry: str = "python") -> JobView:
+        """Decides about an uncertain start."""
+        body = {"action": decision.value, "entry": entry}
+        answer = self._call("POST", f"/jobs/{segment(job_id)}/resolve", json=body)
+        return decode(JobView, answer["job"], what="answer.job")
+
+    def sync(self, provider: str = "") -> SyncView:
+        """Imports runs that were started elsewhere."""
+        return self._read(SyncView, "POST", "/jobs/sync", json={"provider": provider})
 
     def delete(self, job_id: str, *, outputs: bool = False) -> None:
         """Removes a finished job."""
-        self._call("DELETE", f"/jobs/{_segment(job_id)}", params={"outputs": "1"} if outputs else {})
+        self._call("DELETE", f"/jobs/{segment(job_id)}", params={"outputs": "1"} if outputs else {})
 
     def providers(self) -> Sequence[ProviderView]:
         """Installed providers."""
@@ -320,45 +347,6 @@ class LabClient:
         if answer.is_error or not isinstance(body, dict):
             raise error_from(answer.status_code, body)
         return body
-
-
-def _segment(job_id: str) -> str:
-    """An id as one segment of a path, whatever a user typed."""
-    return quote(job_id, safe="") or "-"
-
-
-# ------------------------------------------------------------ finding the server
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundServer:
-    """A notebook server of this user, from Jupyter's runtime files or the Hub's environment."""
-
-    url: str
-    token: str
-
-
-def find_servers(environment: Mapping[str, str], runtime_dir: Path) -> Iterator[FoundServer]:
-    """Servers that may be asked, the likeliest first: the Hub's own, the one that started this kernel, the newest."""
-    if environment.get("JUPYTERHUB_API_TOKEN") and environment.get("JUPYTERHUB_SERVICE_URL"):
-        url, prefix = environment["JUPYTERHUB_SERVICE_URL"], environment.get("JUPYTERHUB_SERVICE_PREFIX", "/")
-        origin = httpx.URL(url).copy_with(path=prefix, query=None)
-        yield FoundServer(url=str(origin), token=environment["JUPYTERHUB_API_TOKEN"])
-    parent = environment.get("JPY_PARENT_PID", "")
-    files = sorted(runtime_dir.glob("jpserver-*.json"), key=_modified, reverse=True)
-    for file in sorted(files, key=lambda file: file.stem != f"jpserver-{parent}"):
-        try:
-            info = json.loads(file.read_text("utf-8"))
-            yield FoundServer(url=str(info["url"]), token=str(info.get("token", "")))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # being written, or of another program
-
-
-def _modified(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return 0.0  # its server ends just now
 
 
 def answering(servers: Iterator[FoundServer], home: Home) -> LabClient | None:

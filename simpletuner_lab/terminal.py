@@ -9,7 +9,7 @@ from typing import Final
 from simpletuner_lab.core.cost import Estimate
 from simpletuner_lab.core.destination import label
 from simpletuner_lab.core.manifest import DatasetManifest
-from simpletuner_lab.services.views import DeliveryView, JobDetail, JobView, PlanView, ProviderView
+from simpletuner_lab.services.views import ChargeView, DeliveryView, JobDetail, JobView, PlanView, ProviderView
 
 _LISTED: Final = 6
 """Files and reasons of one kind shown before the rest is counted."""
@@ -102,8 +102,20 @@ def delivery_text(sent: DeliveryView) -> str:
 
 
 def timeline_text(detail: JobDetail) -> str:
-    """The events of a job, a line each, and what became of its model."""
-    return "\n".join((*_timeline(detail), *(f"  {delivery_text(sent)}" for sent in detail.deliveries)))
+    """The events of a job, a line each, what became of its model, and what its runs have cost."""
+    sent = (f"  {delivery_text(one)}" for one in detail.deliveries)
+    return "\n".join((*_timeline(detail), *sent, *map(_charge_line, _worth_telling(detail.charges))))
+
+
+def _worth_telling(charges: Sequence[ChargeView]) -> Iterator[ChargeView]:
+    """Not what is free and measured by nobody."""
+    return (charge for charge in charges if charge.metered_s is not None or charge.cost_usd)
+
+
+def _charge_line(charge: ChargeView) -> str:
+    cost = "at a price that is not known" if charge.cost_usd is None else f"${charge.cost_usd:.4f}"
+    metered = "" if charge.metered_s is None else f"{charge.metered_s:.0f} s metered, "
+    return f"  attempt {charge.attempt}: {metered}{cost}{'' if charge.final else ' so far'}"
 
 
 def _timeline(detail: JobDetail) -> Iterator[str]:

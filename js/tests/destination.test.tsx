@@ -177,7 +177,13 @@ const DELIVERY: DeliveryView = {
   hint: "",
 };
 
-const detail = (...deliveries: DeliveryView[]) => ({ job: sampleJob(), plan: samplePlan(), events: [], deliveries, charges: [] });
+const detail = (...deliveries: DeliveryView[]) => ({
+  job: sampleJob(),
+  plan: samplePlan(),
+  events: [],
+  deliveries,
+  charges: [],
+});
 
 function outputs(over: Partial<OutputsView> = {}): OutputsView {
   return {

@@ -72,6 +72,25 @@ test("why it failed: message, hint, code, and the way to the log", async () => {
   await expect.element(page.getByRole("tab", { name: "Logs" })).toHaveAttribute("aria-selected", "true");
 });
 
+test("an uncertain start waits for a decision, each after one more question", async () => {
+  const error = { code: "uncertain", message: "whether a run was started cannot be told", hint: "look there" };
+  const { model, held } = lab(sampleJob({ status: "queued", error, uncertain: true }), {
+    resolve: () => {
+      held.job = sampleJob({ status: "queued", version: 8 });
+      return held.job;
+    },
+  });
+  stage(model, <JobPanel job_id={ID} />);
+  await page.getByRole("button", { name: "Give cats up" }).click();
+  await page.getByRole("button", { name: "Wait" }).click();
+  expect(model.asked.filter((one) => one.verb === "resolve")).toEqual([]);
+  await page.getByRole("button", { name: "Send cats again" }).click();
+  await page.getByRole("button", { name: "Start a run" }).click();
+  await expect.element(page.getByText(/did not say whether this run was started/)).not.toBeInTheDocument();
+  const decided = model.asked.filter((one) => one.verb === "resolve").map((one) => one.args);
+  expect(decided).toEqual([{ job_id: ID, action: "resend" }]);
+});
+
 test("cancel by keyboard alone", async () => {
   const { model, held } = lab(sampleJob(), {
     cancel: () => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from simpletuner_lab.core.job import JobState
 from simpletuner_lab.doctor.finding import Finding, Status
 from simpletuner_lab.downloading import Downloaded
 from simpletuner_lab.services.codec import dumps, encode
+from simpletuner_lab.services.provider_views import ProviderConfig, SyncView, Validation
 from simpletuner_lab.services.views import (
     DeliveryView,
     JobDetail,
@@ -134,6 +136,26 @@ def downloaded_answer(file: Downloaded) -> Answer:
 def cancelled_answer(job: JobView) -> Answer:
     """The end is asked for."""
     return Answer(value=job, text=f"job {job.job_id}: cancel is under way")
+
+
+def resolved_answer(job: JobView) -> Answer:
+    """How a job stands after a decision."""
+    return Answer(value=job, text=job_line(job))
+
+
+def synced_answer(found: SyncView) -> Answer:
+    """The jobs that are new."""
+    note = f"{found.synced} imported, {found.updated} known before"
+    return Answer(value=found, text="\n".join((*map(job_line, found.jobs), note)))
+
+
+def provider_answer(found: ProviderConfig, checked: Validation) -> Answer:
+    """Settings, token or not, and whether it can be used."""
+    token = f"{found.token_name} is {'there' if found.token_set else 'missing'}" if found.token_name else "none needed"
+    state = f"ready {checked.user_info}".rstrip() if checked.valid else f"{checked.error} ({checked.hint})"
+    lines = [f"{found.provider}: {one_line(state)}", f"  token: {token}"]
+    lines += [f"  {name} = {one_line(json.dumps(value))}" for name, value in found.config.items()]
+    return Answer(value=found, text="\n".join(lines))
 
 
 def deleted_answer(job_id: str) -> Answer:

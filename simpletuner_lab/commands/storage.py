@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from simpletuner_lab.client import Client, LabClient, answering, find_servers
+from simpletuner_lab.client import Client, LabClient, answering
 from simpletuner_lab.commands import storage_answers as answers
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.core.errors import InvalidRequest, LabError
 from simpletuner_lab.core.grant import is_live
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.servers import find_servers
 from simpletuner_lab.services.grants import Credentials, Grants, ServerKey, Terms
 from simpletuner_lab.services.home import Home
 

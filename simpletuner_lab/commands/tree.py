@@ -62,10 +62,18 @@ def build_parser(
     )
     _add_push(command("push", "send a completed job's model on, try again what waits, or give it up"))
     _add_one_job(command("cancel", "end a job"))
+    resolve = _add_one_job(command("resolve", "decide about a job whose start may have been lost"))
+    decision = resolve.add_mutually_exclusive_group(required=True)
+    decision.add_argument("--resend", action="store_true", help="start it again: you have seen that there is no run")
+    decision.add_argument("--give-up", action="store_true", help="fail the job; a run that there is goes on")
+    command("sync", "follow runs that were started elsewhere, as jobs").add_argument(
+        "--provider", default="", help="of this provider alone"
+    )
     _add_one_job(command("delete", "remove a finished job")).add_argument(
         "--outputs", action="store_true", help="its received files too"
     )
     command("providers", "list where jobs can run")
+    _add_provider(command("provider", "show or change how a provider is set up"))
     command("consent", "show or set the consent mode").add_argument(
         "mode", nargs="?", choices=[mode.value for mode in ConsentMode]
     )
@@ -99,6 +107,16 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     command.add_argument("--name", default="", help="name of the job in lists")
     command.add_argument("--to", default=None, metavar="WHERE", help=f"where the model goes: {_WHERE}")
     _add_destination(command)
+
+
+def _add_provider(command: argparse.ArgumentParser) -> None:
+    command.add_argument("provider", metavar="NAME", help="as `providers` lists it")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, its value as JSON or as it is"
+    )
+    token = command.add_mutually_exclusive_group()
+    token.add_argument("--token", action="store_true", help="ask for its token (or read it from standard input)")
+    token.add_argument("--forget-token", action="store_true", help="delete the token that was kept")
 
 
 def _add_push(command: argparse.ArgumentParser) -> None:

@@ -15,9 +15,11 @@ from typing import Final, TypeAlias
 from simpletuner_lab.client import Client
 from simpletuner_lab.commands import answers
 from simpletuner_lab.commands.screen import Screen
+from simpletuner_lab.commands.setting import given_settings, given_token
 from simpletuner_lab.commands.storage import ACTIONS
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
 from simpletuner_lab.core.destination import DeliveryState, Destination, is_same_place
+from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_lab.core.job import ALL_JOBS, JobFilter, JobState
 from simpletuner_lab.core.plan import SubmitRequest
@@ -152,6 +154,19 @@ def cancel(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     return OK
 
 
+def resolve(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Decides about a job whose start may have been lost."""
+    decision = Decision.RESEND if args.resend else Decision.GIVE_UP
+    screen.show(answers.resolved_answer(lab().resolve(args.job_id, decision, entry=args.entry)))
+    return OK
+
+
+def sync(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Imports runs that were started elsewhere."""
+    screen.show(answers.synced_answer(lab().sync(args.provider)))
+    return OK
+
+
 def delete(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Removes a finished job."""
     lab().delete(args.job_id, outputs=args.outputs)
@@ -162,6 +177,19 @@ def delete(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
 def providers(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:  # noqa: ARG001 - a verb's form
     """Lists where jobs can run."""
     screen.show(answers.providers_answer(lab().providers()))
+    return OK
+
+
+def provider(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Shows how a provider is set up, after changing it."""
+    setup = lab().setup
+    if args.token:
+        setup.set_token(args.provider, given_token(args))
+    if args.forget_token:
+        setup.delete_token(args.provider)
+    if args.set:
+        setup.change(args.provider, given_settings(args.set))
+    screen.show(answers.provider_answer(setup.config(args.provider), setup.validate(args.provider)))
     return OK
 
 
@@ -199,8 +227,11 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
             download,
             push,
             cancel,
+            resolve,
+            sync,
             delete,
             providers,
+            provider,
             consent,
             destination,
             storage,

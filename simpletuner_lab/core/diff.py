@@ -13,6 +13,7 @@ from typing import Final
 
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import MAX_STALLED, Failure, Job, JobState, Progress
+from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.metric import Points, PointsChange
 from simpletuner_lab.core.provider import RunState, Snapshot
 from simpletuner_trainer import report as rp
@@ -51,6 +52,8 @@ class Change:
     points: PointsChange
     reported: Delivered | None = None
     """What the trainer says it delivered, where a line of this snapshot says so."""
+    charge: Charge | None = None
+    """What the run costs, where that has changed."""
 
 
 def diff(job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable: bool, now: float) -> Change:
@@ -71,7 +74,6 @@ def diff(job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable
         updated_at=now,
         run=dataclasses.replace(fold.job.run, cursor=snapshot.cursor),
         log_bytes=job.log_bytes + len(snapshot.log),
-        cost_usd=job.cost_usd if snapshot.cost_usd is None else snapshot.cost_usd,
         waiting=snapshot.waiting if snapshot.state is RunState.QUEUED else "",
     )
     if delivered is not None and delivered.elsewhere and fold.reported is not None:
@@ -193,6 +195,9 @@ def _unknown(job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable
 
 
 def _succeeded(job: Job, delivered: Delivered | None, *, now: float) -> tuple[Job, Iterable[EventDraft]]:
+    if job.imported:  # whoever started it knows where its results went
+        ended = dataclasses.replace(job.moved(JobState.COMPLETED, now=now), failure=None)
+        return ended, _moves(job, ended, now=now)
     if delivered is None or not delivered.sha256:
         why = delivered.problem if delivered else "its result was not looked for"
         failure = Failure(

@@ -4,6 +4,7 @@
     ├── InvalidRequest            400  invalid_request       the request itself cannot be read
     │   ├── InvalidConfig         400  invalid_config        every wrong key at once, each with its path
     │   ├── InvalidDataset        400  invalid_dataset       empty, unreadable, outside, refused as a root
+    │   ├── RunTooLong            400  run_too_long          longer than a run may take, where no run goes on from one
     │   └── SecretInConfig        400  secret_in_config      a token shape where none belongs
     ├── Forbidden                 403  forbidden
     │   └── UploadsForbidden      403  uploads_forbidden     consent mode is `never`
@@ -21,7 +22,9 @@
     │   └── OutputChanged         409  output_changed        a delivered file changed while it was read, or differs
     ├── TooLarge                  413  too_large             over the provider's limit
     ├── ProviderFailure           502  provider_failure      the provider answered, and badly
-    │   └── ProviderUnavailable   503  provider_unavailable
+    │   ├── ProviderUnavailable   503  provider_unavailable
+    │   ├── ProviderUncertain     502  uncertain             whether a run was started cannot be told
+    │   └── UploadGone            502  upload_gone           its copy of the data is not there any more
     ├── ServerUnreachable         503  server_unreachable    a client found no server where one was named
     ├── StoreUnusable             500  store_unusable        network file system, newer schema, damaged
     ├── ServerKeyUnusable         500  server_key_unusable   readable by others, or not 32 bytes
@@ -82,6 +85,12 @@ class InvalidDataset(InvalidRequest):
     """A data set is empty, unreadable, outside what may be read, or refused as a root."""
 
     code = "invalid_dataset"
+
+
+class RunTooLong(InvalidRequest):
+    """The job takes longer than one run may, and its target cannot go on in another."""
+
+    code = "run_too_long"
 
 
 class SecretInConfig(InvalidRequest):
@@ -196,6 +205,18 @@ class ProviderUnavailable(ProviderFailure):
 
     code = "provider_unavailable"
     status = 503
+
+
+class ProviderUncertain(ProviderFailure):
+    """The answer to a start was lost, and the run can be neither found nor ruled out."""
+
+    code = "uncertain"
+
+
+class UploadGone(ProviderFailure):
+    """The provider no longer has the data that were uploaded; they can be uploaded again."""
+
+    code = "upload_gone"
 
 
 class ServerUnreachable(LabError):

@@ -34,6 +34,10 @@ class EventKind(enum.StrEnum):
     """The user no longer wants a model to be sent there."""
     CANCEL_REQUESTED = "cancel_requested"
     PROBLEM = "problem"
+    RESOLVED = "resolved"
+    """The user decided about an uncertain start: sent again, or given up."""
+    IMPORTED = "imported"
+    """A run that was started elsewhere, and is followed here from now on."""
     DELETED = "deleted"
     """The job is gone, its timeline with it: only the feed of all jobs has this, as the last event of one."""
 

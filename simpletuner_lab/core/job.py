@@ -86,6 +86,8 @@ class RunRef:
     cursor: str = ""
     start_tried: bool = False
     """A start was sent whose answer is not known yet: `find` decides whether it arrived (SPEC J7)."""
+    tried_at: float | None = None
+    """When it was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,7 @@ class Job:
     result_sha256: str = ""
     """SHA-256 of the result's manifest once every file of it was verified on arrival."""
     uncertain: bool = False
+    """Whether a run of this attempt exists cannot be told: no other is started until the user says so (SPEC J7)."""
     version: int = 0
     """Raised by the store at each write; a write with an older one is refused."""
 
@@ -137,6 +140,11 @@ class Job:
     def terminal(self) -> bool:
         """Whether the job has ended for good."""
         return self.state in TERMINAL
+
+    @property
+    def imported(self) -> bool:
+        """Whether its run was started elsewhere: its log has no lines for us, and nothing of it comes home."""
+        return not self.nonce
 
     def moved(self, state: JobState, *, now: float) -> Job:
         """This job in another state, with the times that go with it.
@@ -158,6 +166,7 @@ class Job:
             started_at=now if state is JobState.RUNNING and self.started_at is None else self.started_at,
             completed_at=now if state in TERMINAL else None,
             waiting="" if state in TERMINAL or state is JobState.RUNNING else self.waiting,
+            uncertain=False if state in TERMINAL else self.uncertain,
         )
 
 

@@ -21,6 +21,9 @@ from simpletuner_lab.core.secret import Secret
 
 ENTRY_POINTS: Final = "simpletuner_lab.providers"
 
+WEBHOOK_PATH: Final = "/api/webhooks"
+"""Below it, by a provider's id, what it calls back at: under the URL of this server as it is seen from outside."""
+
 
 class RunState(enum.StrEnum):
     """A provider's word for a run, translated. UNKNOWN keeps the job where it is and shows a problem on it."""
@@ -175,6 +178,8 @@ class ProviderContext:
 
     home: Path
     environment: Mapping[str, str]
+    secrets: Path | None = None
+    """The folder in which the lab keeps the user's tokens, a file each."""
 
 
 ProgressCallback = Callable[[int, int], None]
@@ -200,13 +205,18 @@ class Provider(Protocol):
         """Hands the archive over; returns the reference that `start` and `discard` understand. Safe to repeat."""
 
     def start(self, order: StartOrder) -> str:
-        """Starts a run; returns its reference. Never retried blindly: `find` decides what became of a lost answer."""
+        """Starts a run; returns its reference. Never retried blindly: `find` decides what became of a lost answer.
+
+        Raises:
+            UploadGone: nothing was started, since the data of `upload_ref` are not there any more.
+        """
 
     def find(self, tag: RunTag) -> str | None:
         """The reference of the run with this tag, or None if there certainly is none.
 
         Raises:
-            ProviderUnavailable: it cannot be told.
+            ProviderUnavailable: it cannot be told now.
+            ProviderUncertain: it cannot be told, and waiting will not help.
         """
 
     def list(self) -> Sequence[ListedRun]:

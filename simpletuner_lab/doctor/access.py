@@ -20,7 +20,9 @@ _LOOPBACK: Final = "127.0.0.1"
 def registry_of(home: Home, environment: Mapping[str, str]) -> Registry:
     """The providers that are installed, with their settings in this home."""
     return Registry.load(
-        lambda provider_id: ProviderContext(home=home.provider_state(provider_id), environment=environment),
+        lambda provider_id: ProviderContext(
+            home=home.provider_state(provider_id), environment=environment, secrets=home.secrets
+        ),
         ProviderSettings(home.provider_settings).read,
     )
 

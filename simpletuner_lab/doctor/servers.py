@@ -11,10 +11,11 @@ from typing import Any, Final
 import httpx
 
 from simpletuner_lab._version import __version__
-from simpletuner_lab.client import FoundServer, LabClient, find_servers
+from simpletuner_lab.client import LabClient
 from simpletuner_lab.core.errors import LabError
 from simpletuner_lab.doctor.finding import Finding, ok, problem, warning
 from simpletuner_lab.doctor.parts import ENABLE
+from simpletuner_lab.servers import FoundServer, find_servers
 from simpletuner_lab.services.home import VARIABLE, Home
 from simpletuner_lab.services.reach.report import Outcome
 

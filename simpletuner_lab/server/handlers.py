@@ -17,6 +17,14 @@ from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler, RetryHandler
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
 from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
+from simpletuner_lab.server.provider_setup import (
+    BillingHandler,
+    ProviderHandler,
+    TokenHandler,
+    ValidateHandler,
+    VersionsHandler,
+)
+from simpletuner_lab.server.reconciling import ResolveHandler, SyncHandler
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
 
@@ -322,13 +330,15 @@ class MissingHandler(LabHandler):
 
 def api_rules(base: str) -> Rules:
     """The table, for a base such as `/user/ann/api/cloud`."""
-    job = r"/jobs/([A-Za-z0-9._-]{1,128})"
+    job, provider = r"/jobs/([A-Za-z0-9._-]{1,128})", r"/providers/([A-Za-z0-9._-]{1,128})"
     table: Rules = [
         (r"/jobs", JobsHandler),
         (r"/jobs/plan", PlanHandler),
         (r"/jobs/submit", SubmitHandler),
+        (r"/jobs/sync", SyncHandler),
         (job, JobHandler),
         (job + r"/cancel", CancelHandler),
+        (job + r"/resolve", ResolveHandler),
         (job + r"/logs", LogsHandler),
         (job + r"/logs/stream", LogStreamHandler),
         (job + r"/inline-progress", ProgressHandler),
@@ -345,6 +355,11 @@ def api_rules(base: str) -> Rules:
         (r"/data-consent/setting", ConsentHandler),
         (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),
+        (provider, ProviderHandler),
+        (provider + r"/token", TokenHandler),
+        (provider + r"/validate", ValidateHandler),
+        (provider + r"/versions", VersionsHandler),
+        (provider + r"/billing", BillingHandler),
         (r"/local-upload/config", LocalUploadHandler),
         (r"/local-upload/test", LocalUploadTestHandler),
         (r"/health(?:/(live|ready))?", HealthHandler),

@@ -8,6 +8,7 @@ from typing import Any, Final
 from jupyter_server.utils import url_path_join
 
 from simpletuner_lab.core.grant import Grant
+from simpletuner_lab.core.provider import WEBHOOK_PATH
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.handlers import api_rules
 from simpletuner_lab.server.hooks import Hooks, WebhookHandler
@@ -19,7 +20,7 @@ from simpletuner_lab.server.storage.objects import ObjectStore
 
 API: Final = "api/cloud"
 STORAGE: Final = "api/cloud/storage"
-WEBHOOKS: Final = "api/webhooks"
+WEBHOOKS: Final = WEBHOOK_PATH.strip("/")
 
 
 class Routes:

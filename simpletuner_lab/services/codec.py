@@ -13,7 +13,7 @@ from cattrs.preconf.json import make_converter
 from cattrs.v import format_exception
 
 from simpletuner_lab.core.destination import KINDS, AwayDestination, Destination
-from simpletuner_lab.core.errors import InvalidRequest, Problem
+from simpletuner_lab.core.errors import InvalidRequest, LabError, Problem
 from simpletuner_lab.core.secret import Secret
 
 T = TypeVar("T")
@@ -105,7 +105,9 @@ def loads(cls: type[T], text: str, *, what: str) -> T:
 
 
 def _words(error: BaseException, cls: type[Any] | None) -> str:
-    return str(error) if isinstance(error, _Unreadable) else format_exception(error, cls)
+    """A `ValueError` of no class is a dataclass's own: what it says of its members together."""
+    own = isinstance(error, _Unreadable | LabError) or (cls is None and isinstance(error, ValueError))
+    return str(error) if own else format_exception(error, cls)
 
 
 def _problem(line: str, what: str) -> Problem:

@@ -24,8 +24,10 @@ from simpletuner_lab.core.destination import (
     sent_by_trainer,
 )
 from simpletuner_lab.core.errors import CredentialUnusable, ProviderUnavailable
+from simpletuner_lab.core.grant import ENDPOINT_PATH
 from simpletuner_lab.core.job import Job
 from simpletuner_lab.core.plan import STORAGE_GRANT
+from simpletuner_lab.core.provider import WEBHOOK_PATH
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.grants import Grants
 from simpletuner_lab.services.outputs import Outputs
@@ -78,6 +80,11 @@ class Desk:
     def endpoint(self, *, remote: bool) -> str | None:
         """Where a run here, or one elsewhere, reaches the object endpoint; None where it cannot."""
         return self._public_endpoint() if remote else self._endpoint()
+
+    def callback(self, provider_id: str) -> str:
+        """Where a provider may call back to; empty where nothing of this lab can be reached from outside."""
+        url = self._public_endpoint()
+        return f"{url.removesuffix(ENDPOINT_PATH)}{WEBHOOK_PATH}/{provider_id}" if url else ""
 
     def address(
         self, job: Job, destination: Destination, *, agreed: frozenset[str], deadline_s: float | None, now: float

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode
-from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.destination import Destination, HubDestination, Push
+from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import (
     CredentialUnusable,
-    LabError,
     OutputChanged,
     ProviderUnavailable,
     StaleRecord,
@@ -21,12 +20,14 @@ from simpletuner_lab.core.errors import (
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, Job, JobFilter, JobOrder
 from simpletuner_lab.core.plan import SubmitRequest
-from simpletuner_lab.core.provider import Options, Provider
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.services.metrics import downsample
 from simpletuner_lab.services.outputs import Arrival
+from simpletuner_lab.services.provider_setup import ProviderSetup
+from simpletuner_lab.services.provider_views import SyncView, provider_view, unusable_view
 from simpletuner_lab.services.steady import read_steadily
 from simpletuner_lab.services.views import (
+    ChargeView,
     DeliveryView,
     EventView,
     JobDetail,
@@ -53,6 +54,11 @@ class Front:
     def lab_id(self) -> str:
         """Which lab this is: the same in every process over the same home folder of this machine."""
         return self.lab.home.id
+
+    @property
+    def setup(self) -> ProviderSetup:
+        """How its providers are set up."""
+        return self.lab.setup
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would send, to whom, for how much, and the digest to approve."""
@@ -89,6 +95,7 @@ class Front:
             plan=PlanView.of(plan),
             events=tuple(self.events(0, job_id=job_id)),
             deliveries=_deliveries(self.lab.store.pushes.of_job(job_id)),
+            charges=tuple(map(ChargeView.of, self.lab.charges(job_id))),
         )
 
     def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:
@@ -187,18 +194,28 @@ class Front:
         """Asks for the end of a job."""
         return JobView.of(self.lab.cancel(job_id))
 
+    def resolve(self, job_id: str, decision: Decision, *, entry: str = "python") -> JobView:
+        """Decides about a start of which nobody can tell whether it arrived."""
+        return JobView.of(self.lab.resolve(job_id, decision, entry=entry))
+
+    def sync(self, provider: str = "") -> SyncView:
+        """Imports runs that were started elsewhere."""
+        found = self.lab.sync(provider)
+        jobs = tuple(map(JobView.of, found.imported))
+        return SyncView(synced=len(jobs), updated=len(found.seen), jobs=jobs)
+
     def delete(self, job_id: str, *, outputs: bool = False) -> None:
         """Removes a finished job."""
         self.lab.delete(job_id, outputs=outputs)
 
     def providers(self) -> Sequence[ProviderView]:
         """Every installed provider, the usable ones first."""
-        views = [_provider(provider) for provider in self.lab.registry]
+        views = [provider_view(provider) for provider in self.lab.registry]
         views += [
-            _unusable(listed.id, listed.label, reason="coming soon", soon=True)
+            unusable_view(listed.id, listed.label, reason="coming soon", soon=True)
             for listed in self.lab.registry.announced
         ]
-        views += [_unusable(broken.id, broken.id, reason=broken.reason) for broken in self.lab.registry.broken]
+        views += [unusable_view(broken.id, broken.id, reason=broken.reason) for broken in self.lab.registry.broken]
         return tuple(views)
 
     def consent(self) -> ConsentMode:
@@ -254,6 +271,11 @@ class InProcess(Front):
     def cancel(self, job_id: str) -> JobView:
         """Asks for the end of a job, and tells its provider."""
         super().cancel(job_id)
+        return self.job(job_id)
+
+    def resolve(self, job_id: str, decision: Decision, *, entry: str = "python") -> JobView:
+        """Decides, and stays for what follows: nobody else would do it."""
+        super().resolve(job_id, decision, entry=entry)
         return self.job(job_id)
 
     def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
@@ -326,34 +348,3 @@ def _publishing(lab: Lab) -> PublishingView:
         local_upload_dir=str(lab.home.outputs),
         message=said,
     )
-
-
-def _provider(provider: Provider) -> ProviderView:
-    check = provider.check()
-    try:
-        options, problem = provider.options(), check.message
-    except LabError as error:
-        options, problem = Options(targets=(), rates=(), endpoint=""), error.message
-    rate: Rate | None = options.rates[0] if options.rates else None
-    return ProviderView(
-        id=provider.id,
-        name=provider.label,
-        remote=provider.capabilities.remote,
-        configured=check.ready,
-        coming_soon=False,
-        account=check.account,
-        problem="" if check.ready else problem,
-        hint="" if check.ready else check.hint,
-        hardware=options.rates,
-        targets=options.targets,
-        max_upload_bytes=provider.capabilities.max_upload_bytes,
-        run_limit_s=options.run_limit_s,
-        cost_per_hour=None if rate is None else rate.usd_per_hour,
-    )
-
-
-def _unusable(provider_id: str, label: str, *, reason: str, soon: bool = False) -> ProviderView:
-    return ProviderView(
-        id=provider_id, name=label, remote=True, configured=False, coming_soon=soon, account="", problem=reason, hint="",
-        hardware=(), targets=(), max_upload_bytes=None, run_limit_s=None, cost_per_hour=None,
-    )  # fmt: skip

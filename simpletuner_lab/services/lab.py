@@ -24,6 +24,7 @@ from simpletuner_lab.core.destination import (
     label,
     sent_by_trainer,
 )
+from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import (
     Conflict,
     IllegalTransition,
@@ -36,23 +37,28 @@ from simpletuner_lab.core.errors import (
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.grant import MAX_JOB_BYTES
 from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.plan import Plan, SubmitRequest
 from simpletuner_lab.core.provider import Provider, ProviderContext
 from simpletuner_lab.services.codec import decode, dumps, encode
 from simpletuner_lab.services.courier import Bag, Courier, new_push
 from simpletuner_lab.services.desk import Desk
+from simpletuner_lab.services.doubts import Doubts
 from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.imports import Imports, Synced
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.planning import Planner, Setting, require_destination
 from simpletuner_lab.services.provider_settings import ProviderSettings
+from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.registry import Registry
-from simpletuner_lab.services.runner import Rooms, Runner
+from simpletuner_lab.services.runner import Runner
 from simpletuner_lab.services.spool import Spool
+from simpletuner_lab.services.starter import Rooms
 from simpletuner_lab.services.steps import run_class
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
@@ -125,6 +131,9 @@ class Lab:
         self.watcher = Watcher(
             store, registry, self.runner, self.courier, holder=secrets.token_hex(8), clock=around.clock
         )
+        self.doubts = Doubts(store=store, recorder=self.recorder, clock=around.clock)
+        self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
+        self.setup = ProviderSetup(registry, ProviderSettings(home.provider_settings), self.tokens, store.charges)
         self.webhooks = Webhooks(store, registry, self.watcher.nudge)
 
     @classmethod
@@ -137,7 +146,9 @@ class Lab:
         around = around or Surroundings()
         home = (Home(root) if root else Home.find(around.environment)).prepare()
         registry = Registry.load(
-            lambda provider_id: ProviderContext(home=home.provider_state(provider_id), environment=around.environment),
+            lambda provider_id: ProviderContext(
+                home=home.provider_state(provider_id), environment=around.environment, secrets=home.secrets
+            ),
             ProviderSettings(home.provider_settings).read,
         )
         return cls(home, Store.open(home.database), registry, around)
@@ -300,6 +311,32 @@ class Lab:
             return job
         raise StaleRecord(f"job {job_id} is being written by others all the time", hint="try again")
 
+    def resolve(self, job_id: str, decision: Decision, *, entry: str = "python") -> Job:
+        """Decides about a start of which nobody can tell whether it arrived (`Doubts.resolve`)."""
+        job = self.doubts.resolve(job_id, decision, entry=entry)
+        self.watcher.nudge(job_id)
+        return job
+
+    def charges(self, job_id: str) -> tuple[Charge, ...]:
+        """What each run of a job has cost; also after it was deleted."""
+        return self.store.charges.of_job(job_id)
+
+    def sync(self, provider_id: str = "") -> Synced:
+        """Imports runs that were started elsewhere: of one provider, or of all others' machines that can be used.
+
+        Raises:
+            ProviderNotFound, ProviderUnavailable: the one that is named.
+        """
+        chosen = [self.registry.get(provider_id)] if provider_id else _usable(self.registry)
+        found = [self.imports.sync(provider, self.owner) for provider in chosen]
+        synced = Synced(
+            imported=tuple(job for one in found for job in one.imported),
+            seen=tuple(job_id for one in found for job_id in one.seen),
+        )
+        for job_id in (*(job.id for job in synced.imported), *synced.seen):
+            self.watcher.nudge(job_id)
+        return synced
+
     def delete(self, job_id: str, *, outputs: bool = False) -> None:
         """Removes a finished job: record, log, and its received files if asked.
 
@@ -334,6 +371,10 @@ def _require_ready(provider: Provider) -> None:
     check = provider.check()
     if not check.ready:
         raise ProviderUnavailable(f"{provider.label} cannot be used: {check.message}", hint=check.hint)
+
+
+def _usable(registry: Registry) -> list[Provider]:
+    return [provider for provider in registry if provider.capabilities.remote and provider.check().ready]
 
 
 def _new_job(plan: Plan, owner: str, key: str | None, now: float) -> Job:

@@ -36,6 +36,7 @@ from simpletuner_lab.core.publishing_keys import translate
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.services.archive import STORED_SUFFIXES
 from simpletuner_lab.services.desk import PUBLIC_HINT
+from simpletuner_lab.services.limits import limit_notes
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.scan import scan
 from simpletuner_lab.services.steps import doubts_on_steps, run_class, total_steps
@@ -113,6 +114,8 @@ class Planner:
         digest = digest_of(identity)
         steps = total_steps(train, manifest)
         remote = provider.capabilities.remote
+        past = self._store.jobs.past_step_s(run_class(identity))
+        estimate = estimate_run(steps=steps, rate=rate, past_step_s=past)
         return Plan(
             name=request.name or _default_name(train, manifest),
             identity=identity,
@@ -121,14 +124,13 @@ class Planner:
             target=target,
             rate=rate,
             steps=steps,
-            estimate=estimate_run(
-                steps=steps, rate=rate, past_step_s=self._store.jobs.past_step_s(run_class(identity))
-            ),
+            estimate=estimate,
             stays=provider.capabilities.stays,
             warnings=(
                 *filter(None, (gate_note(train.config.pretrained_model_name_or_path),)),
                 *doubts_on_steps(train, steps),
                 *_warnings(provider, target, manifest),
+                *limit_notes(estimate, options.run_limit_s, target, goes_on=_goes_on(provider, target, destination)),
                 *doubts,
                 *_delivery_warnings(provider, destination),
             ),
@@ -341,10 +343,18 @@ def _delivery_warnings(provider: Provider, destination: Destination) -> list[str
         found.append(f"{destination.repo_id} is public: anybody can download the model")
     if is_plain_http(destination):
         found.append("the model goes to an address without TLS: others on the way can read it")
-    by_trainer = sent_by_trainer(destination)
-    if by_trainer and provider.capabilities.remote and not getattr(destination, "checkpoints", False):
+    if _checkpoints_stay(provider, destination):
         found.append("checkpoints stay on the training machine: a run that is interrupted there begins again")
     return found
+
+
+def _checkpoints_stay(provider: Provider, destination: Destination) -> bool:
+    by_trainer = sent_by_trainer(destination)
+    return by_trainer and provider.capabilities.remote and not getattr(destination, "checkpoints", False)
+
+
+def _goes_on(provider: Provider, target: Target, destination: Destination) -> bool:
+    return target.resume and not _checkpoints_stay(provider, destination)
 
 
 def _dataset_warnings(dataset: DatasetManifest) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from simpletuner_lab.services.codec import loads
+from simpletuner_lab.services.codec import encode, loads
+from simpletuner_lab.services.files import write_atomically
 
 
 class ProviderSettings:
@@ -13,6 +15,12 @@ class ProviderSettings:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def write(self, provider_id: str, settings: Any) -> None:
+        """Keeps what is not as a default; a reader finds the old file or the new one."""
+        usual = encode(type(settings)())
+        kept = {name: value for name, value in encode(settings).items() if value != usual[name]}
+        write_atomically(self._folder / f"{provider_id}.json", json.dumps(kept, indent=2).encode())
 
     def read(self, provider_id: str, cls: type[Any]) -> Any:
         """The settings of a provider as an instance of `cls`.

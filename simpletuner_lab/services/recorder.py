@@ -39,6 +39,7 @@ class Recorder:
             change.events,
             change.points,
             push=push,
+            charge=change.charge,
             alongside=(lambda: self._logs.append(before.id, before.log_bytes, log)) if log else None,
         )
         self.announce(job, events)

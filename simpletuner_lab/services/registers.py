@@ -1,4 +1,4 @@
-"""The small tables: leases, grants, consents, transfers, pushes, settings and hashes of files."""
+"""The small tables: leases, grants, consents, transfers, charges, pushes, settings and hashes of files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import DeliveryState, Push
 from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_lab.core.grant import Grant
+from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.services import rows, schema
 from simpletuner_lab.services.database import Database, draw_numbers, put
 from simpletuner_lab.services.rows import FileStamp, Transfer
@@ -172,6 +173,27 @@ class Transfers:
         query = select(schema.transfers).where(transfers.job_id == job_id).order_by(transfers.id)
         with self._database.read() as connection:
             return tuple(rows.transfer_from(row) for row in connection.execute(query).mappings())
+
+
+class Charges:
+    """What runs have cost. They are written together with their job: `Jobs.record`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of_job(self, job_id: str) -> tuple[Charge, ...]:
+        """A job's charges in the order of its attempts; also after it was deleted."""
+        return self._found(schema.charges.c.job_id == job_id)
+
+    def of_provider(self, provider: str) -> tuple[Charge, ...]:
+        """Every charge at a provider."""
+        return self._found(schema.charges.c.provider == provider)
+
+    def _found(self, which: ColumnElement[bool]) -> tuple[Charge, ...]:
+        charges = schema.charges
+        query = select(charges).where(which).order_by(charges.c.job_id, charges.c.attempt, charges.c.ref)
+        with self._database.read() as connection:
+            return tuple(rows.charge_from(row) for row in connection.execute(query).mappings())
 
 
 class Pushes:

@@ -7,7 +7,8 @@ built (SPEC P6).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, TypeAlias, cast
@@ -48,11 +49,20 @@ class Registry:
     """The providers of this process, by id. Iterates over them in the order of their ids, this machine's own first."""
 
     def __init__(
-        self, providers: Sequence[Provider], announced: Sequence[Announced] = (), broken: Sequence[Broken] = ()
+        self,
+        providers: Sequence[Provider],
+        announced: Sequence[Announced] = (),
+        broken: Sequence[Broken] = (),
+        *,
+        classes: Mapping[str, type[Any]] | None = None,
+        context_for: ContextFor | None = None,
     ) -> None:
         self._providers = {provider.id: provider for provider in sorted(providers, key=_order)}
         self.announced = tuple(announced)
         self.broken = tuple(broken)
+        self._classes = {provider.id: type(provider) for provider in providers} | dict(classes or {})
+        self._context_for = context_for
+        self._lock = threading.Lock()
 
     @classmethod
     def load(cls, context_for: ContextFor, settings_for: SettingsFor) -> Registry:
@@ -61,6 +71,7 @@ class Registry:
         announced: list[Announced] = []
         broken: list[Broken] = []
         taken: dict[str, str] = {}
+        classes: dict[str, type[Any]] = {}
         for point in sorted(entry_points(group=ENTRY_POINTS), key=_precedence):
             if point.name in taken:
                 if taken[point.name] != point.value:
@@ -68,16 +79,16 @@ class Registry:
                 continue
             taken[point.name] = point.value
             try:
-                found = _load(point, context_for, settings_for)
+                found = _checked(point)
+                if found.capabilities.coming_soon:
+                    announced.append(Announced(id=found.id, label=found.label))
+                    continue
+                classes[found.id] = found
+                providers.append(found(settings_for(found.id, found.Settings), context_for(found.id)))
             except Exception as error:  # noqa: BLE001 - a stranger's code; it must not take the others down
                 _log.warning("provider %s (%s) cannot be loaded", point.name, point.value, exc_info=True)
                 broken.append(Broken(id=point.name, reason=f"{point.value}: {_told(error)}"))
-                continue
-            if isinstance(found, Announced):
-                announced.append(found)
-            else:
-                providers.append(found)
-        return cls(providers, announced, broken)
+        return cls(providers, announced, broken, classes=classes, context_for=context_for)
 
     def __iter__(self) -> Iterator[Provider]:
         return iter(self._providers.values())
@@ -102,6 +113,31 @@ class Registry:
                 raise ProviderUnavailable(f"{provider_id} cannot be loaded: {failed.reason}", hint="reinstall it")
         raise ProviderNotFound(f"no provider is called {provider_id!r}", hint=f"one of: {self._names()}")
 
+    def class_of(self, provider_id: str) -> type[Any]:
+        """The class of a provider, also of one that could not be made with the settings that it has.
+
+        Raises:
+            ProviderNotFound, ProviderUnavailable: as `get`.
+        """
+        return self._classes.get(provider_id) or type(self.get(provider_id))
+
+    def build(self, provider_id: str, settings: object) -> Provider:
+        """A provider with other settings, not yet in use.
+
+        Raises:
+            LabError: it refuses them.
+        """
+        if self._context_for is None:
+            raise ProviderUnavailable(f"{provider_id} cannot be made anew here", hint="start again")
+        return cast("Provider", self.class_of(provider_id)(settings, self._context_for(provider_id)))
+
+    def replace(self, provider: Provider) -> None:
+        """Puts it in the place of the one with its id. Whoever works with that one just now goes on with it."""
+        with self._lock:
+            others = [one for one in self._providers.values() if one.id != provider.id]
+            self._providers = {one.id: one for one in sorted([*others, provider], key=_order)}
+            self.broken = tuple(one for one in self.broken if one.id != provider.id)
+
     def _names(self) -> str:
         return ", ".join(self._providers) or "none is installed"
 
@@ -115,17 +151,15 @@ def _precedence(point: EntryPoint) -> tuple[bool, str, str]:
     return not point.value.startswith(_OURS), point.name, point.value
 
 
-def _load(point: EntryPoint, context_for: ContextFor, settings_for: SettingsFor) -> Provider | Announced:
+def _checked(point: EntryPoint) -> type[Any]:
     found: type[Any] = point.load()
     _require(found, _DATA)
     if found.id != point.name:
         raise ProviderFailure(f"it calls itself {found.id!r}, its entry point {point.name!r}")
     capabilities: Capabilities = found.capabilities
-    if capabilities.coming_soon:
-        return Announced(id=found.id, label=found.label)
-    _require(found, _METHODS)
-    provider = found(settings_for(found.id, found.Settings), context_for(found.id))
-    return cast("Provider", provider)
+    if not capabilities.coming_soon:
+        _require(found, _METHODS)
+    return found
 
 
 def _told(error: Exception) -> str:

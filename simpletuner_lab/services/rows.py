@@ -15,6 +15,7 @@ from simpletuner_lab.core.destination import AwayDestination, DeliveryState, Pus
 from simpletuner_lab.core.event import Event, EventDraft, EventKind
 from simpletuner_lab.core.grant import Grant, Verb
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress, RunRef
+from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.services import schema
 from simpletuner_lab.services.codec import dumps, loads
 
@@ -155,6 +156,16 @@ def push_from(row: RowMapping) -> Push:
     destination = loads(kind, row["destination"], what="the stored destination")
     read = {"destination": destination, "state": DeliveryState(row["state"])}
     return Push(**{**row, **read, "checkpoints": tuple(json.loads(row["checkpoints"]))})
+
+
+def charge_row(charge: Charge) -> dict[str, Any]:
+    """Every column of a charge."""
+    return {f.name: getattr(charge, f.name) for f in dataclasses.fields(Charge)}
+
+
+def charge_from(row: RowMapping) -> Charge:
+    """The charge of a row."""
+    return Charge(**row)
 
 
 def transfer_from(row: RowMapping) -> Transfer:

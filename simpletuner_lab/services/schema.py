@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 """Every schema version there was, oldest first. A database with another one was written by a newer release."""
 
 metadata: Final = MetaData(
@@ -205,6 +205,25 @@ transfers: Final = Table(
     Index("transfers_of_job", "job_id", "id"),
 )
 """What left this machine. Outlives its job: deleting a job does not unsend anything (SPEC C3)."""
+
+charges: Final = Table(
+    "charges",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("ref", Text, primary_key=True),
+    Column("job_id", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("hardware", Text, nullable=False),
+    Column("metered_s", Float(53)),
+    Column("cost_usd", Float(53)),
+    Column("usd_per_hour", Float(53)),
+    Column("as_of", Text, nullable=False),
+    Column("updated_at", Float(53), nullable=False),
+    Column("final", Boolean, nullable=False),
+    Index("charges_of_job", "job_id", "attempt"),
+)
+"""What each run costs. Outlives its job: deleting a job does not unspend anything (SPEC M2)."""
 
 pushes: Final = Table(
     "pushes",

@@ -19,6 +19,7 @@ from simpletuner_lab.core.destination import Push
 from simpletuner_lab.core.errors import IllegalTransition, InvalidRequest, JobNotFound, StaleRecord
 from simpletuner_lab.core.event import Event, EventDraft
 from simpletuner_lab.core.job import ACTIVE, TRANSITIONS, Job, JobFilter, JobOrder, JobState
+from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.services import pages, rows, schema
@@ -26,7 +27,16 @@ from simpletuner_lab.services.codec import loads
 from simpletuner_lab.services.curves import Curves, change_curve
 from simpletuner_lab.services.database import Database, draw_numbers, put
 from simpletuner_lab.services.feed import Feed
-from simpletuner_lab.services.registers import Consents, GrantTable, Hashes, Leases, Pushes, Settings, Transfers
+from simpletuner_lab.services.registers import (
+    Charges,
+    Consents,
+    GrantTable,
+    Hashes,
+    Leases,
+    Pushes,
+    Settings,
+    Transfers,
+)
 from simpletuner_lab.services.rows import Page
 
 IDEMPOTENCY_S: Final = 24 * 3600.0
@@ -53,6 +63,7 @@ class Store:
         self.grants = GrantTable(database)
         self.consents = Consents(database)
         self.transfers = Transfers(database)
+        self.charges = Charges(database)
         self.pushes = Pushes(database)
         self.settings = Settings(database)
         self.hashes = Hashes(database)
@@ -80,7 +91,14 @@ class Jobs:
         self._job_from = functools.lru_cache(_REMEMBERED)(rows.job_from)
 
     def insert(
-        self, job: Job, plan: str, events: Sequence[EventDraft] = (), *, run_class: str = "", push: Push | None = None
+        self,
+        job: Job,
+        plan: str,
+        events: Sequence[EventDraft] = (),
+        *,
+        run_class: str = "",
+        push: Push | None = None,
+        charge: Charge | None = None,
     ) -> Job:
         """Stores a new job; with an idempotency key its owner used in the last 24 h, returns that first job instead.
 
@@ -90,6 +108,10 @@ class Jobs:
             events: what goes on its timeline.
             run_class: names runs that take alike long for a step, for `past_step_s`.
             push: where its model goes when it is trained, if it leaves the lab.
+            charge: of the run that it has already.
+
+        Raises:
+            Conflict: its id is taken.
         """
         with self._database.write() as connection:
             if job.idempotency_key is not None:
@@ -105,6 +127,7 @@ class Jobs:
             _tally(connection, stored, 1)
             _append_events(connection, job.id, events, numbers)
             _put_push(connection, push)
+            _put_charge(connection, charge)
         return stored
 
     def get(self, job_id: str) -> Job:
@@ -170,9 +193,10 @@ class Jobs:
         points: PointsChange | None = None,
         *,
         push: Push | None = None,
+        charge: Charge | None = None,
         alongside: Callable[[], None] | None = None,
     ) -> tuple[Job, tuple[Event, ...]]:
-        """Replaces `before` with `after`, with events, points and a push that go with it: all of it or nothing.
+        """Replaces `before` with `after`, with events, points, a push and a charge that go with it: all or nothing.
 
         `alongside` runs once it is certain that nobody else wrote the job, before the commit, while every other
         writer waits: for a file that must not be written by two. If it raises, nothing is stored.
@@ -201,6 +225,7 @@ class Jobs:
                 change_curve(connection, before.id, points)
             written = _append_events(connection, before.id, events, numbers)
             _put_push(connection, push)
+            _put_charge(connection, charge)
             if alongside is not None:
                 alongside()
         return stored, written
@@ -304,6 +329,12 @@ def _put_push(connection: Connection, push: Push | None) -> None:
     if push is not None:
         row = rows.push_row(push)
         put(connection, schema.pushes, {"id": row.pop("id")}, row)
+
+
+def _put_charge(connection: Connection, charge: Charge | None) -> None:
+    if charge is not None:
+        row = rows.charge_row(charge)
+        put(connection, schema.charges, {"provider": row.pop("provider"), "ref": row.pop("ref")}, row)
 
 
 def _tally(connection: Connection, job: Job, difference: int) -> None:

@@ -23,8 +23,9 @@ from simpletuner_lab.core.destination import (
     HubDestination,
     S3Destination,
 )
-from simpletuner_lab.core.errors import CredentialUnusable, ProviderUnavailable
+from simpletuner_lab.core.errors import CredentialUnusable, InvalidRequest, ProviderUnavailable
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.services.files import sync_folder, write_atomically
 from simpletuner_trainer import hub
 from simpletuner_trainer.errors import Refused
 from simpletuner_trainer.stores import Unreachable
@@ -143,6 +144,41 @@ class Tokens:
             known = _account(_who(token, self.hub_endpoint))
             self._accounts[key] = (self._clock(), known)
         return known
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a secret of this name, in the environment or in its file.
+
+        Raises:
+            CredentialUnusable: there is one that cannot be used.
+        """
+        return self._find(name) is not None
+
+    def store(self, name: str, secret: Secret) -> Path:
+        """Keeps a secret in its file, readable by its owner alone; returns where.
+
+        Raises:
+            InvalidRequest: it is empty or over 16 KiB, or no token looks like that.
+        """
+        text = secret.reveal().strip()
+        try:
+            good = len(text) <= _MAX_BYTES and _token(name, text, "what was given")
+        except CredentialUnusable as error:
+            raise InvalidRequest(error.message, hint=error.hint) from None
+        if not good:
+            raise InvalidRequest("the token is empty, or far too long", hint=f"it is the {name} alone, on one line")
+        path = self._folder / name
+        write_atomically(path, text.encode())
+        return path
+
+    def forget(self, name: str) -> bool:
+        """Deletes the file of a secret; False where there is none."""
+        path = self._folder / name
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        sync_folder(path.parent)
+        return True
 
     def _find(self, name: str) -> Secret | None:
         return self._in_environment(name) or self._in_file(name)

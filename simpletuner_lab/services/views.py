@@ -15,6 +15,7 @@ from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import DeliveryState, Destination, Push
 from simpletuner_lab.core.event import Event, EventKind, Scalar
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress
+from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.manifest import DatasetManifest, Manifest
 from simpletuner_lab.core.metric import Points
 from simpletuner_lab.core.plan import Credential, Plan
@@ -290,6 +291,33 @@ class DeliveryView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeView:
+    """What one run of a job has cost, by the time that its provider charges for. Null: not known."""
+
+    attempt: int
+    hardware: str
+    metered_s: float | None
+    cost_usd: float | None
+    usd_per_hour: float | None
+    as_of: str
+    final: bool
+    """The run has ended: nothing is added to this."""
+
+    @classmethod
+    def of(cls, charge: Charge) -> ChargeView:
+        """The view of a charge."""
+        return cls(
+            attempt=charge.attempt,
+            hardware=charge.hardware,
+            metered_s=charge.metered_s,
+            cost_usd=charge.cost_usd,
+            usd_per_hour=charge.usd_per_hour,
+            as_of=charge.as_of,
+            final=charge.final,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishingView:
     """Which destinations could be used now: the fields that users of the original know."""
 
@@ -343,6 +371,8 @@ class JobDetail:
     events: tuple[EventView, ...]
     deliveries: tuple[DeliveryView, ...]
     """None where it stays at home; the one asked for last at the end."""
+    charges: tuple[ChargeView, ...]
+    """One a run, in the order of the attempts."""
 
 
 def _iso(at: float) -> str:

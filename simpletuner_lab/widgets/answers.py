@@ -9,6 +9,7 @@ from typing import Any, Final
 from simpletuner_lab.client import Client
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import InvalidRequest, LabError, TooLarge
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.services.codec import decode, encode
@@ -103,6 +104,12 @@ class _GiveUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Resolve:
+    job_id: str
+    action: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _SetDestination:
     destination: Destination
 
@@ -179,6 +186,7 @@ _VERBS: Final[Mapping[str, tuple[type, Callable[[Client, Any], Any]]]] = {
     "publishing": (_Nothing, lambda client, _: client.publishing()),
     "archive": (_Job, lambda client, args: _archive(client.outputs(args.job_id))),
     "cancel": (_Job, lambda client, args: client.cancel(args.job_id)),
+    "resolve": (_Resolve, lambda client, args: client.resolve(args.job_id, args.action, entry="widget")),
     "delete": (_Delete, _delete),
     "providers": (_Nothing, lambda client, _: client.providers()),
     "consent": (_Nothing, lambda client, _: {"consent": client.consent()}),

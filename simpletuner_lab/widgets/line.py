@@ -14,8 +14,9 @@ from IPython import get_ipython
 from jupyter_core.paths import jupyter_runtime_dir
 from traitlets import HasTraits
 
-from simpletuner_lab.client import Client, LabClient, answering, connect, find_servers
+from simpletuner_lab.client import Client, LabClient, answering, connect
 from simpletuner_lab.core.errors import Forbidden, LabError, ServerUnreachable
+from simpletuner_lab.servers import find_servers
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.widgets.follower import Follower
 

@@ -199,7 +199,8 @@ def test_plans_of_the_release_before_are_read(path):
     store.close()
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
-        connection.execute(sa.text("DROP TABLE pushes"))
+        for name in ("charges", "pushes"):
+            connection.execute(sa.text(f"DROP TABLE {name}"))
         for name in ("endpoint_url", "name", "created_at"):
             connection.execute(sa.text(f"ALTER TABLE grants DROP COLUMN {name}"))
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0002'"))

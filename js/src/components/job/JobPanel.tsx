@@ -65,7 +65,7 @@ function One({ job_id, back }: JobPanelProps) {
       {error && <ErrorBanner error={error} again={again} />}
       {job && <Head job={job} provider={provider} gone={gone} again={again} deleted={afterDelete} />}
       {job && <Standing job={job} page={provider?.status_page ?? ""} />}
-      {job && <Trouble job={job} openLog={gone ? null : () => setTab("logs")} />}
+      {job && <Trouble job={job} openLog={gone ? null : () => setTab("logs")} again={again} />}
       {job && !gone && <Views job={job} tab={tab} choose={setTab} />}
       {!job && !error && !gone && <div class="stc-job-ghost" />}
       <Ending job={job} />

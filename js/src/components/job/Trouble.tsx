@@ -7,11 +7,12 @@ import { Button, Note } from "../atoms";
 import { Confirm } from "../Confirm";
 
 /** Nobody can tell whether a start arrived: its user looks, and decides (SPEC J7). */
-function Doubt({ job }: { job: JobView }) {
+function Doubt({ job, again }: { job: JobView; again: () => void }) {
   const t = useWords();
   const { desk } = useLab();
   const decide = (action: Decision) => async () => {
     await desk.ask("resolve", { job_id: job.job_id, action });
+    again();
   };
   return (
     <Note tone="warn">
@@ -42,7 +43,13 @@ function Doubt({ job }: { job: JobView }) {
   );
 }
 
-export function Trouble({ job, openLog }: { job: JobView; openLog: (() => void) | null }) {
+interface TroubleProps {
+  job: JobView;
+  openLog: (() => void) | null;
+  again: () => void;
+}
+
+export function Trouble({ job, openLog, again }: TroubleProps) {
   const t = useWords();
   return (
     <>
@@ -61,7 +68,7 @@ export function Trouble({ job, openLog }: { job: JobView; openLog: (() => void) 
           {openLog && <Button onClick={openLog}>{t("Open the log")}</Button>}
         </section>
       )}
-      {job.uncertain && <Doubt job={job} />}
+      {job.uncertain && <Doubt job={job} again={again} />}
     </>
   );
 }

@@ -1,0 +1,82 @@
+"""What runs have cost: one charge a run at a provider, and what a job has cost by them (SPEC M2).
+
+A price that is not known is not 0: `None` stays `None`, here and in every sum.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simpletuner_lab.core.cost import Rate
+from simpletuner_lab.core.job import Job
+from simpletuner_lab.core.provider import Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """One run as its provider meters it. `rate` is what was known of the price when it was last looked at."""
+
+    provider: str
+    ref: str
+    """The provider's reference of the run; with `provider` it names the charge."""
+    job_id: str
+    attempt: int
+    account: str
+    hardware: str
+    metered_s: float | None = None
+    """The seconds that are charged for; None: the provider has not said yet."""
+    cost_usd: float | None = None
+    usd_per_hour: float | None = None
+    as_of: str = ""
+    """ISO date of the price."""
+    updated_at: float
+    final: bool = False
+    """The run has ended: the provider adds nothing to this."""
+
+
+def opened(job: Job, ref: str, *, account: str, rate: Rate | None, now: float) -> Charge:
+    """The charge of a run that has just been started, or found."""
+    return Charge(
+        provider=job.provider,
+        ref=ref,
+        job_id=job.id,
+        attempt=job.attempt,
+        account=account,
+        hardware=job.hardware,
+        usd_per_hour=None if rate is None else rate.usd_per_hour,
+        as_of="" if rate is None else rate.as_of,
+        updated_at=now,
+    )
+
+
+def metered(charge: Charge, snapshot: Snapshot, *, ended: bool, now: float) -> Charge:
+    """The charge after this snapshot. What an answer leaves out stays as it was; a final charge never goes back."""
+    if charge.final and not ended:
+        return charge
+    after = dataclasses.replace(
+        charge,
+        metered_s=charge.metered_s if snapshot.metered_s is None else snapshot.metered_s,
+        cost_usd=charge.cost_usd if snapshot.cost_usd is None else snapshot.cost_usd,
+        final=ended,
+    )
+    return charge if after == charge else dataclasses.replace(after, updated_at=now)
+
+
+def spent_usd(job: Job, charges: Iterable[Charge]) -> float | None:
+    """What the job has cost: the sum of its charges; None where a metered one has no price.
+
+    A run of which nothing is metered yet adds nothing; without any other it stays at what is known before.
+    """
+    known = [charge for charge in charges if charge.cost_usd is not None or charge.metered_s]
+    costs = [charge.cost_usd for charge in known if charge.cost_usd is not None]
+    if not known:
+        return job.cost_usd
+    return sum(costs) if len(costs) == len(known) else None
+
+
+def with_charge(charges: Iterable[Charge], changed: Charge) -> tuple[Charge, ...]:
+    """The charges with one of them as it is now."""
+    others = (charge for charge in charges if (charge.provider, charge.ref) != (changed.provider, changed.ref))
+    return (*others, changed)

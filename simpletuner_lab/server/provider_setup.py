@@ -1,0 +1,90 @@
+"""Routes about how a provider is set up (contract §2.3). A token goes in and never comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.server.base import LabHandler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBody:
+    """Body of a token that is set."""
+
+    api_token: str
+
+
+class ProviderHandler(LabHandler):
+    """`GET` and `PUT /providers/{id}`: its settings."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, provider: str) -> None:
+        """Answers a `ProviderConfig`."""
+        self.answer(await self.ask(lambda front: front.setup.config(provider)))
+
+    @web.authenticated
+    @authorized
+    async def put(self, provider: str) -> None:
+        """Sets those that are given; answers all."""
+        given = self.json()
+        if not isinstance(given, dict):
+            raise InvalidRequest("the body must be a JSON object of settings")
+        self.answer(await self.ask(lambda front: front.setup.change(provider, given), disk=True))
+
+
+class TokenHandler(LabHandler):
+    """`PUT` and `DELETE /providers/{id}/token`."""
+
+    @web.authenticated
+    @authorized
+    async def put(self, provider: str) -> None:
+        """Answers `{success, file_path}`."""
+        token = Secret(self.body(TokenBody).api_token)
+        path = await self.ask(lambda front: front.setup.set_token(provider, token), disk=True)
+        self.answer({"success": True, "file_path": path})
+
+    @web.authenticated
+    @authorized
+    async def delete(self, provider: str) -> None:
+        """Answers `{success, deleted}`: deleted is false where there was none."""
+        gone = await self.ask(lambda front: front.setup.delete_token(provider), disk=True)
+        self.answer({"success": True, "deleted": gone})
+
+
+class ValidateHandler(LabHandler):
+    """`GET /providers/{id}/validate`: the provider is asked."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, provider: str) -> None:
+        """Answers a `Validation`."""
+        front, rooms = await self.rooms.front(), self.rooms
+        self.answer(await rooms.run(rooms.executors.net, front.setup.validate, provider))
+
+
+class VersionsHandler(LabHandler):
+    """`GET /providers/{id}/versions`: what its targets would run."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, provider: str) -> None:
+        """Answers `Versions`."""
+        front, rooms = await self.rooms.front(), self.rooms
+        self.answer(await rooms.run(rooms.executors.net, front.setup.versions, provider))
+
+
+class BillingHandler(LabHandler):
+    """`GET /providers/{id}/billing`: what runs there have cost."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, provider: str) -> None:
+        """Answers a `Billing`."""
+        front, rooms = await self.rooms.front(), self.rooms
+        self.answer(await rooms.run(rooms.executors.net, front.setup.billing, provider))

@@ -1,0 +1,51 @@
+"""Routes that bring the lab and its providers to say the same: of a lost start, of runs started elsewhere (SPEC J7, J8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from simpletuner_lab.core.doubt import Decision
+from simpletuner_lab.server.base import LabHandler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveBody:
+    """What the user decides about an uncertain start."""
+
+    action: str
+    entry: str = "rest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncBody:
+    """Which provider; empty: every remote one that can be used."""
+
+    provider: str = ""
+
+
+class ResolveHandler(LabHandler):
+    """`POST /jobs/{id}/resolve`: a job whose start is uncertain is sent again, or given up."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, job_id: str) -> None:
+        """Answers `{success, job_id, status, job}`."""
+        body = self.body(ResolveBody)
+        decision = Decision.parse(body.action)
+        job = await self.ask(lambda front: front.resolve(job_id, decision, entry=body.entry[:32]))
+        self.answer({"success": True, "job_id": job_id, "status": job.status, "job": job})
+
+
+class SyncHandler(LabHandler):
+    """`POST /jobs/sync`: runs that were started elsewhere become jobs."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Answers a `SyncView`."""
+        body = self.body(SyncBody)
+        front, rooms = await self.rooms.front(), self.rooms
+        self.answer(await rooms.run(rooms.executors.net, front.sync, body.provider))

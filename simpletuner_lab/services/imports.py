@@ -1,0 +1,165 @@
+"""Runs that were started elsewhere, as jobs that are followed here like the others (SPEC J8)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from simpletuner_lab.core.consent import ConsentState
+from simpletuner_lab.core.cost import Estimate, Rate
+from simpletuner_lab.core.destination import HOME
+from simpletuner_lab.core.diff import ENDED, Change
+from simpletuner_lab.core.errors import Conflict, JobNotFound, LabError, ProviderUncertain, StaleRecord
+from simpletuner_lab.core.event import EventDraft, EventKind
+from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.ledger import opened, spent_usd, with_charge
+from simpletuner_lab.core.manifest import Manifest
+from simpletuner_lab.core.metric import PointsChange
+from simpletuner_lab.core.plan import Identity, Plan, digest_of
+from simpletuner_lab.core.provider import ListedRun, Options, Provider, RunState, Target
+from simpletuner_lab.services.codec import dumps
+from simpletuner_lab.services.recorder import Recorder
+from simpletuner_lab.services.runner import Runner
+from simpletuner_lab.services.store import Store
+
+_UNDISTURBED_S: Final = 30.0
+"""So long nobody else looks at a job that is being imported."""
+
+_NOTE: Final = "imported: it was started elsewhere, so what it was given and where its results go is not known here"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """The new jobs, and those known before whose runs were looked at."""
+
+    imported: tuple[Job, ...]
+    seen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imports:
+    """Takes runs in. An id is made of the run's reference, so of two processes one imports it."""
+
+    store: Store
+    recorder: Recorder
+    runner: Runner
+    clock: Callable[[], float]
+
+    def sync(self, provider: Provider, owner: str) -> Synced:
+        """Imports every run of our targets that is not known here.
+
+        Raises:
+            LabError: the provider's.
+        """
+        listed, options, account = provider.list(), provider.options(), provider.check().account
+        charged = {charge.ref for charge in self.store.charges.of_provider(provider.id)}
+        active = {job.run.ref: job.id for job in self.store.jobs.unsettled() if job.provider == provider.id}
+        imported: list[Job] = []
+        seen: list[str] = []
+        for run in listed:
+            if run.ref in active:
+                seen.append(active[run.ref])
+            elif run.tag is not None and (job := self._known(run.tag.job_id)) is not None:
+                seen.append(job.id)
+                if run.ref not in charged and run.tag.attempt < job.attempt:
+                    self._book(provider, run, run.tag.attempt, job)
+            elif run.ref not in charged:
+                with contextlib.suppress(Conflict):  # imported before, or by another process just now
+                    imported.append(self._import(provider, run, _plan(provider, run, options, account), owner))
+        return Synced(imported=tuple(imported), seen=tuple(dict.fromkeys(seen)))
+
+    def _known(self, job_id: str) -> Job | None:
+        try:
+            return self.store.jobs.get(job_id)
+        except JobNotFound:
+            return None
+
+    def _book(self, provider: Provider, run: ListedRun, attempt: int, job: Job) -> None:
+        """A run that was thought not to exist, after the user had another one started: it is ended, then booked."""
+        if run.state not in ENDED:
+            provider.cancel(run.ref)
+            return
+        now, plan = self.clock(), self.store.jobs.plan(job.id)
+        charge = opened(job, run.ref, account=plan.identity.account, rate=plan.rate, now=now)
+        charge = dataclasses.replace(charge, attempt=attempt, cost_usd=run.cost_usd, final=True)
+        spent = spent_usd(job, with_charge(self.store.charges.of_job(job.id), charge))
+        message = f"a run of attempt {attempt} has turned up after all, and has ended: {run.ref}"
+        event = EventDraft(kind=EventKind.PROBLEM, at=now, data={"code": ProviderUncertain.code, "message": message})
+        after = dataclasses.replace(job, cost_usd=spent, updated_at=now)
+        with contextlib.suppress(StaleRecord):  # the next sync books it
+            self.recorder.record(job, Change(job=after, events=(event,), points=PointsChange(), charge=charge))
+
+    def _import(self, provider: Provider, run: ListedRun, plan: Plan, owner: str) -> Job:
+        now = self.clock()
+        new = dataclasses.replace(_job(provider, run, plan, owner), retry_at=now + _UNDISTURBED_S, updated_at=now)
+        charge = opened(new, run.ref, account=plan.identity.account, rate=plan.rate, now=now)
+        event = EventDraft(kind=EventKind.IMPORTED, at=now, data={"ref": run.ref, "state": run.raw_state or run.state})
+        job = self.store.jobs.insert(new, dumps(plan), (event,), charge=charge)
+        self.recorder.announce(job, self.store.events.after(0, job_id=job.id))
+        at = now if run.completed_at is None or run.state not in ENDED else run.completed_at
+        with contextlib.suppress(LabError, StaleRecord):  # the watcher looks again
+            job = self.runner.follow(dataclasses.replace(job, retry_at=None), now=at)
+        return job
+
+
+def _job(provider: Provider, run: ListedRun, plan: Plan, owner: str) -> Job:
+    """In the state before its run's: a job has an end only after it was seen to run."""
+    digest = hashlib.sha256(f"{provider.id}\0{run.ref}".encode()).hexdigest()
+    waiting = run.state in {RunState.QUEUED, RunState.UNKNOWN}
+    job = Job(
+        id=f"{time.strftime('%y%m%d', time.gmtime(run.created_at))}-{digest[:10]}",
+        owner=owner,
+        name=plan.name,
+        provider=provider.id,
+        target=run.target,
+        hardware=plan.identity.hardware,
+        remote=provider.capabilities.remote,
+        state=JobState.QUEUED if waiting else JobState.RUNNING,
+        created_at=run.created_at,
+        updated_at=run.created_at,
+        started_at=None if waiting else run.started_at or run.created_at,
+        digest=plan.digest,
+        nonce="",
+    )
+    return dataclasses.replace(job, run=dataclasses.replace(job.run, ref=run.ref))
+
+
+def _plan(provider: Provider, run: ListedRun, options: Options, account: str) -> Plan:
+    """What is known of a run that nobody planned here."""
+    target = next((one for one in options.targets if one.id == run.target), None) or Target(
+        id=run.target, label=run.target, version="", live_metrics=False, resume=False
+    )
+    rate = next((one for one in options.rates if one.hardware == run.hardware), None) or Rate(
+        hardware=run.hardware, label=run.hardware, usd_per_hour=None
+    )
+    identity = Identity(
+        provider=provider.id,
+        account=account,
+        endpoint=options.endpoint,
+        target=target.id,
+        version=target.version,
+        hardware=run.hardware,
+        destination=HOME,
+        config={},
+        dataloader=(),
+        manifest=Manifest(datasets=()),
+        credentials=(),
+    )
+    return Plan(
+        name=f"imported {run.ref}",
+        identity=identity,
+        digest=digest_of(identity),
+        remote=provider.capabilities.remote,
+        target=target,
+        rate=rate,
+        estimate=Estimate(seconds_low=None, seconds_high=None, usd_low=None, usd_high=None, basis="not planned here"),
+        steps=0,
+        stays=provider.capabilities.stays,
+        warnings=(_NOTE,),
+        consent=ConsentState.GIVEN,
+    )

@@ -1,0 +1,154 @@
+"""How a provider is set up: its settings, its token, and whether it can be used (contract §2.3; SPEC P5, P7).
+
+What is changed here counts at once: the provider is made anew, and whoever works with the old one goes on with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, LabError, SecretInConfig
+from simpletuner_lab.core.redact import find_secrets
+from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.services.codec import decode, encode
+from simpletuner_lab.services.provider_settings import ProviderSettings
+from simpletuner_lab.services.provider_views import Billing, ProviderConfig, TargetVersion, Validation, Versions
+from simpletuner_lab.services.registers import Charges
+from simpletuner_lab.services.registry import Registry
+from simpletuner_lab.services.tokens import Tokens
+
+
+class ProviderSetup:
+    """Reads and changes it. Safe to use from several threads."""
+
+    def __init__(self, registry: Registry, settings: ProviderSettings, tokens: Tokens, charges: Charges) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._tokens = tokens
+        self._charges = charges
+        self._lock = threading.Lock()
+
+    def config(self, provider_id: str) -> ProviderConfig:
+        """The settings.
+
+        Raises:
+            ProviderNotFound, ProviderUnavailable: there is no such provider, or it is coming soon.
+            InvalidRequest: the file that keeps them cannot be read; a change replaces it.
+        """
+        cls = self._registry.class_of(provider_id)
+        name = _token_name(cls)
+        return ProviderConfig(
+            provider=provider_id,
+            config=encode(self._settings.read(provider_id, cls.Settings)),
+            token_name=name,
+            token_set=bool(name) and self._tokens.holds(name),
+        )
+
+    def change(self, provider_id: str, given: Mapping[str, object]) -> ProviderConfig:
+        """Sets some settings; those that are not given stay. Refused as a whole, or in force as a whole.
+
+        Raises:
+            InvalidRequest: keys that are not known, wrong types, values that the provider refuses: all at once.
+            SecretInConfig: one of them looks like a secret.
+        """
+        cls = self._registry.class_of(provider_id)
+        if found := find_secrets({"settings": dict(given)}):
+            hint = f"its token has a place of its own: {_token_name(cls)}" if _token_name(cls) else "leave it out"
+            raise SecretInConfig(f"{found[0].path} holds what looks like a secret", problems=found, hint=hint)
+        with self._lock:
+            wanted = self._now(provider_id, cls) | dict(given)
+            settings: Any = decode(cls.Settings, wanted, what="settings")
+            made = self._registry.build(provider_id, settings)
+            self._settings.write(provider_id, settings)
+            self._registry.replace(made)
+        return self.config(provider_id)
+
+    def set_token(self, provider_id: str, token: Secret) -> str:
+        """Keeps the provider's token; returns the path of its file.
+
+        Raises:
+            Conflict: this provider has no token.
+            InvalidRequest: it is none.
+        """
+        cls = self._registry.class_of(provider_id)
+        name, prefix = _required_name(provider_id, cls), str(getattr(cls, "token_prefix", ""))
+        if not token.reveal().strip().startswith(prefix):
+            raise InvalidRequest(f"a token of {cls.label} begins with {prefix}", hint="copy the whole of it")
+        with self._lock:
+            path = self._tokens.store(name, token)
+            self._remake(provider_id, cls)
+        return str(path)
+
+    def delete_token(self, provider_id: str) -> bool:
+        """Deletes the file of the token; False where there is none. The environment is not ours to change.
+
+        Raises:
+            Conflict: this provider has no token.
+        """
+        cls = self._registry.class_of(provider_id)
+        name = _required_name(provider_id, cls)
+        with self._lock:
+            gone = self._tokens.forget(name)
+            self._remake(provider_id, cls)
+        return gone
+
+    def validate(self, provider_id: str) -> Validation:
+        """Asks the provider whether it can be used, and by whom."""
+        try:
+            check = self._registry.get(provider_id).check()
+        except LabError as error:
+            if provider_id not in self._registry:
+                raise
+            return Validation(valid=False, user_info="", error=error.message, hint=error.hint)
+        error_text = "" if check.ready else check.message
+        return Validation(valid=check.ready, user_info=check.account, error=error_text, hint=check.hint)
+
+    def versions(self, provider_id: str) -> Versions:
+        """What its targets would run now."""
+        targets = self._registry.get(provider_id).options().targets
+        found = tuple(TargetVersion(id=one.version, model_id=one.id, label=one.label) for one in targets)
+        return Versions(versions=found, current_version=found[0].id if found else "")
+
+    def billing(self, provider_id: str) -> Billing:
+        """What is known of its costs."""
+        provider = self._registry.get(provider_id)
+        rates = provider.options().rates
+        charges = self._charges.of_provider(provider_id)
+        costs = [charge.cost_usd for charge in charges if charge.cost_usd is not None]
+        return Billing(
+            balance=None,
+            balance_note=f"{provider.label} does not tell its balance; this is what runs of this lab have cost",
+            spent_usd=sum(costs),
+            runs=len(charges),
+            runs_without_price=len(charges) - len(costs),
+            metered_s=sum(charge.metered_s or 0.0 for charge in charges),
+            hardware=rates,
+            default_hardware=rates[0].hardware if rates else "",
+        )
+
+    def _now(self, provider_id: str, cls: type[Any]) -> dict[str, object]:
+        """What is set; nothing where the file cannot be read, which is replaced then."""
+        try:
+            found: dict[str, object] = encode(self._settings.read(provider_id, cls.Settings))
+        except InvalidRequest:
+            return {}
+        return found
+
+    def _remake(self, provider_id: str, cls: type[Any]) -> None:
+        """With the token as it is now. One whose settings cannot be read stays broken for that reason."""
+        with contextlib.suppress(InvalidRequest):
+            settings = self._settings.read(provider_id, cls.Settings)
+            self._registry.replace(self._registry.build(provider_id, settings))
+
+
+def _token_name(cls: type[Any]) -> str:
+    return str(getattr(cls, "token_name", ""))
+
+
+def _required_name(provider_id: str, cls: type[Any]) -> str:
+    if name := _token_name(cls):
+        return name
+    raise Conflict(f"{provider_id} has no token", hint="nothing is to be set")

@@ -1,0 +1,107 @@
+"""Providers as front-ends see them: whether and how they can be used, what they cost, what a sync brought."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simpletuner_lab.core.cost import Rate
+from simpletuner_lab.core.errors import LabError
+from simpletuner_lab.core.provider import Options, Provider
+from simpletuner_lab.services.views import JobView, ProviderView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """The settings of a provider, defaults included, and whether it has its token. Never a secret."""
+
+    provider: str
+    config: Mapping[str, object]
+    token_name: str
+    """Under which its token is looked for; empty where it needs none."""
+    token_set: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """Whether a provider can be used now; `error` is empty where it can."""
+
+    valid: bool
+    user_info: str
+    """Whose account it is."""
+    error: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetVersion:
+    """What a target would run."""
+
+    id: str
+    model_id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """One for each target, the default first."""
+
+    versions: tuple[TargetVersion, ...]
+    current_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Billing:
+    """What runs there have cost by our own ledger: a provider need not tell its balance."""
+
+    balance: float | None
+    balance_note: str
+    spent_usd: float
+    """The sum of what is known."""
+    runs: int
+    runs_without_price: int
+    metered_s: float
+    hardware: tuple[Rate, ...]
+    default_hardware: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncView:
+    """How many jobs are new, how many known ones were looked at, and the new ones."""
+
+    synced: int
+    updated: int
+    jobs: tuple[JobView, ...]
+
+
+def provider_view(provider: Provider) -> ProviderView:
+    """A provider that is installed, as it is now."""
+    check = provider.check()
+    try:
+        options, problem = provider.options(), check.message
+    except LabError as error:
+        options, problem = Options(targets=(), rates=(), endpoint=""), error.message
+    rate: Rate | None = options.rates[0] if options.rates else None
+    return ProviderView(
+        id=provider.id,
+        name=provider.label,
+        remote=provider.capabilities.remote,
+        configured=check.ready,
+        coming_soon=False,
+        account=check.account,
+        problem="" if check.ready else problem,
+        hint="" if check.ready else check.hint,
+        hardware=options.rates,
+        targets=options.targets,
+        max_upload_bytes=provider.capabilities.max_upload_bytes,
+        run_limit_s=options.run_limit_s,
+        cost_per_hour=None if rate is None else rate.usd_per_hour,
+    )
+
+
+def unusable_view(provider_id: str, label: str, *, reason: str, soon: bool = False) -> ProviderView:
+    """One that cannot be chosen, and why."""
+    return ProviderView(
+        id=provider_id, name=label, remote=True, configured=False, coming_soon=soon, account="", problem=reason, hint="",
+        hardware=(), targets=(), max_upload_bytes=None, run_limit_s=None, cost_per_hour=None,
+    )  # fmt: skip

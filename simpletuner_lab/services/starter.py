@@ -1,0 +1,227 @@
+"""Brings a job to its run: pack, upload, start, and look for a start whose answer was lost (DESIGN §3, SPEC J7)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from simpletuner_lab.core.diff import Change
+from simpletuner_lab.core.errors import ProviderFailure, ProviderUnavailable, ProviderUncertain, UploadGone
+from simpletuner_lab.core.event import EventDraft, EventKind
+from simpletuner_lab.core.job import Failure, Job, JobState, RunRef
+from simpletuner_lab.core.ledger import opened
+from simpletuner_lab.core.metric import PointsChange
+from simpletuner_lab.core.plan import Plan
+from simpletuner_lab.core.provider import Archive, Provider, RunTag, StartOrder
+from simpletuner_lab.core.segments import deadline_of
+from simpletuner_lab.services.desk import Desk
+from simpletuner_lab.services.outputs import Outputs
+from simpletuner_lab.services.planning import require_size
+from simpletuner_lab.services.recorder import Recorder
+from simpletuner_lab.services.registry import Registry
+from simpletuner_lab.services.spool import Spool
+from simpletuner_lab.services.store import Store
+
+DATA_SETS: Final = "data sets"
+"""What leaves for a provider, in the record of what left."""
+
+PATIENCE_S: Final = 10 * 60.0
+"""A start that can be neither found nor ruled out for so long is uncertain."""
+LOOK_S: Final = 60.0
+"""An uncertain start is looked for this often."""
+_SOON_S: Final = 10 * 60.0
+"""Data that are gone again so soon after an upload are not uploaded for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """The services that work on jobs under way."""
+
+    store: Store
+    registry: Registry
+    recorder: Recorder
+    spool: Spool
+    outputs: Outputs
+    desk: Desk
+
+
+class Starter:
+    """The steps of a job that has no run yet."""
+
+    def __init__(self, rooms: Rooms, clock: Callable[[], float]) -> None:
+        self._rooms = rooms
+        self._clock = clock
+
+    def step(self, job: Job) -> Job:
+        """The next step towards a run; returns the job as stored afterwards.
+
+        Raises:
+            LabError: why it cannot be done, or not now.
+        """
+        if job.cancel_requested_at is not None and not job.run.start_tried:
+            return self._cancelled(job)
+        match job.state:
+            case JobState.PENDING:
+                return self._pack(job)
+            case JobState.UPLOADING:
+                return self._upload(job)
+            case _:
+                return self._look(job) if job.run.start_tried else self._start(job)
+
+    def _cancelled(self, job: Job) -> Job:
+        now = self._clock()
+        return self._rooms.recorder.note(job, job.moved(JobState.CANCELLED, now=now), at=now)
+
+    def _pack(self, job: Job) -> Job:
+        archive = self._archive(job, self._rooms.store.jobs.plan(job.id))
+        require_size(self._provider(job), archive.bytes)
+        now = self._clock()
+        return self._rooms.recorder.note(job, job.moved(JobState.UPLOADING, now=now), at=now)
+
+    def _upload(self, job: Job) -> Job:
+        """Also where the provider has lost what it was handed before: then the job is queued already."""
+        plan = self._rooms.store.jobs.plan(job.id)
+        archive = self._archive(job, plan)
+        if plan.remote:
+            self._rooms.store.transfers.sent(
+                job.id, what=DATA_SETS, where_to=plan.identity.endpoint, digest=archive.sha256,
+                bytes=archive.bytes, files=archive.files, at=self._clock(),
+            )  # fmt: skip
+        ref = self._provider(job).upload(archive, tag_of(job), lambda _done, _all: None)
+        now = self._clock()
+        queued = job if job.state is JobState.QUEUED else job.moved(JobState.QUEUED, now=now)
+        after = dataclasses.replace(queued, upload_ref=ref, run=RunRef(), updated_at=now)
+        if not plan.remote:
+            return self._rooms.recorder.note(job, after, at=now)
+        return self._rooms.recorder.note(
+            job, after, EventKind.SENT, at=now,
+            to=plan.identity.endpoint, bytes=archive.bytes, files=archive.files, sha256=archive.sha256,
+        )  # fmt: skip
+
+    def _look(self, job: Job) -> Job:
+        """A start was sent whose answer is not known: there is a run, there is none, or that cannot be told."""
+        try:
+            found = self._provider(job).find(tag_of(job))
+        except ProviderFailure as error:
+            return self._not_told(job, error)
+        if found is not None:
+            return self._started(job, found)
+        if job.cancel_requested_at is not None:
+            return self._cancelled(job)
+        return self._look_again(job) if job.uncertain else self._start(job)
+
+    def _start(self, job: Job) -> Job:
+        provider = self._provider(job)
+        plan = self._rooms.store.jobs.plan(job.id)
+        archive = self._archive(job, plan)
+        limit_s = provider.options().run_limit_s if plan.remote else None
+        now = self._clock()
+        tried = dataclasses.replace(job, run=RunRef(start_tried=True, tried_at=now), updated_at=now)
+        job = self._rooms.recorder.note(job, tried, at=now)
+        order = self._order(job, plan, archive, deadline_s=deadline_of(limit_s), now=now)
+        try:
+            return self._started(job, provider.start(order))
+        except UploadGone as error:
+            return self._upload_again(job, error)
+        except ProviderUncertain as error:
+            return self._uncertain(job, error)
+        except ProviderFailure as error:
+            return self._refused(job, error)
+
+    def _refused(self, job: Job, error: ProviderFailure) -> Job:
+        """It may run all the same: somebody else was faster, or the answer is all that was lost."""
+        try:
+            found = self._provider(job).find(tag_of(job))
+        except ProviderFailure as untold:
+            if isinstance(error, ProviderUnavailable):
+                return self._not_told(job, untold)
+            raise error from None
+        if found is None:
+            raise error
+        return self._started(job, found)
+
+    def _order(self, job: Job, plan: Plan, archive: Archive, *, deadline_s: float | None, now: float) -> StartOrder:
+        agreed = frozenset(credential.name for credential in plan.identity.credentials)  # this travels, whoever starts
+        desk = self._rooms.desk
+        address = desk.address(job, plan.identity.destination, agreed=agreed, deadline_s=deadline_s, now=now)
+        return StartOrder(
+            tag=tag_of(job),
+            target=job.target,
+            hardware=job.hardware,
+            nonce=job.nonce,
+            config=plan.identity.config,
+            dataloader=plan.identity.dataloader,
+            plan_digest=plan.digest,
+            archive=archive,
+            upload_ref=job.upload_ref,
+            delivery=address.delivery,
+            deadline_s=deadline_s,
+            webhook_url=desk.callback(job.provider) if plan.remote else "",
+            secrets=address.secrets,
+        )
+
+    def _started(self, job: Job, ref: str) -> Job:
+        now = self._clock()
+        plan = self._rooms.store.jobs.plan(job.id)
+        known = (charge for charge in self._rooms.store.charges.of_job(job.id) if charge.ref == ref)
+        charge = next(known, None) or opened(job, ref, account=plan.identity.account, rate=plan.rate, now=now)
+        after = dataclasses.replace(
+            job,
+            run=RunRef(ref=ref),
+            retry_at=None,
+            waiting="",
+            uncertain=False,
+            failure=None if job.uncertain else job.failure,
+            updated_at=now,
+        )
+        event = EventDraft(kind=EventKind.STARTED, at=now, data={"attempt": job.attempt})
+        return self._rooms.recorder.record(
+            job, Change(job=after, events=(event,), points=PointsChange(), charge=charge)
+        )
+
+    def _upload_again(self, job: Job, error: UploadGone) -> Job:
+        sent = self._rooms.store.transfers.of_job(job.id)
+        if not sent or self._clock() < sent[-1].sent_at + _SOON_S:
+            raise ProviderFailure(f"the data are gone right after they were uploaded: {error.message}", hint=error.hint)
+        return self._upload(job)
+
+    def _not_told(self, job: Job, error: ProviderFailure) -> Job:
+        """What became of a start is asked again for a while, whatever the provider answers."""
+        since = job.run.tried_at or job.updated_at
+        if job.uncertain or isinstance(error, ProviderUncertain) or self._clock() >= since + PATIENCE_S:
+            return self._uncertain(job, error)
+        raise ProviderUnavailable(error.message, hint=error.hint) from error
+
+    def _uncertain(self, job: Job, error: ProviderFailure) -> Job:
+        """Said once; from then on the run is looked for now and then, and none is started."""
+        if job.uncertain:
+            return self._look_again(job)
+        now = self._clock()
+        failure = Failure(
+            code=ProviderUncertain.code,
+            message=f"whether a run was started cannot be told: {error.message}",
+            hint="look at the provider; if there is none, send it again, else give the job up",
+        )
+        after = dataclasses.replace(
+            job, uncertain=True, failure=failure, retry_at=now + LOOK_S, waiting="", updated_at=now
+        )
+        return self._rooms.recorder.note(
+            job, after, EventKind.PROBLEM, at=now, code=failure.code, message=failure.message
+        )
+
+    def _look_again(self, job: Job) -> Job:
+        now = self._clock()
+        return self._rooms.recorder.note(job, dataclasses.replace(job, retry_at=now + LOOK_S), at=now)
+
+    def _archive(self, job: Job, plan: Plan) -> Archive:
+        return self._rooms.spool.pack(job.id, plan.identity.manifest)
+
+    def _provider(self, job: Job) -> Provider:
+        return self._rooms.registry.get(job.provider)
+
+
+def tag_of(job: Job) -> RunTag:
+    """By which the job's run is looked up at the provider."""
+    return RunTag(job_id=job.id, attempt=job.attempt)

@@ -1,0 +1,109 @@
+"""How a provider is set up: refused as a whole or in force at once, and a token that goes in and never comes out."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from simpletuner_lab.core import errors
+from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.services.codec import dumps
+from tests.services.remote_kit import away_lab
+
+
+def test_settings_are_merged_and_in_force_at_once(tmp_path: Path) -> None:
+    with away_lab(tmp_path, price=1.0) as away:
+        setup, file = away.lab.setup, away.lab.home.provider_settings / "elsewhere.json"
+        before = away.lab.registry.get("elsewhere")
+        found = setup.change("elsewhere", {"run_limit_s": 1800, "hosts": ["a", "b"]})
+        assert found.config == {"run_limit_s": 1800.0, "price": 1.0, "hosts": ["a", "b"]}
+        assert away.lab.registry.get("elsewhere").options().run_limit_s == 1800.0
+        assert before.options().run_limit_s is None, "who works with the old one goes on with it"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert json.loads(file.read_text()) == {"run_limit_s": 1800.0, "price": 1.0, "hosts": ["a", "b"]}
+        setup.change("elsewhere", {"run_limit_s": None, "price": 3.6})
+        assert json.loads(file.read_text()) == {"hosts": ["a", "b"]}, "what is as a default is not kept"
+        assert setup.config("elsewhere").config["run_limit_s"] is None
+
+
+def test_everything_that_is_wrong_is_told_and_nothing_changes(tmp_path: Path) -> None:
+    with away_lab(tmp_path, price=1.0) as away:
+        setup, file = away.lab.setup, away.lab.home.provider_settings / "elsewhere.json"
+        before = file.read_bytes()
+        with pytest.raises(errors.InvalidRequest) as refused:
+            setup.change("elsewhere", {"run_limit_s": "long", "hosts": [1], "colour": "red"})
+        told = " ".join(f"{problem.path} {problem.message}" for problem in refused.value.problems)
+        assert all(word in told for word in ("run_limit_s", "hosts", "colour"))
+        with pytest.raises(errors.InvalidRequest) as refused:
+            setup.change("elsewhere", {"run_limit_s": 0.5})
+        assert [problem.message for problem in refused.value.problems] == ["run_limit_s is at least a second"]
+        with pytest.raises(errors.SecretInConfig):
+            setup.change("elsewhere", {"hosts": ["hf_" + "Ab1" * 12]})
+        assert file.read_bytes() == before
+        assert away.lab.registry.get("elsewhere").options().run_limit_s is None
+
+
+def test_a_file_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
+    with away_lab(tmp_path) as away:
+        (away.lab.home.provider_settings / "elsewhere.json").write_text('{"colour": "red"}')
+        with pytest.raises(errors.InvalidRequest):
+            away.lab.setup.config("elsewhere")
+        assert away.lab.setup.change("elsewhere", {"price": 2}).config["price"] == 2.0
+
+
+def test_a_token_is_kept_for_its_owner_and_counts_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "e_bob"
+    with away_lab(tmp_path) as away:
+        setup = away.lab.setup
+        assert not setup.config("elsewhere").token_set
+        path = Path(setup.set_token("elsewhere", Secret(f"  {text}\n")))
+        assert (path, path.read_text()) == (away.lab.home.secrets / "ELSEWHERE_TOKEN", text)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert setup.validate("elsewhere").user_info == "bob"
+        found = setup.config("elsewhere")
+        assert (found.token_name, found.token_set) == ("ELSEWHERE_TOKEN", True)
+        assert text not in dumps(found) + caplog.text
+        assert setup.delete_token("elsewhere")
+        assert not setup.delete_token("elsewhere")
+        assert setup.validate("elsewhere").user_info == "ann"
+
+
+@pytest.mark.parametrize("text", ["", "x_bob", "e_b ob", "e_b\nob", "e_" + "a" * 20_000])
+def test_what_is_no_token_is_refused_and_not_repeated(tmp_path: Path, text: str) -> None:
+    with away_lab(tmp_path) as away:
+        with pytest.raises(errors.InvalidRequest) as refused:
+            away.lab.setup.set_token("elsewhere", Secret(text))
+        assert len(text) < 3 or text not in str(refused.value) + refused.value.hint
+        assert list(away.lab.home.secrets.iterdir()) == []
+
+
+def test_what_there_is_to_know(tmp_path: Path, images: Path) -> None:
+    with away_lab(tmp_path) as away:
+        job = away.started(images)
+        away.place.change("run-1", metered_s=10.0, cost_usd=0.5)
+        away.on(job)
+        away.started(images)
+        bill = away.lab.setup.billing("elsewhere")
+        assert (bill.balance, bill.spent_usd, bill.runs, bill.runs_without_price, bill.metered_s) == (
+            None,
+            0.5,
+            2,
+            1,
+            10,
+        )
+        assert "does not tell" in bill.balance_note
+        found = away.lab.setup.versions("elsewhere")
+        assert (found.current_version, [one.model_id for one in found.versions]) == ("1", ["trainer", "plain"])
+        for ask in (away.lab.setup.config, away.lab.setup.validate, away.lab.setup.versions, away.lab.setup.billing):
+            with pytest.raises(errors.ProviderNotFound):
+                ask("nowhere")
+
+
+def test_one_without_a_token_has_none_to_set(lab) -> None:
+    (own,) = [provider.id for provider in lab.registry if not provider.capabilities.remote]
+    with pytest.raises(errors.Conflict):
+        lab.setup.set_token(own, Secret("x"))
+    assert lab.setup.config(own).token_name == ""
