@@ -7,6 +7,7 @@ provider (DESIGN §2.2, §2.3).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,7 @@ from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import MAX_STALLED, Failure, Job, JobState, Progress
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.metric import Points, PointsChange
-from simpletuner_lab.core.provider import RunState, Snapshot
+from simpletuner_lab.core.provider import LogProgress, RunState, Snapshot
 from simpletuner_trainer import report as rp
 
 _RETRY_S: Final = 5.0
@@ -69,6 +70,8 @@ def diff(job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable
         found = rp.parse_line(line, nonce=job.nonce)
         if found is not None:
             fold.take(found)
+    if snapshot.progress is not None:
+        fold.read(snapshot.progress)
     after = dataclasses.replace(
         fold.job,
         updated_at=now,
@@ -92,8 +95,10 @@ class _Fold:
         self._now = now
         self._keep_through: int | None = None
         self._points: list[tuple[int, float, float, float]] = []
+        self._told = False
 
     def take(self, found: rp.Report) -> None:
+        self._told = True
         match found:
             case rp.Stage():
                 if found.stage != self.job.progress.stage:
@@ -124,6 +129,18 @@ class _Fold:
                 self.reported = Delivered(sha256=found.sha256, files=found.files, bytes=found.bytes, elsewhere=True)
             case rp.End():
                 pass  # the provider's word decides
+
+    def read(self, seen: LogProgress) -> None:
+        """What the log says in words; a trainer's own report of its steps goes first, and no step is counted twice."""
+        before = self.job.progress
+        if self._told or seen.step <= before.step:
+            return
+        if seen.loss is not None:
+            self._points.append((seen.step, seen.loss, math.nan if seen.lr is None else seen.lr, math.nan))
+        self._progress(
+            step=seen.step, total_steps=seen.total_steps or before.total_steps,
+            loss=before.loss if seen.loss is None else seen.loss, lr=before.lr if seen.lr is None else seen.lr,
+        )  # fmt: skip
 
     def points(self) -> PointsChange:
         columns = zip(*self._points, strict=True) if self._points else iter(((), (), (), ()))

@@ -24,7 +24,10 @@
     ├── ProviderFailure           502  provider_failure      the provider answered, and badly
     │   ├── ProviderUnavailable   503  provider_unavailable
     │   ├── ProviderUncertain     502  uncertain             whether a run was started cannot be told
-    │   └── UploadGone            502  upload_gone           its copy of the data is not there any more
+    │   ├── UploadGone            502  upload_gone           its copy of the data is not there any more
+    │   ├── TokenUnusable         409  token_unusable        its token is not there, or is refused
+    │   ├── SettingUnusable       409  setting_unusable      one of its settings does not fit what is there
+    │   └── OutOfCredit           402  out_of_credit         its account has no credit left
     ├── ServerUnreachable         503  server_unreachable    a client found no server where one was named
     ├── StoreUnusable             500  store_unusable        network file system, newer schema, damaged
     ├── ServerKeyUnusable         500  server_key_unusable   readable by others, or not 32 bytes
@@ -198,6 +201,27 @@ class ProviderFailure(LabError):
 
     code = "provider_failure"
     status = 502
+
+
+class TokenUnusable(ProviderFailure):
+    """The provider's own token is not set, cannot be read safely, or is not accepted."""
+
+    code = "token_unusable"
+    status = 409
+
+
+class SettingUnusable(ProviderFailure):
+    """A setting of the provider names what is not there: a CA file, a model, a version."""
+
+    code = "setting_unusable"
+    status = 409
+
+
+class OutOfCredit(ProviderFailure):
+    """The account at the provider has nothing left to pay with."""
+
+    code = "out_of_credit"
+    status = 402
 
 
 class ProviderUnavailable(ProviderFailure):

@@ -119,6 +119,8 @@ class StartOrder:
 
     tag: RunTag
     target: str
+    version: str = ""
+    """Of the target, as the plan pinned it; empty: the newest."""
     hardware: str
     nonce: str
     config: JsonObject
@@ -132,6 +134,17 @@ class StartOrder:
     webhook_url: str = ""
     """Where the provider may call back from outside; empty where nothing of this lab can be reached."""
     secrets: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogProgress:
+    """How far a run is by the words of its log, where what runs there writes no report lines."""
+
+    step: int
+    total_steps: int = 0
+    """0: not told."""
+    loss: float | None = None
+    lr: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +164,8 @@ class Snapshot:
     """What this run has cost so far by the provider's own metered time; None where that is not known."""
     metered_s: float | None = None
     """The seconds that it charges for."""
+    progress: LogProgress | None = None
+    """Counts only where the log has no report lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +194,7 @@ class ProviderContext:
     home: Path
     environment: Mapping[str, str]
     secrets: Path | None = None
-    """The folder in which the lab keeps the user's tokens, a file each."""
+    """Folder of the user's own tokens, a 0600 file each, named like the variable of the environment; None: there is none."""
 
 
 ProgressCallback = Callable[[int, int], None]

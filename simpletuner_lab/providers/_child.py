@@ -1,4 +1,4 @@
-"""What a local trainer is given: its `spec.json`, and an environment that holds no secret but its own."""
+"""What a trainer is given: its `spec.json`, wherever it runs, and here an environment that holds no secret but its own."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ _KEPT_PREFIXES: Final = (
 _SECRET_ENDINGS: Final = ("_TOKEN", "_SECRET", "_PASSWORD", "_KEY")
 
 
-def spec_document(order: StartOrder, job: Path) -> JsonObject:
-    """`spec.json` as docs/trainer-protocol.md has it. It names the environment variables of secrets, never a secret."""
+def spec_document(order: StartOrder, job: Path | None = None) -> JsonObject:
+    """`spec.json` as docs/trainer-protocol.md has it. It names the environment variables of secrets, never a secret.
+
+    Without `job`, the folder of the job where it runs, whoever runs it fills in `work_dir` and `data.archive`.
+    """
     return {
         "format": SPEC_FORMAT,
         "job_id": order.tag.job_id,
         "attempt": order.tag.attempt,
         "nonce": order.nonce,
-        "work_dir": str(job / "work"),
+        **({} if job is None else {"work_dir": str(job / "work")}),
         "config": order.config,
         "dataloader": list(order.dataloader),
         "data": {
-            "archive": str(job / "data.zip"),
+            **({} if job is None else {"archive": str(job / "data.zip")}),
             "sha256": order.archive.sha256,
             "files": order.archive.files,
             "bytes": order.archive.content_bytes,

@@ -149,6 +149,7 @@ class Starter:
         return StartOrder(
             tag=tag_of(job),
             target=job.target,
+            version=plan.identity.version,
             hardware=job.hardware,
             nonce=job.nonce,
             config=plan.identity.config,

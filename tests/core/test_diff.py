@@ -10,7 +10,7 @@ import pytest
 from simpletuner_lab.core.diff import Delivered, diff
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import MAX_STALLED, Failure, Job, JobState, Progress
-from simpletuner_lab.core.provider import RunState, Snapshot
+from simpletuner_lab.core.provider import LogProgress, RunState, Snapshot
 from simpletuner_trainer import report as rp
 from tests.core.test_job import a_job
 
@@ -174,3 +174,24 @@ def test_every_move_is_an_event() -> None:
     change = diff(a_job(state=S.QUEUED), Snapshot(state=R.RUNNING, cursor=""), delivered=None, resumable=True, now=3.0)
     moved = [event.data for event in change.events if event.kind is EventKind.STATE]
     assert moved == [{"from": "queued", "to": "running", "attempt": 1}]
+
+
+def test_a_log_in_words_moves_progress_where_no_report_line_does() -> None:
+    """Each step once, and a trainer's own report goes first."""
+    running = a_job(state=S.RUNNING, nonce=NONCE)
+    said = LogProgress(step=12, total_steps=400, loss=0.25)
+    change = diff(
+        running, Snapshot(state=R.RUNNING, cursor="c", progress=said), delivered=None, resumable=False, now=50.0
+    )
+    progress = change.job.progress
+    assert (progress.step, progress.total_steps, progress.loss, progress.lr) == (12, 400, 0.25, None)
+    assert list(change.points.append.step) == [12]
+    assert math.isnan(change.points.append.lr[0])
+
+    again = diff(
+        change.job, Snapshot(state=R.RUNNING, cursor="c", progress=said), delivered=None, resumable=False, now=51.0
+    )
+    assert (again.job.progress, list(again.points.append.step)) == (progress, [])
+
+    reported = after(running, R.RUNNING, lines(steps(3)), progress=said)
+    assert (reported.progress.step, reported.progress.total_steps) == (3, 100)

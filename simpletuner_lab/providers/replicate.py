@@ -1,0 +1,274 @@
+"""Replicate: a prediction of a model there is a run (SPEC P2). What is the package's part and what is ours: docs/adr/0014.
+
+State lies at Replicate; what was started and handed over from here lies in the provider's folder (`_replicate_notes`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import httpx
+
+from simpletuner_lab.core.errors import LabError, ProviderFailure
+from simpletuner_lab.core.provider import (
+    Archive,
+    Capabilities,
+    Check,
+    ListedRun,
+    Options,
+    ProgressCallback,
+    ProviderContext,
+    RunState,
+    RunTag,
+    Snapshot,
+    StartOrder,
+)
+from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.providers import _replicate_prediction as rp
+from simpletuner_lab.providers._http import Api, Door, Network
+from simpletuner_lab.providers._replicate_catalogue import UNVERIFIED, Catalogue
+from simpletuner_lab.providers._replicate_files import MOST_BYTES, WARN_BYTES, Files
+from simpletuner_lab.providers._replicate_hooks import Hooks
+from simpletuner_lab.providers._replicate_inputs import SIMPLETUNER
+from simpletuner_lab.providers._replicate_log import progress_of
+from simpletuner_lab.providers._replicate_notes import Notes, Outcome, UploadNote
+from simpletuner_lab.providers._replicate_runs import Runs, cost_usd
+from simpletuner_lab.providers._replicate_settings import API, STATUS_PAGE, STATUS_URL, ReplicateSettings
+from simpletuner_lab.providers._replicate_status import StatusPage
+from simpletuner_lab.providers._token import Token
+
+if TYPE_CHECKING:
+    from replicate.client import Client
+
+TOKEN: Final = "REPLICATE_API_TOKEN"  # noqa: S105 - the name of a variable
+_TOKENS_PAGE: Final = "https://replicate.com/account/api-tokens"
+
+
+class ReplicateProvider:
+    """Runs models at Replicate.
+
+    Args:
+        settings: which models, and how Replicate is reached.
+        context: where notes are kept, and where the token is found.
+        now: the time, in seconds since the epoch.
+        sleep: waits between two tries of what may be asked twice.
+    """
+
+    id: ClassVar[str] = "replicate"
+    label: ClassVar[str] = "Replicate"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        remote=True,
+        max_upload_bytes=MOST_BYTES,
+        warn_upload_bytes=WARN_BYTES,
+        poll_s=5.0,
+        status_page=STATUS_PAGE,
+        stays=(
+            "the archive, until it is deleted after the run: 24 hours at the most",
+            "the prediction's input (config, prompts, addresses), log and output: 1 hour after it by Replicate's documents",
+            "the prediction's record (model, times, state, cost), in your account",
+        ),
+    )
+    Settings: ClassVar[type] = ReplicateSettings
+
+    def __init__(
+        self, settings: ReplicateSettings, context: ProviderContext, *, now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._token = Token(TOKEN, context, where_from=_TOKENS_PAGE)
+        self._now = now
+        self._notes = Notes(context.home)
+        way = _Way(settings, context.environment, sleep)
+        api = Api(way.network, way.door)
+        self._runs = Runs(api, settings, self._notes, now)
+        self._files = Files(api, way.client, self._notes, now)
+        self._catalogue = Catalogue(settings, way.client, now)
+        self._hooks = Hooks(api, self._token.require, now)
+        away = (
+            settings.status_url == STATUS_URL and settings.base_url != API
+        )  # an emulator has no part in its incidents
+        self._status = StatusPage("" if away else settings.status_url, settings.proxy, now)
+
+    def check(self) -> Check:
+        """Whose the token is, and if it cannot be used, why."""
+        try:
+            account = self._catalogue.account(self._token.require())
+        except LabError as error:
+            return Check(ready=False, message=error.message, hint=error.hint or "see the settings of Replicate")
+        doubt = "" if self._settings.verify_tls else f"; {UNVERIFIED}"
+        return Check(ready=True, account=account, message=f"account {account} at {self._settings.host}{doubt}")
+
+    def options(self) -> Options:
+        """Targets with the versions that would run, and the price of the hardware that they run on.
+
+        Raises:
+            TokenUnusable: there is no token (nothing was asked then), or it is not accepted.
+            SettingUnusable: a model or a version is not there.
+            ProviderUnavailable: Replicate does not answer.
+        """
+        return self._catalogue.options(self._token.require())
+
+    def upload(self, archive: Archive, tag: RunTag, progress: ProgressCallback) -> str:
+        """Streams the archive there, unless the same bytes are there already; returns `ID URL` of the file.
+
+        Raises:
+            TooLarge: it is not below the limit; nothing was sent.
+            ProviderFailure: what arrived is something else.
+        """
+        note = self._files.upload(archive, tag, self._token.require(), progress)
+        return f"{note.id} {note.url}"
+
+    def start(self, order: StartOrder) -> str:
+        """Creates the prediction, once. Data that are gone by now (24 hours) are handed over again first.
+
+        Raises:
+            ProviderFailure: it was started before, or cannot be.
+            ProviderUnavailable: whether it was started is not known, or it was not and may be tried again.
+        """
+        token = self._token.require()
+        if self._runs.find(order.tag, lambda: token) is not None:
+            raise ProviderFailure(
+                f"attempt {order.tag.attempt} of {order.tag.job_id} was started before", hint="find it"
+            )
+        version = order.version or next(
+            (target.version for target in self.options().targets if target.id == order.target), ""
+        )
+        self._runs.model(order.target)
+        return self._runs.create(order, version, self._data_url(order, token), token)
+
+    def find(self, tag: RunTag) -> str | None:
+        """The prediction of this attempt, by our note of it, its tag, or the data that it was given.
+
+        Raises:
+            ProviderUnavailable: it cannot be told.
+        """
+        return self._runs.find(tag, self._token.require)
+
+    def list(self) -> Sequence[ListedRun]:
+        """The newest predictions of our targets, whoever made them."""
+        return self._runs.newest(self._token.require())
+
+    def poll(self, ref: str, cursor: str) -> Snapshot:
+        """The prediction as it is, with the whole lines of its log that come after byte `cursor`."""
+        offset = _offset(cursor)
+        one = self._runs.get(ref, self._token.require())
+        if one is None:
+            error = f"Replicate has no prediction {ref} any more, or it is of another account"
+            return Snapshot(state=RunState.LOST, cursor=cursor, error=error)
+        note = self._notes.started(ref)
+        target = self._runs.target_of(one, note)
+        meant = self._runs.meaning(one, target, note)
+        metered_s = rp.metered_s(one, self._now())
+        end, text = _lines(one.logs.encode("utf-8", "replace"), offset, whole=one.ended)
+        return Snapshot(
+            state=meant.state,
+            cursor=str(end),
+            log=text,
+            raw_state=one.status,
+            exit_code=meant.exit_code,
+            error=meant.error,
+            waiting=self._waiting() if meant.state is RunState.QUEUED else "",
+            cost_usd=cost_usd(metered_s, note.hardware if note else self._settings.hardware),
+            metered_s=metered_s,
+            progress=progress_of(one.logs) if target == SIMPLETUNER else None,
+        )
+
+    def cancel(self, ref: str) -> None:
+        """Asks for the end of the prediction, and of what it costs."""
+        self._runs.cancel(ref, self._token.require())
+
+    def discard(self, tag: RunTag, upload_ref: str) -> bool:
+        """Deletes every file that was handed over for the job; False while a run of it has not ended.
+
+        Raises:
+            ProviderUnavailable: Replicate does not answer, or whether a run of the job was started is not known.
+        """
+        token = self._token.require()
+        for note in self._notes.of_job(tag.job_id):
+            ref = note.ref if note.outcome is not Outcome.SENT else self._runs.find(note.tag, lambda: token)
+            one = self._runs.get(ref, token) if ref else None
+            if one is not None and not one.ended:
+                return False
+        return self._files.remove(tag.job_id, _ids(upload_ref), token)
+
+    def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:
+        """The prediction that a webhook speaks of.
+
+        Raises:
+            Forbidden: it is not signed by Replicate, or too old.
+        """
+        return self._hooks.prediction(headers, body)
+
+    def _data_url(self, order: StartOrder, token: Secret) -> str:
+        file_id, _, url = order.upload_ref.partition(" ")
+        noted = {note.id: note for note in self._notes.uploads(order.tag.job_id)}
+        known = noted.get(file_id) or UploadNote(id=file_id, url=url, sha256=order.archive.sha256, expires_at=None)
+        if url and self._files.lasts(known, token):
+            return url
+        return self._files.upload(order.archive, order.tag, token, lambda _done, _total: None).url
+
+    def _waiting(self) -> str:
+        incident = self._status.incident()
+        said = f"; Replicate's status page says: {incident} ({STATUS_PAGE})" if incident else ""
+        return f"Replicate has not begun it: it waits for a machine, or the model is being set up{said}"
+
+
+class _Way:
+    """The one door, made when it is first gone through, and the package's clients that go through it."""
+
+    def __init__(
+        self, settings: ReplicateSettings, environment: Mapping[str, str], sleep: Callable[[float], None]
+    ) -> None:
+        self.network: Final = Network(
+            who="Replicate", base_url=settings.api, proxy=settings.proxy, ca_bundle=settings.ca_bundle,
+            timeout_s=settings.timeout_s, verify_tls=settings.verify_tls,
+        )  # fmt: skip
+        self._environment = environment
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._door: Door | None = None
+
+    def door(self) -> httpx.BaseTransport:
+        """The transport.
+
+        Raises:
+            SettingUnusable: the CA file or the proxy cannot be used.
+        """
+        with self._lock:
+            if self._door is None:
+                self._door = Door(self.network, self._environment, self._sleep)
+            return self._door
+
+    def client(self, token: Secret) -> Client:
+        """The package's client with this token; it retries nothing by itself, since it sees only answers of 2xx."""
+        from replicate.client import Client
+
+        return Client(api_token=token.reveal(), base_url=self.network.base_url, transport=self.door(), trust_env=False)
+
+
+def _offset(cursor: str) -> int:
+    if cursor and not (cursor.isascii() and cursor.isdigit()):
+        raise ProviderFailure(f"{cursor!r} is not a place in a log", hint="an empty one reads from the start")
+    return int(cursor or 0)
+
+
+def _lines(log: bytes, offset: int, *, whole: bool) -> tuple[int, bytes]:
+    """Where reading ended, and the whole lines from `offset` on; a last text without a newline once nothing can follow.
+
+    A log that is shorter than what was read of it was cut or removed there: nothing of ours is taken back.
+    """
+    if len(log) <= offset:
+        return offset, b""
+    if whole:
+        text = log[offset:]
+        return len(log), text if text.endswith(b"\n") else text + b"\n"
+    end = log.rfind(b"\n", offset) + 1
+    return (end, log[offset:end]) if end else (offset, b"")
+
+
+def _ids(upload_ref: str) -> tuple[str, ...]:
+    file_id = upload_ref.partition(" ")[0]
+    return (file_id,) if file_id else ()
