@@ -1,8 +1,7 @@
 """One verb set, two bodies: a notebook server over REST where one of this user runs, else the lab in this process.
 
 client = connect()
-plan = client.plan(request)
-job = client.submit(request, approve=plan.digest, key=None, entry="python")
+job = client.submit(request, approve=client.plan(request).digest)
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import form_of
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.provider_views import SyncView
-from simpletuner_lab.services.reach.report import LocalUpload, Reach
+from simpletuner_lab.services.reach.report import LocalUpload, Mode, Reach, WebhookReport
 from simpletuner_lab.services.views import (
     DeliveryView,
     EventView,
@@ -179,11 +178,7 @@ class LabClient:
         self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
     ) -> JobView:
         """Submits an approved plan. An answer that is lost is asked for again, under the same key: one job."""
-        body = form_of(request) | {
-            "approve": approve,
-            "idempotency_key": key or secrets.token_hex(16),
-            "entry": entry,
-        }
+        body = form_of(request) | {"approve": approve, "idempotency_key": key or secrets.token_hex(16), "entry": entry}
         try:
             answer = self._call("POST", "/jobs/submit", json=body)
         except ServerUnreachable:
@@ -321,6 +316,10 @@ class LabClient:
     def reach(self, url: str = "") -> Reach:
         """Tests whether the object endpoint is reached from outside."""
         return self._read(Reach, "POST", "/local-upload/test", json={"url": url})
+
+    def test_webhook(self, provider: str, mode: Mode) -> WebhookReport:
+        """Tests whether a provider's webhooks arrive."""
+        return self._read(WebhookReport, "POST", f"/providers/{segment(provider)}/test-webhook", json={"mode": mode})
 
     def _deliveries(self, method: str, path: str, **how: Any) -> Sequence[DeliveryView]:
         found = self._call(method, path, **how)["deliveries"]

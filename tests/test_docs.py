@@ -114,9 +114,11 @@ def test_every_command_and_option_is_told() -> None:
     assert missing("docs/users.md", (f"`stcloud {name}" for name in commands())) == []
     storage = next(a for a in commands()["storage"]._actions if isinstance(a, argparse._SubParsersAction)).choices
     assert missing("docs/users.md", (f"`stcloud storage {name}" for name in storage)) == []
+    webhook = next(a for a in commands()["webhook"]._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert missing("docs/users.md", (f"`stcloud webhook {name}" for name in webhook)) == []
     shown = {
         action.option_strings[0]
-        for command in (*commands().values(), storage["grant"], storage["grants"])
+        for command in (*commands().values(), storage["grant"], storage["grants"], *webhook.values())
         for action in command._actions
         if action.option_strings and action.dest != "help"
     }
@@ -131,7 +133,8 @@ def test_every_exit_code_is_told() -> None:
 
 def test_every_trait_is_told_with_its_default() -> None:
     for name, trait in SimpleTunerLabApp.class_own_traits(config=True).items():
-        shown = "empty" if trait.default_value == "" else trait.default_value
+        default = trait.default()
+        shown = "empty" if default in ("", []) else default
         assert f"| `SimpleTunerLabApp.{name}` | {shown} |" in document("docs/operators.md")
 
 

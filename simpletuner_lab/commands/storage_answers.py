@@ -11,7 +11,7 @@ from simpletuner_lab.commands.answers import Answer
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET
 from simpletuner_lab.core.grant import Grant, is_live
 from simpletuner_lab.services.grants import Credentials
-from simpletuner_lab.services.reach.report import Outcome, Reach
+from simpletuner_lab.services.reach.report import Outcome, Reach, WebhookReport
 from simpletuner_lab.terminal import one_line
 
 _REGION: Final = "us-east-1"
@@ -42,7 +42,7 @@ def revoked_answer(grant: Grant) -> Answer:
     return Answer(value={"revoked": grant.id}, text=f"grant {grant.id} ({one_line(grant.name)}) is revoked")
 
 
-def reach_answer(reach: Reach) -> Answer:
+def reach_answer(reach: Reach | WebhookReport) -> Answer:
     """Each step on a line, then what to do."""
     lines = [f"{look.status:<11} {look.name:<10} {one_line(look.message)}" for look in reach.steps]
     fixes = [

@@ -81,6 +81,8 @@ def build_parser(
     destination.add_argument("to", nargs="?", metavar="WHERE", help=_WHERE)
     _add_destination(destination)
     _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
+    webhook = command("webhook", "whether what a provider calls back with arrives")
+    _add_webhook(webhook, common)
     command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
     return parser
 
@@ -161,6 +163,14 @@ def _add_storage(command: argparse.ArgumentParser, common: argparse.ArgumentPars
     test.add_argument("to", nargs="?", default="", metavar="URL", help="default: the public URL that is set")
     test.add_argument("--access-key", default="", help="keys of another endpoint; its secret is in the environment")
     _add_serve(action("serve", "run the object endpoint alone, on a machine without a notebook server"))
+
+
+def _add_webhook(command: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    about = "send one to the public URL that is set, and look what becomes of it, step by step"
+    test = actions.add_parser("test", parents=[common], help=about, description=about)
+    test.add_argument("provider", metavar="PROVIDER", help="whose route is tested, as `providers` lists it")
+    test.add_argument("--via-provider", action="store_true", help="have the provider send it; that may cost a little")
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:

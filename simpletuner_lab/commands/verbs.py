@@ -17,6 +17,7 @@ from simpletuner_lab.commands import answers
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.commands.setting import given_settings, given_token
 from simpletuner_lab.commands.storage import ACTIONS
+from simpletuner_lab.commands.webhook import test as test_webhook
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
 from simpletuner_lab.core.destination import DeliveryState, Destination, is_same_place
 from simpletuner_lab.core.doubt import Decision
@@ -214,6 +215,11 @@ def storage(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     return ACTIONS[args.action](lab, args, screen)
 
 
+def webhook(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Whether webhooks arrive."""
+    return test_webhook(lab, args, screen)
+
+
 VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     {
         verb.__name__: verb
@@ -235,6 +241,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
             consent,
             destination,
             storage,
+            webhook,
             doctor,
         )
     }

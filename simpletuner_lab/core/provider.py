@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.cost import Rate
@@ -248,3 +248,15 @@ class Provider(Protocol):
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:
         """Verifies a webhook and returns the run reference it speaks of; None for a provider without webhooks."""
+
+
+@runtime_checkable
+class CausesWebhooks(Protocol):
+    """What a provider may have besides: it can be made to send a webhook, so that the way from there is tested."""
+
+    def test_webhook(self, url: str) -> str:
+        """Has the provider call this URL soon, signed as ever; returns what was done and costs, in a sentence.
+
+        Raises:
+            ProviderFailure, ProviderUnavailable: nothing will come, and why.
+        """

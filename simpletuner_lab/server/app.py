@@ -7,12 +7,13 @@ import dataclasses
 import functools
 import os
 from collections.abc import Awaitable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Integer, TraitError, Unicode, validate
+from traitlets import Integer, List, TraitError, Unicode, validate
 
 from simpletuner_lab._version import __version__
 from simpletuner_lab.core.errors import LabError, StoreUnusable
@@ -56,6 +57,16 @@ class SimpleTunerLabApp(ExtensionApp):
         "(JupyterHub), how this server is seen from outside, with its base URL.",
     )  # fmt: skip
 
+    trusted_proxies = List(
+        Unicode(), config=True,
+        help="Addresses and networks (CIDR) of proxies that tell in X-Forwarded-For who called; of no one else is it "
+        "believed. Needed where a provider's webhook_allowed_ips is set and a proxy or tunnel is in front.",
+    )  # fmt: skip
+
+    @validate("trusted_proxies")
+    def _checked_proxies(self, proposal: Any) -> list[str]:
+        return checked_networks(proposal["value"])
+
     @validate("public_url")
     def _checked_url(self, proposal: Any) -> str:
         return checked_public_url(proposal["value"])
@@ -71,9 +82,15 @@ class SimpleTunerLabApp(ExtensionApp):
 
     @functools.cached_property
     def _routes(self) -> Routes:
+        from simpletuner_lab.server.callers import networks
         from simpletuner_lab.server.routes import Routes
 
-        return Routes(self.rooms, public_url=self.public_url or None, max_object_bytes=self.max_object_bytes)
+        return Routes(
+            self.rooms,
+            public_url=self.public_url or None,
+            max_object_bytes=self.max_object_bytes,
+            trusted_proxies=networks(self.trusted_proxies),
+        )
 
     def initialize_handlers(self) -> None:
         """The routes come when somebody asks for one."""
@@ -194,3 +211,17 @@ def checked_public_url(text: str) -> str:
     if url.path.rstrip("/").endswith(ENDPOINT_PATH):
         raise TraitError(f"public_url is without {ENDPOINT_PATH}, which is added; not {text!r}")
     return text.rstrip("/")
+
+
+def checked_networks(texts: list[str]) -> list[str]:
+    """The same, if each is an address or a network.
+
+    Raises:
+        TraitError: which one is not.
+    """
+    for text in texts:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            raise TraitError(f"trusted_proxies are addresses and networks such as 10.0.0.0/8: {error}") from error
+    return texts

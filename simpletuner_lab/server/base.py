@@ -120,20 +120,20 @@ def _log_refusal(handler: web.RequestHandler, error: LabError) -> None:
     _log.info("%s %s: %s %s", handler.request.method, handler.request.path, error.code, error.message)
 
 
+def told_of(error: LabError) -> dict[str, Any]:
+    """An error as the body of an answer."""
+    problems = [{"path": p.path, "message": p.message, "hint": p.hint} for p in error.problems]
+    told: dict[str, Any] = {"detail": error.message, "code": error.code, "hint": error.hint, "problems": problems}
+    return told | {"message": error.message}
+
+
 def _answer_error(handler: web.RequestHandler, status: int, error: BaseException | None) -> None:
     if isinstance(error, LabError):
         handler.set_status(error.status)
-        problems = [{"path": p.path, "message": p.message, "hint": p.hint} for p in error.problems]
-        body: dict[str, Any] = {
-            "detail": error.message,
-            "code": error.code,
-            "hint": error.hint,
-            "problems": problems,
-        }
+        body = told_of(error)
     elif isinstance(error, web.HTTPError):
         reason = error.log_message or error.reason or handler._reason  # noqa: SLF001 - tornado has no other way
         body = {"detail": str(reason), "code": f"http_{status}", "hint": "", "problems": []}
     else:
         body = {"detail": "an internal error; the server's log has it", "code": "internal", "hint": "", "problems": []}
-    body["message"] = body["detail"]
-    handler.finish(json.dumps(body))
+    handler.finish(json.dumps(body | {"message": body["detail"]}))

@@ -16,7 +16,7 @@ from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler, RetryHandler
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
-from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
+from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler, WebhookTestHandler
 from simpletuner_lab.server.provider_setup import (
     BillingHandler,
     ProviderHandler,
@@ -360,6 +360,7 @@ def api_rules(base: str) -> Rules:
         (provider + r"/validate", ValidateHandler),
         (provider + r"/versions", VersionsHandler),
         (provider + r"/billing", BillingHandler),
+        (provider + r"/test-webhook", WebhookTestHandler),
         (r"/local-upload/config", LocalUploadHandler),
         (r"/local-upload/test", LocalUploadTestHandler),
         (r"/health(?:/(live|ready))?", HealthHandler),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from simpletuner_lab.core.errors import LabError, ProviderUnavailable
 from simpletuner_lab.server.announcer import Announcer
+from simpletuner_lab.server.trials import Trials
 from simpletuner_lab.services.home import Home
 
 if TYPE_CHECKING:  # it brings the store, which loads after the port listens
@@ -54,6 +55,7 @@ class Rooms:
         self.home = home
         self.announcer = announcer
         self.executors = Executors()
+        self.trials = Trials()
         self.listener = Part(name="public listener", status="off")
         self.listener_host = ""
         """Where a program on this machine reaches the second listener."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from jupyter_server.utils import url_path_join
@@ -10,6 +11,7 @@ from jupyter_server.utils import url_path_join
 from simpletuner_lab.core.grant import Grant
 from simpletuner_lab.core.provider import WEBHOOK_PATH
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.server.callers import Network
 from simpletuner_lab.server.handlers import api_rules
 from simpletuner_lab.server.hooks import Hooks, WebhookHandler
 from simpletuner_lab.server.listener import NowhereHandler
@@ -26,12 +28,14 @@ WEBHOOKS: Final = WEBHOOK_PATH.strip("/")
 class Routes:
     """The two sets of routes, over one object store."""
 
-    def __init__(self, rooms: Rooms, *, public_url: str | None, max_object_bytes: int) -> None:
+    def __init__(
+        self, rooms: Rooms, *, public_url: str | None, max_object_bytes: int, trusted_proxies: Sequence[Network] = ()
+    ) -> None:
         self._rooms = rooms
         self._public_url = public_url
         self._max_object_bytes = max_object_bytes
         self._objects = ObjectStore(rooms.home.outputs)
-        self._hooks = Hooks(rooms)
+        self._hooks = Hooks(rooms, trusted_proxies)
 
     def mount(self, web_app: Any) -> None:
         """Adds those for Jupyter's application, which looks whether each method authenticates."""

@@ -8,11 +8,15 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET
-from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.errors import Conflict, InvalidRequest
+from simpletuner_lab.core.grant import ENDPOINT_PATH
+from simpletuner_lab.core.provider import CausesWebhooks
 from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.lab import Lab
+from simpletuner_lab.services.reach.hook import examine_webhook
 from simpletuner_lab.services.reach.probe import Asker, examine
-from simpletuner_lab.services.reach.report import LocalUpload, Outcome, Reach, Step, warning
+from simpletuner_lab.services.reach.report import LocalUpload, Outcome, Reach, Step, WebhookReport, warning
+from simpletuner_lab.services.webhooks import WEBHOOKS_PATH
 
 
 def local_upload(lab: Lab) -> LocalUpload:
@@ -44,6 +48,45 @@ def reach(lab: Lab, url: str = "", *, listener: str = "") -> Reach:
     port = here.rpartition(":")[2]
     own = here and urlsplit(url).netloc in {here, f"localhost:{port}"}
     return _of_the_notebook(found, port) if own else found
+
+
+def webhook_url(lab: Lab, provider_id: str) -> str:
+    """Where this provider may call back from outside; empty where nothing of this lab can be reached."""
+    public = lab.desk.endpoint(remote=True)
+    return f"{public.removesuffix(ENDPOINT_PATH)}{WEBHOOKS_PATH}/{provider_id}" if public else ""
+
+
+def prove_webhook(lab: Lab, provider_id: str) -> WebhookReport:
+    """Tests the way of a provider's webhooks, by one that the lab sends to itself.
+
+    Raises:
+        InvalidRequest: no public URL is set.
+        ProviderNotFound, ProviderUnavailable: no such provider is in use here.
+    """
+    lab.registry.get(provider_id)
+    endpoint = lab.desk.endpoint(remote=True)
+    if endpoint is None:
+        raise InvalidRequest("no public URL is set, so nothing can call back", hint=PUBLIC_HINT)
+    return examine_webhook(endpoint, provider_id, lab.prover, time.time())
+
+
+def cause_webhook(lab: Lab, provider_id: str, nonce: str) -> str:
+    """Has a provider send a webhook whose URL carries the nonce; returns what it says of that.
+
+    Raises:
+        InvalidRequest: no public URL is set.
+        Conflict: the provider cannot be made to send one.
+        LabError: it would not, and why.
+    """
+    provider = lab.registry.get(provider_id)
+    if not isinstance(provider, CausesWebhooks):
+        raise Conflict(
+            f"{provider.label} cannot be made to send a webhook", hint="test without it: mode direct goes the same way"
+        )
+    url = webhook_url(lab, provider_id)
+    if not url:
+        raise InvalidRequest("no public URL is set, so nothing can call back", hint=PUBLIC_HINT)
+    return provider.test_webhook(f"{url}?test={nonce}")
 
 
 def _of_the_notebook(found: Reach, port: str) -> Reach:

@@ -100,6 +100,10 @@ class ServerKey:
         """The secret access key of an access key id."""
         return Secret(derive_secret(self._bytes, access_key))
 
+    def mac(self, text: bytes) -> str:
+        """HMAC-SHA256 under this key, as hex. The text begins with what it is for, as no other use of the key does."""
+        return hmac.new(self._bytes, text, hashlib.sha256).hexdigest()
+
     def owner_id(self) -> str:
         """The owner's access key id: fixed for this key, so that it can be shown again."""
         return grant_id(hmac.new(self._bytes, b"owner", hashlib.sha256).digest()[:10])

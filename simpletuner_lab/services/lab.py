@@ -63,6 +63,7 @@ from simpletuner_lab.services.steps import run_class
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
 from simpletuner_lab.services.watcher import Watcher
+from simpletuner_lab.services.webhook_proof import Prover
 from simpletuner_lab.services.webhooks import Webhooks
 
 _CONSENT: Final = "consent"
@@ -95,7 +96,8 @@ class Lab:
         self.owner = around.environment.get("JUPYTERHUB_USER", "me")
         self.logs = Logs(home.logs)
         self.outputs = Outputs(home.outputs)
-        self.grants = Grants(store.grants, ServerKey.load_or_create(home.server_key), around.clock)
+        key = ServerKey.load_or_create(home.server_key)
+        self.grants = Grants(store.grants, key, around.clock)
         self.recorder = Recorder(store, self.logs)
         self._clock = around.clock
         self.tokens = Tokens(home.secrets, around.environment, around.clock)
@@ -131,10 +133,12 @@ class Lab:
         self.watcher = Watcher(
             store, registry, self.runner, self.courier, holder=secrets.token_hex(8), clock=around.clock
         )
+        settings = ProviderSettings(home.provider_settings)
         self.doubts = Doubts(store=store, recorder=self.recorder, clock=around.clock)
         self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
-        self.setup = ProviderSetup(registry, ProviderSettings(home.provider_settings), self.tokens, store.charges)
-        self.webhooks = Webhooks(store, registry, self.watcher.nudge)
+        self.setup = ProviderSetup(registry, settings, self.tokens, store.charges)
+        self.webhooks = Webhooks(store, registry, self.watcher.nudge, settings=settings, clock=around.clock)
+        self.prover = Prover(key, around.clock)
 
     @classmethod
     def open(cls, root: Path | None = None, around: Surroundings | None = None) -> Lab:

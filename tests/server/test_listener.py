@@ -255,6 +255,9 @@ def test_without_a_public_url_nothing_elsewhere_is_planned(tmp_path: Path, monke
         answer = httpx.post(f"{server.url}api/webhooks/elsewhere", content=b"x", headers={"webhook-signature": "right"})
         assert answer.status_code == 200
         with server.http() as told:
+            tested = told.post("/providers/elsewhere/test-webhook", json={})
+            assert (tested.status_code, tested.json()["code"]) == (400, "invalid_request")
+            assert "SimpleTunerLabApp.public_url" in tested.json()["hint"]
             assert told.get("/health").json()["components"][1] == {
                 "name": "public listener",
                 "status": "off",

@@ -7,12 +7,10 @@ that is sent is refused at its end, since its checksum is a random number.
 from __future__ import annotations
 
 import http.client
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from html import unescape
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -20,6 +18,7 @@ from simpletuner_lab.core.destination import OUTPUTS_BUCKET
 from simpletuner_lab.core.grant import ENDPOINT_PATH
 from simpletuner_lab.services.grants import Credentials
 from simpletuner_lab.services.reach.report import Look, Outcome, Reach, Step, failed, ok, warning
+from simpletuner_lab.services.reach.stranger import arrived_at, changed, element, resource, stranger
 from simpletuner_lab.services.reach.wire import Answer, Site, Wire, connect, site_of
 
 SKEW_WARN_S: Final = 5 * 60
@@ -33,11 +32,9 @@ PUSH_BYTES: Final = 16 << 10
 EARLY_S: Final = 4.0
 """A refusal that only the headers need comes long before; from behind a proxy that collects the body, never."""
 
-_PROXY_STATUS: Final = frozenset({502, 503, 504, 521, 522, 523, 530})
 _HARD: Final = "a b+é%"
 """Part of the key that is asked for: a proxy that decodes paths, or encodes them its own way, changes it."""
 
-_LOGIN: Final = re.compile(r"jupyterhub|/hub/login|/login|sign in|log in", re.IGNORECASE)
 _HOST_FIX: Final = (
     "set SimpleTunerLabApp.public_url to {url} on the server, then any Host is right; or let the proxy hand on the "
     "one it gets (nginx: proxy_set_header Host $http_host)"
@@ -95,8 +92,8 @@ class _Probe:
             silent = failed(Step.SIGNATURE, "a signed request gets no answer", "look into the server's log")
             return [ok(Step.PATH, "the object endpoint answers"), silent, clock]
         if self._is_other_object(signed):
-            return [self._kept(_resource(signed)), clock]
-        look = self._signature(signed, _resource(first))
+            return [self._kept(resource(signed)), clock]
+        look = self._signature(signed, resource(first))
         if look.name is Step.PATH:
             return [look, clock]
         found = [ok(Step.PATH, "the object endpoint answers"), look, clock]
@@ -105,46 +102,14 @@ class _Probe:
     def _path(self, answer: Answer) -> Look | None:
         """What is wrong with where the request arrived; None where it arrived."""
         if not answer.is_ours:
-            return self._stranger(answer)
-        arrived = _resource(answer)
-        return None if arrived.endswith(ENDPOINT_PATH + self._object) else self._changed(arrived)
-
-    def _changed(self, arrived: str) -> Look:
-        return failed(
-            Step.PATH,
-            f"the proxy changes the path: {self._site.path}{self._object} arrives as {arrived}",
-            f"what comes after {self._prefix or '/'} must arrive as it is, from /api on and with its percent-encoding "
-            "(nginx: proxy_pass without a path, not even a slash; docs/exposing.md has how to take a prefix off)",
-        )
-
-    def _stranger(self, answer: Answer) -> Look:
-        """Somebody else answered."""
-        if answer.status in _PROXY_STATUS:
-            fix = "is the notebook server up, with the second listener at the port that the proxy sends to?"
-            return failed(Step.PATH, f"the proxy answers {answer.status}: it does not reach the server behind it", fix)
-        where = answer.headers.get("location", "")
-        if 300 <= answer.status < 400 and not _LOGIN.search(where):
-            fix = f"use the URL that it leads to: {where}"
-            return failed(Step.PATH, f"the request is sent elsewhere ({answer.status}), and uploads do not follow", fix)
-        if _LOGIN.search(where) or ("html" in answer.headers.get("content-type", "") and _LOGIN.search(answer.text)):
-            return failed(
-                Step.PATH,
-                "a login page answers, that of a Hub or of a proxy in front",
-                "on JupyterHub public_url has the server's base URL in it (https://HUB/user/NAME) and the server is up; "
-                "a proxy must let this path through without a login, since requests are signed",
-            )
-        if '"nothing is served at ' in answer.text:
-            return self._changed(answer.text.partition("nothing is served at ")[2].partition('"')[0])
-        kind = answer.headers.get("content-type", "").partition(";")[0] or "nothing"
-        return failed(
-            Step.PATH,
-            f"another server answers: {answer.status} with {kind}",
-            "is this the URL of the second listener, and does its path lead there?",
-        )
+            arrived = arrived_at(answer)
+            return changed(self._sent, arrived, self._prefix) if arrived else stranger(answer)
+        arrived = resource(answer)
+        return None if arrived.endswith(ENDPOINT_PATH + self._object) else changed(self._sent, arrived, self._prefix)
 
     def _is_other_object(self, answer: Answer) -> bool:
         """The signature fits, and at the root of the second listener the path means a bucket of another name."""
-        told = {name: _element(answer, name) for name in ("Code", "BucketName", "Key")}
+        told = {name: element(answer, name) for name in ("Code", "BucketName", "Key")}
         if told["Code"] == "NoSuchBucket":
             return told["BucketName"] != OUTPUTS_BUCKET
         if told["Code"] == "NoSuchKey":
@@ -161,7 +126,7 @@ class _Probe:
     def _signature(self, answer: Answer, arrived: str) -> Look:
         if answer.status in {200, 404}:
             return ok(Step.SIGNATURE, "signatures are right when they arrive")
-        code = _element(answer, "Code")
+        code = element(answer, "Code")
         if code == "InvalidAccessKeyId":
             fix = "is this the URL of this lab's own server, with the same SIMPLETUNER_HOME?"
             return failed(Step.SIGNATURE, "the endpoint does not know these keys: it belongs to another lab", fix)
@@ -231,6 +196,10 @@ class _Probe:
         return self._wire.ask(method, sent, headers, body)
 
     @property
+    def _sent(self) -> str:
+        return self._site.path + self._object
+
+    @property
     def _prefix(self) -> str:
         return self._site.path.removesuffix(ENDPOINT_PATH)
 
@@ -259,13 +228,3 @@ def _limited(answer: Answer | None, size: int) -> Look:
         )
     told = "no answer comes" if answer is None else f"somebody in between answers {answer.status}"
     return failed(Step.UPLOAD, f"an upload of {size >> 20} MiB does not arrive: {told}", "look into the proxy's log")
-
-
-def _resource(answer: Answer) -> str:
-    """The path as it arrived at our endpoint, which its errors tell."""
-    return _element(answer, "Resource")
-
-
-def _element(answer: Answer, name: str) -> str:
-    found = re.search(rf"<{name}>(.*?)</{name}>", answer.text, re.DOTALL)
-    return unescape(found[1]) if found else ""

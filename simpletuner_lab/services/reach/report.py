@@ -60,15 +60,48 @@ class Reach:
     @classmethod
     def of(cls, url: str, looks: Sequence[Look]) -> Reach:
         """With the steps that were not come to."""
-        seen = {look.name for look in looks}
-        rest = (
-            Look(name=step, status=Outcome.SKIPPED, message="a step before it failed")
-            for step in Step
-            if step not in seen
-        )
-        order = list(Step)
-        whole = tuple(sorted((*looks, *rest), key=lambda look: order.index(look.name)))
-        return cls(url=url, reached=all(look.status in {Outcome.OK, Outcome.WARNING} for look in whole), steps=whole)
+        steps = in_order(looks, tuple(Step))
+        return cls(url=url, reached=all_well(steps), steps=steps)
+
+
+class Mode(enum.StrEnum):
+    """Who sends the webhook of a test: this lab itself, or the provider."""
+
+    DIRECT = "direct"
+    PROVIDER = "provider"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookReport:
+    """The test of a provider's webhooks. `reached` is whether they would be taken; `took_s` how long it took."""
+
+    provider: str
+    mode: Mode
+    url: str
+    reached: bool
+    steps: tuple[Look, ...]
+    took_s: float
+
+    @classmethod
+    def of(
+        cls, provider: str, mode: Mode, url: str, looks: Sequence[Look], *, steps: Sequence[Step], took_s: float
+    ) -> WebhookReport:
+        """With those of the steps that were not come to."""
+        whole = in_order(looks, steps)
+        return cls(provider=provider, mode=mode, url=url, reached=all_well(whole), steps=whole, took_s=took_s)
+
+
+def in_order(looks: Sequence[Look], steps: Sequence[Step]) -> tuple[Look, ...]:
+    """One look for each step; those that are missing were not come to."""
+    seen = {look.name: look for look in looks}
+    return tuple(
+        seen.get(step, Look(name=step, status=Outcome.SKIPPED, message="a step before it failed")) for step in steps
+    )
+
+
+def all_well(looks: Sequence[Look]) -> bool:
+    """Whether nothing failed and nothing was left out."""
+    return all(look.status in {Outcome.OK, Outcome.WARNING} for look in looks)
 
 
 def ok(step: Step, message: str) -> Look:
