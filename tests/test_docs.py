@@ -19,6 +19,8 @@ from simpletuner_lab import cli
 from simpletuner_lab.commands.tree import build_parser
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.errors import LabError
+from simpletuner_lab.providers._replicate_settings import ReplicateSettings
+from simpletuner_lab.providers.local import LocalSettings
 from simpletuner_lab.server.app import SimpleTunerLabApp
 from simpletuner_lab.server.handlers import MissingHandler, api_rules
 from simpletuner_lab.server.storage.errors import STATUS
@@ -138,14 +140,12 @@ def test_every_trait_is_told_with_its_default() -> None:
         assert f"| `SimpleTunerLabApp.{name}` | {shown} |" in document("docs/operators.md")
 
 
-@pytest.mark.parametrize("entry", ["local"])
-def test_every_setting_of_a_provider_is_told_with_its_default(entry: str) -> None:
-    from simpletuner_lab.providers.local import LocalSettings
-
+@pytest.mark.parametrize("settings", [LocalSettings, ReplicateSettings])
+def test_every_setting_of_a_provider_is_told_with_its_default(settings: type) -> None:
     told = document("docs/operators.md")
-    for field in dataclasses.fields(LocalSettings):
+    for field in dataclasses.fields(settings):
         shown = str(field.default) or '""'
-        assert f"| `{field.name}` | `{shown}` |" in told, f"{entry}.{field.name}"
+        assert f"| `{field.name}` | `{shown}` |" in told, f"{settings.__name__}.{field.name}"
 
 
 @pytest.mark.parametrize("cls", [TrainConfig, DatasetConfig])

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-import httpx
-
 _FRESH_S: Final = 60.0
 _TIMEOUT_S: Final = 2.0
 _OVER: Final = frozenset({"resolved", "postmortem", "completed"})
@@ -39,6 +37,8 @@ class StatusPage:
             return self._known[1]
 
     def _ask(self) -> str:
+        import httpx
+
         try:
             with httpx.Client(proxy=self._proxy or None, timeout=_TIMEOUT_S) as client:
                 told = client.get(self._url).raise_for_status().json()

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
-import httpx
-
 from simpletuner_lab.core.errors import LabError, ProviderFailure
 from simpletuner_lab.core.provider import (
     Archive,
@@ -28,7 +26,7 @@ from simpletuner_lab.core.provider import (
 )
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers import _replicate_prediction as rp
-from simpletuner_lab.providers._http import Api, Door, Network
+from simpletuner_lab.providers._http import Api, Network
 from simpletuner_lab.providers._replicate_catalogue import UNVERIFIED, Catalogue
 from simpletuner_lab.providers._replicate_files import MOST_BYTES, WARN_BYTES, Files
 from simpletuner_lab.providers._replicate_hooks import Hooks
@@ -42,6 +40,8 @@ from simpletuner_lab.providers._token import Token
 
 if TYPE_CHECKING:
     from replicate.client import Client
+
+    from simpletuner_lab.providers._door import Door
 
 TOKEN: Final = "REPLICATE_API_TOKEN"  # noqa: S105 - the name of a variable
 _TOKENS_PAGE: Final = "https://replicate.com/account/api-tokens"
@@ -231,7 +231,7 @@ class _Way:
         self._lock = threading.Lock()
         self._door: Door | None = None
 
-    def door(self) -> httpx.BaseTransport:
+    def door(self) -> Door:
         """The transport.
 
         Raises:
@@ -239,6 +239,8 @@ class _Way:
         """
         with self._lock:
             if self._door is None:
+                from simpletuner_lab.providers._door import Door
+
                 self._door = Door(self.network, self._environment, self._sleep)
             return self._door
 

@@ -14,8 +14,8 @@ from typing import Any
 from simpletuner_lab.core.destination import ACCESS_KEY, SECRET_KEY, S3Delivery
 from simpletuner_lab.core.provider import ProviderContext, RunTag, StartOrder
 from simpletuner_lab.core.secret import Secret
-from simpletuner_lab.providers.replicate import ReplicateProvider
 from simpletuner_lab.providers._replicate_settings import ReplicateSettings
+from simpletuner_lab.providers.replicate import ReplicateProvider
 from simpletuner_lab.testing.provider_contract import CHATTER_LINES, FAILURE, Behaviour, Run, uploaded
 from simpletuner_lab.testing.replicate_emulator import (
     MODELS,

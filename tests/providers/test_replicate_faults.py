@@ -290,4 +290,4 @@ def test_one_strange_prediction_does_not_hide_the_others(replicate: Scene) -> No
     run = replicate.begin(provider)
     replicate.emulator.fail("predictions.list", Fault(shown_status="aborted"))
     assert [(one.ref, one.target, one.tag) for one in provider.list()] == [(run.ref, "cog", run.order.tag)]
-    assert IMAGE == replicate.emulator.predictions[0].model
+    assert replicate.emulator.predictions[0].model == IMAGE
