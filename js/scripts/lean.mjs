@@ -120,6 +120,15 @@ const READY = [
   ["const positiveIdxs = makeIndexOfs(isPositive);", "const positiveIdxs = null;"],
   ["const drawAccH = _drawAcc(lineToH);", "const drawAccH = null;"],
   ["const drawAccV = _drawAcc(lineToV);", "const drawAccV = null;"],
+  ["const wholeIncrs = oneIncrs.filter(onlyWhole);", "const wholeIncrs = null;"],
+  ['const labelFont = "bold " + font;', "const labelFont = font;"],
+  ["axis.labelFont = pxRatioFont(axis.labelFont);", ""],
+  ["[axis.font, axis.labelFont].forEach(f => {", "[axis.font].forEach(f => {"],
+  [
+    "Object.defineProperty(self, 'rect', {\n\t\tget() {\n\t\t\tif (rect == null)\n\t\t\t\tsyncRect(false);\n\n\t\t\treturn rect;\n\t\t},\n\t});",
+    "",
+  ],
+  ["uPlot.assign = assign;\nuPlot.fmtNum = fmtNum;", ""],
   ["\tbands.forEach(b => {\n\t\tb.fill = fnOrSelf(b.fill || null);\n\t\tb.dir = ifNull(b.dir, -1);\n\t});", ""],
   ["\t\tassign({}, facet, {scale: 'x'}),\n\t\tassign({}, facet, {scale: 'y'}),\n", ""],
   ["let isTime = mode == 1 && scales[s.scale].time;", "let isTime = false;"],
@@ -131,7 +140,10 @@ const READY = [
   ["dragY = drag.y && rawDY >= drag.dist;", "dragY = false;"],
   ["else if (drag.x && drag.y && (dragX || dragY))", "else if (false)"],
   ["markers.width  = fnOrSelf(markers.width);\n\t\tmarkers.dash   = fnOrSelf(markers.dash);", ""],
-  ["events.mousedown = mouseDown;\n\tevents.mousemove = mouseMove;\n\tevents.mouseup = mouseUp;\n\tevents.dblclick = dblClick;", ""],
+  [
+    "events.mousedown = mouseDown;\n\tevents.mousemove = mouseMove;\n\tevents.mouseup = mouseUp;\n\tevents.dblclick = dblClick;",
+    "",
+  ],
   [
     "(opts.plugins || []).forEach(p => {\n\t\tfor (let evName in p.hooks)\n\t\t\thooks[evName] = (hooks[evName] || []).concat(p.hooks[evName]);\n\t});",
     "",
@@ -142,7 +154,13 @@ const READY = [
   ],
 ];
 
-const CUTS = [...SETTLED, ...TIME, ...SERIES, ...SCALES, ...SYNC, ...WORDS, ...READY];
+/** Hooks that are never given. */
+const UNHEARD = [
+  ...['"init", opts, data', '"ready"', '"destroy"', '"setData"', '"setSize"', '"setScale", k', '"setLegend"'],
+  ...['"addSeries", i', '"drawAxes"', '"drawClear"', '"syncRect", rect'],
+].map((told) => [`fire(${told})`, "0"]);
+
+const CUTS = [...SETTLED, ...TIME, ...SERIES, ...SCALES, ...SYNC, ...WORDS, ...READY, ...UNHEARD];
 
 /** Questions that have one answer in our chart, and how often uPlot asks them: steps run from left to right. */
 const ANSWERED = [

@@ -59,6 +59,8 @@ class ReplicateProvider:
 
     id: ClassVar[str] = "replicate"
     label: ClassVar[str] = "Replicate"
+    token_name: ClassVar[str] = TOKEN
+    token_prefix: ClassVar[str] = "r8_"
     capabilities: ClassVar[Capabilities] = Capabilities(
         remote=True,
         max_upload_bytes=MOST_BYTES,

@@ -61,7 +61,8 @@ export class Server {
       const path = ADDRESSES[verb as Addressed] as (args: unknown) => string;
       return { value: { src: this.#place.urlOf(path(args)) } };
     }
-    if (!(verb in this.#routes)) return { error: { ...NO_ANSWER, code: "not_found", detail: `there is no verb ${verb}` } };
+    if (!(verb in this.#routes))
+      return { error: { ...NO_ANSWER, code: "not_found", detail: `there is no verb ${verb}` } };
     return verb === "submit" ? this.#submit(args as Takes<"submit">) : this.#ask(verb as Routed, args);
   }
 

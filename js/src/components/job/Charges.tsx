@@ -25,7 +25,7 @@ export function Charges({ charges, total }: { charges: ChargeView[]; total: numb
               <td>{hardware}</td>
               <td class="stc-number">{duration(t, metered_s)}</td>
               <td class="stc-number">
-                {money(t, cost_usd)} {!final && t("so far")}
+                {money(t, cost_usd, true)} {!final && t("so far")}
               </td>
             </tr>
           ))}
@@ -36,7 +36,7 @@ export function Charges({ charges, total }: { charges: ChargeView[]; total: numb
               <th scope="row" colSpan={3}>
                 {t("All")}
               </th>
-              <td class="stc-number">{money(t, total)}</td>
+              <td class="stc-number">{money(t, total, true)}</td>
             </tr>
           </tfoot>
         )}

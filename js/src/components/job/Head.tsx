@@ -42,7 +42,7 @@ export function Head({ job, provider, gone, again, deleted }: HeadProps) {
 
 function Where({ job, provider }: Pick<HeadProps, "job" | "provider">) {
   const t = useWords();
-  const cost = job.cost_usd === null ? "" : money(t, job.cost_usd);
+  const cost = job.cost_usd === null ? "" : money(t, job.cost_usd, job.job_type === "cloud");
   const targets = provider?.targets ?? [];
   const target = targets.length > 1 ? targets.find((one) => one.id === job.target)?.label : null;
   const hardware = provider?.hardware.find((one) => one.hardware === job.hardware_type)?.label ?? job.hardware_type;
@@ -56,7 +56,9 @@ function Where({ job, provider }: Pick<HeadProps, "job" | "provider">) {
         <Age at={job.created_at} say={(age) => t("Submitted {age}", { age })} />
       </li>
       <li class="stc-number">
-        {job.is_active && cost ? t("Cost so far: {cost}", { cost }) : t("Cost: {cost}", { cost: cost || t("not known") })}
+        {job.is_active && cost
+          ? t("Cost so far: {cost}", { cost })
+          : t("Cost: {cost}", { cost: cost || t("not known") })}
       </li>
     </ul>
   );

@@ -17,7 +17,7 @@ export function PlanTab({ job }: { job: JobView }) {
   const { plan } = value;
   const config = JSON.stringify({ config: plan.config, dataloader: plan.dataloader }, null, 2);
   return (
-    <div class="stc-stack">
+    <div class="stc-plan">
       {plan.remote && <Charges charges={value.charges} total={job.cost_usd} />}
       <PlanDetails plan={plan} />
       <div class="stc-row">

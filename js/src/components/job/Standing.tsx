@@ -17,7 +17,11 @@ export function Standing({ job, page }: { job: JobView; page: string }) {
       <div class="stc-job-stage">
         <strong>{standing(t, job)}</strong>
         <span class="stc-number stc-faint">
-          {counted ? t("{done} of {total}", { done: count(stage_done), total: count(stage_total) }) : <Waits job={job} page={page} />}
+          {counted ? (
+            t("{done} of {total}", { done: count(stage_done), total: count(stage_total) })
+          ) : (
+            <Waits job={job} page={page} />
+          )}
         </span>
         <span class="stc-number">{part === null ? "" : t("{percent} %", { percent: percent(part) })}</span>
       </div>

@@ -10,8 +10,8 @@ import { useProviders } from "../providers";
 import { Filters } from "./Filters";
 import { Pager } from "./Pager";
 import { FIRST, isFiltered, type Query, question } from "./query";
-import { type Steady, useSteady } from "./steady";
 import { Sync } from "./Sync";
+import { type Steady, useSteady } from "./steady";
 import { Table } from "./Table";
 
 /** News of a long page are read less often: a second for 500 rows. */

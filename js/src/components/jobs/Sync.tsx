@@ -25,7 +25,7 @@ export function Sync({ done }: { done: () => void }) {
   return (
     <>
       <div class="stc-jobs-sync">
-        <Button kind="quiet" disabled={busy} aria-busy={busy} onClick={act}>
+        <Button kind="quiet" class="stc-button stc-flush" disabled={busy} aria-busy={busy} onClick={act}>
           {t("Import runs started elsewhere")}
         </Button>
         <span class="stc-faint" role="status">

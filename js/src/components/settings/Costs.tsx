@@ -10,14 +10,14 @@ export function Costs({ provider }: { provider: string }) {
   const { value, error, again } = useAnswer("billing", { provider }, { about: "" });
   if (error && !value) return <ErrorBanner error={error} again={again} />;
   if (!value) return <p class="stc-faint">{t("Asking…")}</p>;
-  const runs = { runs: count(value.runs), time: duration(t, value.metered_s), cost: dollars(value.spent_usd) };
+  const runs = { runs: count(value.runs), time: duration(t, value.metered_s), cost: money(t, value.spent_usd, true) };
   return (
     <div class="stc-stack">
       <dl class="stc-facts">
         <div>
           <dt>{t("Balance")}</dt>
           <dd>
-            {value.balance === null ? t("Not known") : money(t, value.balance)}
+            {value.balance === null ? t("Not known") : money(t, value.balance, true)}
             <div class="stc-faint">{value.balance_note}</div>
           </dd>
         </div>
@@ -56,8 +56,4 @@ export function Costs({ provider }: { provider: string }) {
       )}
     </div>
   );
-}
-
-function dollars(usd: number): string {
-  return `$${usd.toFixed(2)}`;
 }

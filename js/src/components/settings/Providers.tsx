@@ -98,7 +98,12 @@ function Checked({ provider, changed }: { provider: ProviderView; changed: () =>
   return (
     <>
       <div class="stc-row">
-        <Button disabled={busy} aria-busy={busy} onClick={act} aria-label={t("Check {provider}", { provider: provider.name })}>
+        <Button
+          disabled={busy}
+          aria-busy={busy}
+          onClick={act}
+          aria-label={t("Check {provider}", { provider: provider.name })}
+        >
           {t("Check")}
         </Button>
         {provider.status_page && (

@@ -98,11 +98,17 @@ function Setting({ field, value, change }: SettingProps) {
     const lines = Array.isArray(value) && value.length < 2 ? value[0] : value;
     return <Input {...shared} kind="lines" value={lines} change={(next) => change(listed(next))} />;
   }
-  if (kind === "number") return <Input {...shared} kind="number" value={value} change={(next) => change(next ?? null)} />;
+  if (kind === "number")
+    return <Input {...shared} kind="number" value={value} change={(next) => change(next ?? null)} />;
   return <Input {...shared} value={value} change={(text) => change(String(text).trim())} />;
 }
 
-function Flag({ label, hint, value, change }: { label: string; hint: string; value: boolean } & Pick<SettingProps, "change">) {
+function Flag({
+  label,
+  hint,
+  value,
+  change,
+}: { label: string; hint: string; value: boolean } & Pick<SettingProps, "change">) {
   return (
     <label class="stc-check">
       <input type="checkbox" checked={value} onChange={(event) => change(event.currentTarget.checked)} />

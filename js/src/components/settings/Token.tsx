@@ -27,7 +27,11 @@ export function Token({ config, changed }: TokenProps) {
   });
   const remove = async () => {
     const { deleted } = await desk.ask("delete_token", { provider });
-    say(deleted ? t("The token was deleted.") : t("{name} is set where the lab runs: unset it there.", { name: token_name }));
+    say(
+      deleted
+        ? t("The token was deleted.")
+        : t("{name} is set where the lab runs: unset it there.", { name: token_name }),
+    );
     changed();
   };
   return (
@@ -67,10 +71,10 @@ export function Token({ config, changed }: TokenProps) {
             act={remove}
           />
         )}
-        <span class="stc-faint" role="status">
-          {said}
-        </span>
       </div>
+      <p class="stc-faint stc-said" role="status">
+        {said}
+      </p>
     </form>
   );
 }

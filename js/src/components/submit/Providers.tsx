@@ -96,34 +96,34 @@ function Machine({
   if (targets.length < 2 && hardware.length < 2 && !priced) return null;
   return (
     <>
-    <div class="stc-grid">
-      {targets.length > 1 && (
-        <Choice
-          label={t("What runs there")}
-          place="target"
-          value={draft.target || targets[0].id}
-          change={(target) => change({ target })}
-          options={targets.map((target) => [target.id, `${target.label} ${target.version}`.trim()])}
-        />
-      )}
-      {(hardware.length > 1 || priced) && (
-        <Choice
-          label={t("Hardware")}
-          place="hardware"
-          value={draft.hardware_profile || hardware[0].hardware}
-          hint={rate?.as_of && t("Price as of {date}", { date: rate.as_of })}
-          change={(hardware_profile) => change({ hardware_profile })}
-          options={hardware.map((rate) => [
-            rate.hardware,
-            t("{hardware}: {price}", {
-              hardware: rate.label || rate.hardware,
-              price: rateText(t, { ...rate, as_of: "" }),
-            }),
-          ])}
-        />
-      )}
-    </div>
-    {target && <Limits target={target} limit_s={provider.run_limit_s} />}
+      <div class="stc-grid">
+        {targets.length > 1 && (
+          <Choice
+            label={t("What runs there")}
+            place="target"
+            value={draft.target || targets[0].id}
+            change={(target) => change({ target })}
+            options={targets.map((target) => [target.id, `${target.label} ${target.version.slice(0, 12)}`.trim()])}
+          />
+        )}
+        {(hardware.length > 1 || priced) && (
+          <Choice
+            label={t("Hardware")}
+            place="hardware"
+            value={draft.hardware_profile || hardware[0].hardware}
+            hint={rate?.as_of && t("Price as of {date}", { date: rate.as_of })}
+            change={(hardware_profile) => change({ hardware_profile })}
+            options={hardware.map((rate) => [
+              rate.hardware,
+              t("{hardware}: {price}", {
+                hardware: rate.label || rate.hardware,
+                price: rateText(t, { ...rate, as_of: "" }),
+              }),
+            ])}
+          />
+        )}
+      </div>
+      {target && <Limits target={target} limit_s={provider.run_limit_s} />}
     </>
   );
 }
