@@ -24,6 +24,7 @@ from simpletuner_lab.core.destination import (
     S3Destination,
     Sender,
 )
+from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import Problem
 from simpletuner_lab.core.job import Failure, JobState, Progress
 from simpletuner_lab.core.manifest import DatasetManifest, FileEntry, Withheld
@@ -97,7 +98,9 @@ def _same(told: str, hint: object) -> bool:
     return words == {getattr(only, "__name__", "")}
 
 
-@pytest.mark.parametrize("enum", [JobState, ConsentMode, DeliveryState, Sender, Mode], ids=lambda enum: enum.__name__)
+@pytest.mark.parametrize(
+    "enum", [JobState, ConsentMode, Decision, DeliveryState, Sender, Mode], ids=lambda enum: enum.__name__
+)
 def test_words_of_a_choice(enum: type[StrEnum]) -> None:
     found = re.search(rf"^export type {enum.__name__} = (.+);", CONTRACT, re.MULTILINE)
     assert found
@@ -119,7 +122,7 @@ def test_what_is_submitted_is_what_the_route_reads() -> None:
 def test_verbs_are_the_clients() -> None:
     """Beside them those that give a page an address, and those of the server alone. Bytes are fetched, not asked for.
 
-    A browser neither waits for a job's end in the place of a server, nor for the next try.
+    A browser neither waits for a job's end in the place of a server, nor for the next try; and it imports nothing.
     """
     verbs = set(re.findall(r"^  (\w+): \{ takes", INTERFACES["Verbs"], re.MULTILINE))
     own = {name for name in vars(Client) if not name.startswith("_") and callable(getattr(Client, name))}

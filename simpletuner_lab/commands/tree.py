@@ -51,21 +51,12 @@ def build_parser(
     _add_one_job(command("job", "show one job")).add_argument(
         "--watch", action="store_true", help="show its progress until it ends"
     )
-    logs = _add_one_job(command("logs", "print a job's log"))
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
-    logs.add_argument("--raw", action="store_true", help="with the trainer's report lines")
+    _add_logs(command("logs", "print a job's log"))
     _add_one_job(command("outputs", "list what a job delivered"))
-    fetch = _add_one_job(command("download", "copy what a job delivered to a folder, and compare the checksums"))
-    fetch.add_argument("paths", nargs="*", metavar="PATH", help="a file or folder of its outputs; none: all")
-    fetch.add_argument(
-        "--to", type=Path, default=None, metavar="DIR", help="where to (default: a folder named by the job)"
-    )
+    _add_download(command("download", "copy what a job delivered to a folder, and compare the checksums"))
     _add_push(command("push", "send a completed job's model on, try again what waits, or give it up"))
     _add_one_job(command("cancel", "end a job"))
-    resolve = _add_one_job(command("resolve", "decide about a job whose start may have been lost"))
-    decision = resolve.add_mutually_exclusive_group(required=True)
-    decision.add_argument("--resend", action="store_true", help="start it again: you have seen that there is no run")
-    decision.add_argument("--give-up", action="store_true", help="fail the job; a run that there is goes on")
+    _add_resolve(command("resolve", "decide about a job whose start may have been lost"))
     command("sync", "follow runs that were started elsewhere, as jobs").add_argument(
         "--provider", default="", help="of this provider alone"
     )
@@ -109,6 +100,25 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     command.add_argument("--name", default="", help="name of the job in lists")
     command.add_argument("--to", default=None, metavar="WHERE", help=f"where the model goes: {_WHERE}")
     _add_destination(command)
+
+
+def _add_logs(command: argparse.ArgumentParser) -> None:
+    _add_one_job(command).add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
+    command.add_argument("--raw", action="store_true", help="with the trainer's report lines")
+
+
+def _add_download(command: argparse.ArgumentParser) -> None:
+    _add_one_job(command)
+    command.add_argument("paths", nargs="*", metavar="PATH", help="a file or folder of its outputs; none: all")
+    command.add_argument(
+        "--to", type=Path, default=None, metavar="DIR", help="where to (default: a folder named by the job)"
+    )
+
+
+def _add_resolve(command: argparse.ArgumentParser) -> None:
+    decision = _add_one_job(command).add_mutually_exclusive_group(required=True)
+    decision.add_argument("--resend", action="store_true", help="start it again: you have seen that there is no run")
+    decision.add_argument("--give-up", action="store_true", help="fail the job; a run that there is goes on")
 
 
 def _add_provider(command: argparse.ArgumentParser) -> None:

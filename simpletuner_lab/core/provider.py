@@ -202,7 +202,11 @@ ProgressCallback = Callable[[int, int], None]
 
 
 class Provider(Protocol):
-    """A place where jobs run."""
+    """A place where jobs run.
+
+    One that needs a token of its user says under which name in a class attribute `token_name`, and in `token_prefix` what
+    every such token begins with.
+    """
 
     id: ClassVar[str]
     label: ClassVar[str]

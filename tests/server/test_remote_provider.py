@@ -1,0 +1,139 @@
+"""A provider elsewhere over REST and in the terminal: set up without a restart, synced, and asked about a lost start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from simpletuner_lab.cli import main
+from simpletuner_lab.core import errors
+from simpletuner_lab.core.doubt import Decision
+from simpletuner_lab.core.job import JobState
+from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.testing import eventually
+from tests.lab_kit import dataset, quick_home
+from tests.server.server_kit import TOKEN, Server
+from tests.services.remote_kit import Elsewhere, Place, elsewhere
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Stcloud: TypeAlias = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that finds the provider as it finds a stranger's: by its entry point."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    info = folder / "path" / "elsewhere-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    point = f"elsewhere = {Elsewhere.__module__}:{Elsewhere.__name__}"
+    (info / "entry_points.txt").write_text(f"[simpletuner_lab.providers]\n{point}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(info.parent), str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        running = Server(
+            folder, quick_home(folder).root, "/", "--SimpleTunerLabApp.public_url=https://lab.example"
+        ).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def place(server: Server) -> Place:
+    return Place(server.home / "cloud" / "providers" / "elsewhere")
+
+
+@pytest.fixture
+def stcloud(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Stcloud:
+    """Runs a command; returns its exit code and what it printed."""
+    monkeypatch.setenv("JUPYTER_TOKEN", TOKEN)
+
+    def run(*words: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main([*words, "--url", server.url])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return run
+
+
+def test_settings_and_token(server: Server) -> None:
+    setup = server.client().setup
+    assert setup.config("elsewhere").config["run_limit_s"] is None
+    assert setup.change("elsewhere", {"run_limit_s": 60}).config["run_limit_s"] == 60.0
+    (listed,) = [one for one in server.client().providers() if one.id == "elsewhere"]
+    assert listed.run_limit_s == 60.0, "without a restart"
+    with pytest.raises(errors.InvalidRequest) as refused:
+        setup.change("elsewhere", {"colour": 1, "price": "x"})
+    assert len(refused.value.problems) == 2
+    secret = "e_carol"
+    assert Path(setup.set_token("elsewhere", Secret(secret))).read_text() == secret
+    assert (setup.validate("elsewhere").valid, setup.validate("elsewhere").user_info) == (True, "carol")
+    with server.http() as http:
+        answers = [http.get(f"/providers/elsewhere{path}") for path in ("", "/validate", "/versions", "/billing")]
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert http.put("/providers/elsewhere", json=[1]).status_code == 400
+        refused_token = http.put("/providers/elsewhere/token", json={"api_token": "wrong-and-secret"})
+        assert refused_token.status_code == 400
+    assert not any("e_carol" in answer.text for answer in answers)
+    assert "wrong-and-secret" not in refused_token.text + server.log()
+    assert secret not in server.log()
+    assert setup.delete_token("elsewhere")
+    assert setup.versions("elsewhere").current_version == "1"
+    assert setup.billing("elsewhere").balance is None
+    with pytest.raises(errors.ProviderNotFound):
+        setup.config("nowhere")
+
+
+def test_a_lost_start_and_a_foreign_run(server: Server, place: Place, tmp_path: Path, stcloud: Stcloud) -> None:
+    client = server.client()
+    place.fail(start="uncertain", find="uncertain")
+    asked = elsewhere(dataset(tmp_path / "images"))
+    job_id = client.submit(asked, approve=client.plan(asked).digest).job_id
+    eventually(lambda: client.job(job_id), lambda seen: seen.uncertain)
+    place.fail()
+    with pytest.raises(SystemExit):
+        stcloud("resolve", job_id)  # one of two decisions
+    assert stcloud("resolve", job_id, "--resend")[0] == 0
+    eventually(lambda: client.job(job_id), lambda seen: seen.attempt == 2 and seen.status is JobState.RUNNING)
+    with pytest.raises(errors.Conflict):
+        client.resolve(job_id, Decision.GIVE_UP)
+    (charge,) = client.detail(job_id).charges
+    assert (charge.attempt, charge.cost_usd) == (2, None)
+    place.add(log="hello\n")
+    told = json.loads(stcloud("sync", "--provider", "elsewhere", "--json")[1])
+    assert (told["synced"], told["updated"]) == (1, 1)
+    (foreign,) = told["jobs"]
+    assert client.log(foreign["job_id"]).logs == "hello\n"
+    assert client.sync().synced == 0
+    for one in (job_id, foreign["job_id"]):
+        client.cancel(one)
+        eventually(lambda one=one: client.job(one), lambda seen: seen.status is JobState.CANCELLED)
+
+
+def test_a_provider_in_the_terminal(server: Server, stcloud: Stcloud) -> None:
+    token = "e_dan"
+    command = [sys.executable, "-m", "simpletuner_lab.cli", "provider", "elsewhere", "--token", "--url", server.url]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"JUPYTER_TOKEN": TOKEN},
+        input=f"{token}\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "elsewhere: ready dan" in done.stdout
+    assert "token: ELSEWHERE_TOKEN is there" in done.stdout
+    assert token not in done.stdout + done.stderr
+    code, told = stcloud("provider", "elsewhere", "--set", "price=2.5", "--set", 'hosts=["a"]', "--forget-token")
+    assert (code, "ELSEWHERE_TOKEN is missing" in told, "price = 2.5" in told) == (0, True, True)
+    code, told = stcloud("provider", "elsewhere", "--set", "price")
+    assert (code, "--set KEY=VALUE" in told) == (1, True)
