@@ -206,7 +206,7 @@ def test_commands_that_live_give_widgets(shell: InteractiveShell, files: Path, c
         ("%stcloud jobs --state c", ["cancelled", "completed"]),
         ("%stcloud jobs --state=ru", ["running"]),
         ("%stcloud consent ", ["allow", "ask", "never"]),
-        ("%stcloud submit x --provider ", ["local"]),
+        ("%stcloud submit x --provider lo", ["local"]),
         ("%stcloud plan c", ["config.json"]),
         ("%stcloud plan config.json --data im", ["images/"]),
         ("%stcloud plan --data 'my p", ["pictures/"]),

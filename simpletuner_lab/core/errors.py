@@ -22,12 +22,12 @@
     │   └── OutputChanged         409  output_changed        a delivered file changed while it was read, or differs
     ├── TooLarge                  413  too_large             over the provider's limit
     ├── ProviderFailure           502  provider_failure      the provider answered, and badly
-    │   ├── ProviderUnavailable   503  provider_unavailable
-    │   ├── ProviderUncertain     502  uncertain             whether a run was started cannot be told
-    │   ├── UploadGone            502  upload_gone           its copy of the data is not there any more
     │   ├── TokenUnusable         409  token_unusable        its token is not there, or is refused
     │   ├── SettingUnusable       409  setting_unusable      one of its settings does not fit what is there
-    │   └── OutOfCredit           402  out_of_credit         its account has no credit left
+    │   ├── OutOfCredit           402  out_of_credit         its account has no credit left
+    │   ├── ProviderUnavailable   503  provider_unavailable
+    │   ├── ProviderUncertain     502  uncertain             whether a run was started cannot be told
+    │   └── UploadGone            502  upload_gone           its copy of the data is not there any more
     ├── ServerUnreachable         503  server_unreachable    a client found no server where one was named
     ├── StoreUnusable             500  store_unusable        network file system, newer schema, damaged
     ├── ServerKeyUnusable         500  server_key_unusable   readable by others, or not 32 bytes

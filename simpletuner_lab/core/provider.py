@@ -79,6 +79,8 @@ class Check:
     account: str = ""
     message: str = ""
     hint: str = ""
+    unused: bool = False
+    """Nobody has set it up yet, so nothing is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

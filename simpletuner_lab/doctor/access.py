@@ -82,6 +82,8 @@ def _provider(provider: Provider) -> Finding:
         return warning(name, error.message, error.hint)
     if check.ready:
         return ok(name, check.message or "ready")
+    if check.unused:
+        return ok(name, f"is not set up: {check.message}")
     return warning(name, check.message, check.hint)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-from simpletuner_lab.core.errors import ProviderFailure, TooLarge
-from simpletuner_lab.core.provider import Archive, ProgressCallback, RunTag
+from simpletuner_lab.core.errors import ProviderFailure, TooLarge, UploadGone
+from simpletuner_lab.core.provider import Archive, ProgressCallback, RunTag, StartOrder
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers._http import Api, NotThere, Unreadable, reading
 from simpletuner_lab.providers._replicate_notes import Notes, UploadNote
@@ -72,6 +72,19 @@ class Files:
                 hint="submit again",
             )
         return note
+
+    def url(self, order: StartOrder, token: Secret) -> str:
+        """The address of an order's data.
+
+        Raises:
+            UploadGone: they are not there any more, or will not be for long enough.
+        """
+        file_id, _, url = order.upload_ref.partition(" ")
+        noted = {note.id: note for note in self._notes.uploads(order.tag.job_id)}
+        known = noted.get(file_id) or UploadNote(id=file_id, url=url, sha256=order.archive.sha256, expires_at=None)
+        if url and self.lasts(known, token):
+            return url
+        raise UploadGone("Replicate does not have the data any more", hint="they are handed over again")
 
     def lasts(self, note: UploadNote, token: Secret) -> bool:
         """Whether it is there, and for long enough."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from simpletuner_lab.core.canonical import canonical_json
-from simpletuner_lab.core.destination import FolderDelivery, HubDelivery, S3Delivery
+from simpletuner_lab.core.destination import ACCESS_KEY, SECRET_KEY, FolderDelivery, HubDelivery, S3Delivery
 from simpletuner_lab.core.errors import ProviderFailure
 from simpletuner_lab.core.provider import RunTag, StartOrder, Target
 from simpletuner_lab.providers._child import spec_document
@@ -20,8 +21,11 @@ DATA_INPUTS: Final[Mapping[str, str]] = {COG: "data", SIMPLETUNER: "images"}
 """The input that has the address of the data, by target."""
 
 _SHORTEST_LIFE_S: Final = 5
-_SLACK_S: Final = 60.0
-"""A trainer that ends itself at its deadline has this long for a last upload before Replicate ends it."""
+_SLACK_S: Final = 300.0
+"""`Cancel-After` counts from the create: time to wait for a machine, to set up, and for the trainer's last upload."""
+
+SESSION_TOKEN: Final = "SIMPLETUNER_S3_SESSION_TOKEN"  # noqa: S105 - the name of a variable
+"""Beside `destination.ACCESS_KEY` and `SECRET_KEY`, the names of S3 keys that our image takes."""
 
 SIMPLETUNER_LACKS: Final = (
     "it makes a dataloader of its own from the archive: caption strategies, repeats, crops and resolutions do not reach it",
@@ -80,10 +84,25 @@ def life_s(deadline_s: float | None, run_limit_s: float) -> int:
 
 
 def _cog(order: StartOrder, data_url: str) -> dict[str, Any]:
+    order = _renamed(order)
     made = {"data": data_url, "spec": canonical_json(spec_document(order)).decode()}
     if order.secrets:
         made["secrets"] = json.dumps({name: secret.reveal() for name, secret in order.secrets.items()})
     return made
+
+
+def _renamed(order: StartOrder) -> StartOrder:
+    """The order with its S3 keys, perhaps the user's own, under the names that our image takes; the spec says them."""
+    to = order.delivery
+    if not isinstance(to, S3Delivery):
+        return order
+    names = {to.access_key_env: ACCESS_KEY, to.secret_key_env: SECRET_KEY, to.session_token_env: SESSION_TOKEN}
+    delivery = dataclasses.replace(
+        to, access_key_env=ACCESS_KEY, secret_key_env=SECRET_KEY,
+        session_token_env=SESSION_TOKEN if to.session_token_env else "",
+    )  # fmt: skip
+    secrets = {names.get(name, name): secret for name, secret in order.secrets.items()}
+    return dataclasses.replace(order, delivery=delivery, secrets=secrets)
 
 
 def _simpletuner(order: StartOrder, data_url: str) -> dict[str, Any]:

@@ -6,16 +6,14 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, ProviderUncertain
 from simpletuner_lab.core.provider import ListedRun, RunTag, StartOrder
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers import _replicate_prediction as rp
 from simpletuner_lab.providers._http import Api, NotDone, NotThere, Unreadable, reading
 from simpletuner_lab.providers._replicate_files import cursor_of
 from simpletuner_lab.providers._replicate_inputs import (
-    COG,
     DATA_INPUTS,
-    SIMPLETUNER,
     inputs,
     life_s,
     read_tag,
@@ -23,7 +21,7 @@ from simpletuner_lab.providers._replicate_inputs import (
 )
 from simpletuner_lab.providers._replicate_notes import Notes, Outcome, StartNote, reference
 from simpletuner_lab.providers._replicate_rates import RATES
-from simpletuner_lab.providers._replicate_settings import ReplicateSettings
+from simpletuner_lab.providers._replicate_targets import Targets
 
 EVENTS: Final = ("start", "output", "logs", "completed")
 """All that a webhook can tell, always asked for by name: what is sent otherwise is not agreed on."""
@@ -42,18 +40,18 @@ class Runs:
 
     Args:
         api: the provider's.
-        settings: which models they are of.
+        targets: which models they are of.
         notes: what was started from here.
         now: the time.
     """
 
-    def __init__(self, api: Api, settings: ReplicateSettings, notes: Notes, now: Callable[[], float]) -> None:
+    def __init__(self, api: Api, targets: Targets, notes: Notes, now: Callable[[], float]) -> None:
         self._api = api
-        self._settings = settings
+        self._targets = targets
         self._notes = notes
         self._now = now
 
-    def create(self, order: StartOrder, version: str, data_url: str, token: Secret) -> str:
+    def create(self, order: StartOrder, *, version: str, data_url: str, run_limit_s: float, token: Secret) -> str:
         """Starts it and returns its id. Asked once: where no answer comes, `find` decides what became of it.
 
         Raises:
@@ -61,10 +59,10 @@ class Runs:
             LabError: nothing was started.
         """
         now = self._now()
-        wanted = life_s(order.deadline_s, self._settings.run_limit_s)
+        wanted = life_s(order.deadline_s, run_limit_s)
         given = inputs(order, data_url)
         note = StartNote(
-            job_id=order.tag.job_id, attempt=order.tag.attempt, target=order.target, model=self.model(order.target),
+            job_id=order.tag.job_id, attempt=order.tag.attempt, target=order.target, model=self._targets.model(order.target),
             hardware=order.hardware, data_url=data_url, life_s=wanted, tried_at=self._first_try(order.tag, now),
             last_tried_at=now,
         )  # fmt: skip
@@ -96,7 +94,8 @@ class Runs:
         """The prediction of this attempt; None where there is none, for certain.
 
         Raises:
-            ProviderUnavailable: it cannot be told.
+            ProviderUnavailable: it cannot be told now.
+            ProviderUncertain: it cannot be told any more.
         """
         note = self._notes.start(tag)
         if note is None or note.outcome is Outcome.REFUSED:
@@ -105,7 +104,7 @@ class Runs:
             return note.ref
         try:
             found = self._look(note, token())
-        except ProviderUnavailable:
+        except (ProviderUnavailable, ProviderUncertain):
             raise
         except ProviderFailure as error:
             message = f"whether the run was started cannot be told: {error.message}"
@@ -135,20 +134,24 @@ class Runs:
         """The newest of our targets."""
         found = []
         for page in self._pages(token, _LISTED_PAGES):
-            found += [self._listed(one) for one in page if self._target(one)]
+            found += [self._listed(one) for one in page if self._targets.of(one, None)]
         return found
 
-    def model(self, target: str) -> str:
-        """OWNER/NAME of what a target runs.
+    def lives(self, job_id: str, token: Secret) -> bool:
+        """Whether a run of the job has not ended.
 
         Raises:
-            ProviderFailure: there is no such target.
+            ProviderUnavailable: it cannot be told now.
         """
-        if target == COG and self._settings.image:
-            return self._settings.image_model
-        if target == SIMPLETUNER:
-            return self._settings.model
-        raise ProviderFailure(f"Replicate has no target {target!r}", hint="see the settings image and model")
+        for note in self._notes.of_job(job_id):
+            try:
+                ref = note.ref if note.outcome is not Outcome.SENT else self.find(note.tag, lambda: token)
+            except ProviderUncertain:  # if there was one, it is long over
+                continue
+            one = self.get(ref, token) if ref else None
+            if one is not None and not one.ended:
+                return True
+        return False
 
     def _first_try(self, tag: RunTag, now: float) -> float:
         before = self._notes.start(tag)
@@ -170,7 +173,7 @@ class Runs:
             if any(one.created_at is not None and one.created_at < since for one in page):
                 break
         if unsure:
-            raise ProviderUnavailable(
+            raise ProviderUncertain(
                 f"prediction {unsure} may be this run: Replicate has removed what would tell", hint="look at it there"
             )
         return None
@@ -179,7 +182,7 @@ class Runs:
         """The list, the newest first. `strict`: one that does not end within so many pages cannot be told from.
 
         Raises:
-            ProviderUnavailable: it does not.
+            ProviderUncertain: it does not.
         """
         query: dict[str, str] = {}
         for _ in range(most):
@@ -192,33 +195,19 @@ class Runs:
                 return
             query = {"cursor": cursor}
         if strict:
-            raise ProviderUnavailable("the list of predictions is too long to find one start in", hint=_AGAIN)
-
-    def _target(self, one: rp.Prediction) -> str:
-        """Of which target it is; empty: of none."""
-        if self._settings.image and one.model == self._settings.image_model:
-            return COG
-        return SIMPLETUNER if one.model == self._settings.model else ""
+            raise ProviderUncertain(
+                "the list of predictions is too long to find one start in", hint="look for it there"
+            )
 
     def _listed(self, one: rp.Prediction) -> ListedRun:
         note = self._notes.started(one.id)
-        target = self._target(one)
-        hardware = note.hardware if note else self._settings.hardware
-        meant = self.meaning(one, target, note)
+        hardware = self._targets.hardware(note)
+        meant = self._targets.meaning(one, note)
         return ListedRun(
-            ref=one.id, tag=note.tag if note else read_tag(one.input.get("tag")), target=target, state=meant.state,
+            ref=one.id, tag=note.tag if note else read_tag(one.input.get("tag")), target=self._targets.of(one, note), state=meant.state,
             raw_state=one.status, hardware=hardware, created_at=one.created_at or 0.0, started_at=one.started_at,
             completed_at=one.completed_at, cost_usd=cost_usd(rp.metered_s(one, self._now()), hardware), error=meant.error,
         )  # fmt: skip
-
-    def meaning(self, one: rp.Prediction, target: str, note: StartNote | None) -> rp.Meaning:
-        """What it comes to."""
-        deadline = None if note is None or one.created_at is None else one.created_at + note.life_s
-        return rp.meaning(one, returns_code=target == COG, deadline=deadline, run_limit_s=self._settings.run_limit_s)
-
-    def target_of(self, one: rp.Prediction, note: StartNote | None) -> str:
-        """The note's, else by its model."""
-        return note.target if note else self._target(one)
 
 
 def cost_usd(metered_s: float | None, hardware: str) -> float | None:

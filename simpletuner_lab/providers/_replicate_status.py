@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from simpletuner_lab.providers._replicate_settings import STATUS_PAGE
+
 _FRESH_S: Final = 60.0
 _TIMEOUT_S: Final = 2.0
 _OVER: Final = frozenset({"resolved", "postmortem", "completed"})
@@ -35,6 +37,12 @@ class StatusPage:
             if self._known is None or not 0 <= self._now() - self._known[0] <= _FRESH_S:
                 self._known = (self._now(), self._ask())
             return self._known[1]
+
+    def waiting(self) -> str:
+        """Why a run has not begun, as far as that is known."""
+        incident = self.incident()
+        said = f"; Replicate's status page says: {incident} ({STATUS_PAGE})" if incident else ""
+        return f"Replicate has not begun it: it waits for a machine, or the model is being set up{said}"
 
     def _ask(self) -> str:
         import httpx

@@ -32,10 +32,11 @@ from simpletuner_lab.providers._replicate_files import MOST_BYTES, WARN_BYTES, F
 from simpletuner_lab.providers._replicate_hooks import Hooks
 from simpletuner_lab.providers._replicate_inputs import SIMPLETUNER
 from simpletuner_lab.providers._replicate_log import progress_of
-from simpletuner_lab.providers._replicate_notes import Notes, Outcome, UploadNote
+from simpletuner_lab.providers._replicate_notes import Notes
 from simpletuner_lab.providers._replicate_runs import Runs, cost_usd
 from simpletuner_lab.providers._replicate_settings import API, STATUS_PAGE, STATUS_URL, ReplicateSettings
 from simpletuner_lab.providers._replicate_status import StatusPage
+from simpletuner_lab.providers._replicate_targets import Targets
 from simpletuner_lab.providers._token import Token
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ReplicateProvider:
     id: ClassVar[str] = "replicate"
     label: ClassVar[str] = "Replicate"
     token_name: ClassVar[str] = TOKEN
-    token_prefix: ClassVar[str] = "r8_"
+    token_prefix: ClassVar[str] = "r8_"  # noqa: S105 - what every one begins with
     capabilities: ClassVar[Capabilities] = Capabilities(
         remote=True,
         max_upload_bytes=MOST_BYTES,
@@ -85,7 +86,8 @@ class ReplicateProvider:
         self._notes = Notes(context.home)
         way = _Way(settings, context.environment, sleep)
         api = Api(way.network, way.door)
-        self._runs = Runs(api, settings, self._notes, now)
+        self._targets = Targets(settings)
+        self._runs = Runs(api, self._targets, self._notes, now)
         self._files = Files(api, way.client, self._notes, now)
         self._catalogue = Catalogue(settings, way.client, now)
         self._hooks = Hooks(api, self._token.require, now)
@@ -97,7 +99,10 @@ class ReplicateProvider:
     def check(self) -> Check:
         """Whose the token is, and if it cannot be used, why."""
         try:
-            account = self._catalogue.account(self._token.require())
+            token = self._token.find()
+            if token is None:
+                return Check(ready=False, message=f"{TOKEN} not set", hint=self._token.hint, unused=True)
+            account = self._catalogue.account(token)
         except LabError as error:
             return Check(ready=False, message=error.message, hint=error.hint or "see the settings of Replicate")
         doubt = "" if self._settings.verify_tls else f"; {UNVERIFIED}"
@@ -124,9 +129,10 @@ class ReplicateProvider:
         return f"{note.id} {note.url}"
 
     def start(self, order: StartOrder) -> str:
-        """Creates the prediction, once. Data that are gone by now (24 hours) are handed over again first.
+        """Creates the prediction, once.
 
         Raises:
+            UploadGone: the data are not there any more, or soon will not be (24 hours); nothing was started.
             ProviderFailure: it was started before, or cannot be.
             ProviderUnavailable: whether it was started is not known, or it was not and may be tried again.
         """
@@ -138,14 +144,18 @@ class ReplicateProvider:
         version = order.version or next(
             (target.version for target in self.options().targets if target.id == order.target), ""
         )
-        self._runs.model(order.target)
-        return self._runs.create(order, version, self._data_url(order, token), token)
+        self._targets.model(order.target)
+        url = self._files.url(order, token)
+        return self._runs.create(
+            order, version=version, data_url=url, run_limit_s=self._settings.run_limit_s, token=token
+        )
 
     def find(self, tag: RunTag) -> str | None:
         """The prediction of this attempt, by our note of it, its tag, or the data that it was given.
 
         Raises:
-            ProviderUnavailable: it cannot be told.
+            ProviderUnavailable: it cannot be told now.
+            ProviderUncertain: it cannot be told any more.
         """
         return self._runs.find(tag, self._token.require)
 
@@ -161,8 +171,7 @@ class ReplicateProvider:
             error = f"Replicate has no prediction {ref} any more, or it is of another account"
             return Snapshot(state=RunState.LOST, cursor=cursor, error=error)
         note = self._notes.started(ref)
-        target = self._runs.target_of(one, note)
-        meant = self._runs.meaning(one, target, note)
+        meant = self._targets.meaning(one, note)
         metered_s = rp.metered_s(one, self._now())
         end, text = _lines(one.logs.encode("utf-8", "replace"), offset, whole=one.ended)
         return Snapshot(
@@ -172,10 +181,10 @@ class ReplicateProvider:
             raw_state=one.status,
             exit_code=meant.exit_code,
             error=meant.error,
-            waiting=self._waiting() if meant.state is RunState.QUEUED else "",
-            cost_usd=cost_usd(metered_s, note.hardware if note else self._settings.hardware),
+            waiting=self._status.waiting() if meant.state is RunState.QUEUED else "",
+            cost_usd=cost_usd(metered_s, self._targets.hardware(note)),
             metered_s=metered_s,
-            progress=progress_of(one.logs) if target == SIMPLETUNER else None,
+            progress=progress_of(one.logs) if self._targets.of(one, note) == SIMPLETUNER else None,
         )
 
     def cancel(self, ref: str) -> None:
@@ -189,11 +198,8 @@ class ReplicateProvider:
             ProviderUnavailable: Replicate does not answer, or whether a run of the job was started is not known.
         """
         token = self._token.require()
-        for note in self._notes.of_job(tag.job_id):
-            ref = note.ref if note.outcome is not Outcome.SENT else self._runs.find(note.tag, lambda: token)
-            one = self._runs.get(ref, token) if ref else None
-            if one is not None and not one.ended:
-                return False
+        if self._runs.lives(tag.job_id, token):
+            return False
         return self._files.remove(tag.job_id, _ids(upload_ref), token)
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:
@@ -203,19 +209,6 @@ class ReplicateProvider:
             Forbidden: it is not signed by Replicate, or too old.
         """
         return self._hooks.prediction(headers, body)
-
-    def _data_url(self, order: StartOrder, token: Secret) -> str:
-        file_id, _, url = order.upload_ref.partition(" ")
-        noted = {note.id: note for note in self._notes.uploads(order.tag.job_id)}
-        known = noted.get(file_id) or UploadNote(id=file_id, url=url, sha256=order.archive.sha256, expires_at=None)
-        if url and self._files.lasts(known, token):
-            return url
-        return self._files.upload(order.archive, order.tag, token, lambda _done, _total: None).url
-
-    def _waiting(self) -> str:
-        incident = self._status.incident()
-        said = f"; Replicate's status page says: {incident} ({STATUS_PAGE})" if incident else ""
-        return f"Replicate has not begun it: it waits for a machine, or the model is being set up{said}"
 
 
 class _Way:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simpletuner_lab.core.destination import FolderDelivery, HubDelivery, S3Delivery
-from simpletuner_lab.core.errors import Forbidden, LabError, ProviderFailure, SettingUnusable, TooLarge
+from simpletuner_lab.core.errors import Forbidden, LabError, ProviderFailure, SettingUnusable, TooLarge, UploadGone
 from simpletuner_lab.core.provider import Archive, RunState, RunTag
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers.replicate import ReplicateProvider
@@ -114,6 +114,23 @@ def test_our_image_gets_a_spec_that_the_trainer_reads(replicate: Scene, tmp_path
     assert "of-the-grant" not in got["spec"]
 
 
+def test_the_users_own_keys_travel_under_the_names_that_our_image_takes(replicate: Scene, tmp_path: Path) -> None:
+    own = S3Delivery(
+        endpoint_url="", bucket="mine", prefix=f"{JOB}/", access_key_env="AWS_ACCESS_KEY_ID",
+        secret_key_env="AWS_SECRET_ACCESS_KEY", session_token_env="AWS_SESSION_TOKEN",
+    )  # fmt: skip
+    secrets = {"AWS_ACCESS_KEY_ID": Secret("a"), "AWS_SECRET_ACCESS_KEY": Secret("b"), "AWS_SESSION_TOKEN": Secret("c")}
+    replicate.begin(
+        replicate.provider(), replicate.order(config=CONFIG, dataloader=DATALOADER, delivery=own, secrets=secrets)
+    )
+    got = given(replicate)
+    kept = json.loads(got["secrets"])
+    to = json.loads(got["spec"])["destination"]
+    assert all(name.startswith("SIMPLETUNER_S3_") for name in kept)
+    names = [to[key] for key in ("access_key_env", "secret_key_env", "session_token_env")]
+    assert [kept[name] for name in names] == ["a", "b", "c"]
+
+
 def test_the_published_model_gets_its_own_inputs(replicate: Scene) -> None:
     provider = replicate.provider()
     run = replicate.begin(provider, replicate.order("simpletuner"))
@@ -170,7 +187,7 @@ def test_what_cannot_run_is_refused_before_it_is_sent(replicate: Scene, target: 
 
 @pytest.mark.parametrize(
     ("deadline_s", "limit_s", "life_s"),
-    [(600.0, 1800.0, 660), (0.5, 1800.0, 61), (None, 1800.0, 1800), (1790.0, 1800.0, 1800)],
+    [(600.0, 1800.0, 900), (0.5, 1800.0, 301), (None, 1800.0, 1800), (1790.0, 1800.0, 1800)],
 )
 def test_replicate_ends_what_does_not_end_itself(
     replicate: Scene, deadline_s: float | None, limit_s: float, life_s: int
@@ -248,7 +265,7 @@ def test_a_run_that_its_deadline_ended_can_go_on(replicate: Scene) -> None:
     assert (snapshot.state, snapshot.raw_state, snapshot.metered_s) == (
         RunState.INTERRUPTED,
         "canceled",
-        pytest.approx(160),
+        pytest.approx(400),
     )
 
 
@@ -311,6 +328,10 @@ def test_data_that_are_gone_are_handed_over_again(replicate: Scene) -> None:
     provider.cancel(run.ref)
     replicate.emulator.advance(24 * 3600)
     second = replicate.order(attempt=2, upload_ref=run.order.upload_ref)
+    with pytest.raises(UploadGone):
+        provider.start(second)
+    assert len(replicate.emulator.predictions) == 1
+    second = uploaded(provider, second)
     provider.start(second)
     fresh = replicate.emulator.files("ann")[0]
     assert given(replicate)["data"].endswith(fresh.id)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, ProviderUncertain
 from simpletuner_lab.core.provider import RunState, RunTag
 from simpletuner_lab.providers.replicate import ReplicateProvider
 from simpletuner_lab.testing.provider_contract import uploaded
@@ -206,8 +206,9 @@ def test_what_was_removed_before_it_was_looked_at_cannot_be_told(replicate: Scen
     with pytest.raises(ProviderUnavailable):
         provider.start(order)
     replicate.emulator.advance(2 * 3600)
-    with pytest.raises(ProviderUnavailable, match="may be this run"):
+    with pytest.raises(ProviderUncertain, match="may be this run"):
         provider.find(order.tag)
+    assert provider.discard(order.tag, order.upload_ref)
 
 
 def test_a_lost_upload_leaves_nothing_behind(replicate: Scene) -> None:

@@ -1,0 +1,54 @@
+"""A job at Replicate through the whole lab: planned, agreed to, sent once, gone on, ended, paid for, and gone from there."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from simpletuner_lab.core.destination import S3Destination, Sender
+from simpletuner_lab.core.job import JobState
+from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.lab import Lab, Surroundings
+from simpletuner_lab.services.registry import Registry
+from simpletuner_lab.services.store import Store
+from simpletuner_lab.testing.replicate_emulator import Fault, Step
+from simpletuner_trainer.report import Exit
+from tests.lab_kit import dataset, request
+from tests.providers.replicate_kit import IMAGE, Scene, ended, scene
+
+
+def taken_on(replicate: Scene, lab: Lab, job_id: str, steps: int) -> JobState:
+    """The job's state after so many steps of the runner, some seconds apart."""
+    for _ in range(steps):
+        lab.runner.advance(lab.store.jobs.get(job_id))
+        replicate.emulator.advance(6)
+    return lab.store.jobs.get(job_id).state
+
+
+def test_two_runs_of_one_job_and_an_answer_that_is_lost(tmp_path: Path) -> None:
+    with scene(tmp_path) as replicate:
+        emulator = replicate.emulator
+        emulator.play(IMAGE, [Step(after_s=1, log="hello\n"), ended(Exit.DEADLINE)])
+        emulator.fail("predictions.create", Fault(lost=True))
+        home = Home(tmp_path / "lab").prepare()
+        keys = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK", "HOME": str(tmp_path)}
+        around = Surroundings(environment=keys, clock=emulator.now)
+        with Lab(home, Store.open(home.database), Registry([replicate.provider()]), around) as lab:
+            to = S3Destination(bucket="mine", sender=Sender.TRAINER, checkpoints=True)
+            asked = dataclasses.replace(request(dataset(tmp_path / "images")), provider="replicate", destination=to)
+            plan = lab.plan(asked)
+            assert (plan.target.id, plan.rate.hardware, plan.identity.account) == ("cog", "gpu-l40s", "ann")
+            job = lab.submit(asked, approve=plan.digest)
+            assert taken_on(replicate, lab, job.id, 8) in {JobState.QUEUED, JobState.RUNNING}
+            assert len(emulator.predictions) >= 2, "the first was found, and the next one went on"
+            assert lab.store.jobs.get(job.id).attempt >= 2
+            lab.cancel(job.id)
+            assert taken_on(replicate, lab, job.id, 6) is JobState.CANCELLED
+            job = lab.store.jobs.get(job.id)
+            assert job.settled_at is not None
+            tags = [one.input["tag"] for one in emulator.predictions]
+            assert len(set(tags)) == len(tags), "no attempt was started twice"
+            assert job.cost_usd == pytest.approx(sum(charge.usd for charge in emulator.charges))
+            assert emulator.files("ann") == ()
