@@ -82,12 +82,17 @@ def job_row(job: Job) -> dict[str, Any]:
     }
 
 
+def run_of(text: str) -> RunRef:
+    """The run of a job, as its column has it."""
+    return RunRef(**json.loads(text))
+
+
 def job_from(row: tuple[Any, ...]) -> Job:
     """The job of a row of `JOB_COLUMNS`."""
     found = dict(zip(_JOB_NAMES, row, strict=True))
     found["state"] = JobState(found["state"])
     found["progress"] = Progress(**json.loads(found["progress"]))
-    found["run"] = RunRef(**json.loads(found["run"]))
+    found["run"] = run_of(found["run"])
     if found["failure"] is not None:
         found["failure"] = Failure(**json.loads(found["failure"]))
     return Job(**found)

@@ -244,6 +244,14 @@ class Jobs:
         with self._database.read() as connection:
             return _jobs(connection, query, self._job_from)
 
+    def of_run(self, provider: str, ref: str) -> tuple[str, ...]:
+        """Ids of the jobs that still need care and whose run at the provider this is."""
+        jobs = schema.jobs.c
+        query = select(jobs.id, jobs.run).where(jobs.settled_at.is_(None), jobs.provider == provider)
+        with self._database.read() as connection:
+            found = connection.execute(query).all()
+        return tuple(job_id for job_id, run in found if rows.run_of(run).ref == ref)
+
     def delete(self, job_id: str, *, at: float) -> Event:
         """Deletes a job with its plan, events, points and grants; returns the event that the feed keeps for a while.
 

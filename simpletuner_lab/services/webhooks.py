@@ -129,7 +129,7 @@ class Webhooks:
         message_id = headers.get("webhook-id", "")
         if message_id in taken:
             return False
-        meant = [job.id for job in self._store.jobs.unsettled() if (job.provider, job.run.ref) == (provider_id, ref)]
+        meant = self._store.jobs.of_run(provider_id, ref)
         for job_id in meant:
             self._nudge(job_id)
         if 0 < len(message_id) <= _LONGEST_ID:

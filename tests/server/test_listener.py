@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -167,23 +166,8 @@ def test_what_a_webhook_is_answered(
 def test_a_webhook_is_small(webhooks: str) -> None:
     right = {"webhook-signature": "right"}
     assert httpx.post(f"{webhooks}/elsewhere", content=bytes(1 << 20), headers=right).status_code == 200
-    try:
-        answer = httpx.post(f"{webhooks}/elsewhere", content=bytes((1 << 20) + 1), headers=right)
-    except httpx.TransportError:
-        return  # the rest of the body is not wanted
+    answer = httpx.post(f"{webhooks}/elsewhere", content=bytes((1 << 20) + 1), headers=right)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
-
-
-def test_a_webhook_of_unknown_length_is_small_too(webhooks: str) -> None:
-    def endless() -> Iterator[bytes]:
-        while True:
-            yield bytes(1 << 16)
-
-    try:
-        answer = httpx.post(f"{webhooks}/elsewhere", content=endless(), headers={"webhook-signature": "right"})
-    except httpx.TransportError:
-        return
-    assert answer.status_code == 400
 
 
 def test_a_webhook_that_takes_long_to_verify_is_answered_first(outside: Outside) -> None:

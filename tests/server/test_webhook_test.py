@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +18,11 @@ from simpletuner_lab import cli
 from simpletuner_lab.core.errors import Conflict
 from simpletuner_lab.server.trials import Arrival, Trials
 from simpletuner_lab.services.grants import ServerKey
-from simpletuner_lab.services.reach.hook import of_the_caller
+from simpletuner_lab.services.reach.hook import examine_webhook, of_the_caller
 from simpletuner_lab.services.reach.report import Mode
 from simpletuner_lab.services.webhook_proof import HEADER, Proof, Prover
 from tests.lab_kit import quick_home
-from tests.server.server_kit import TOKEN
+from tests.server.server_kit import TOKEN, free_port
 from tests.server.webhook_kit import Hooked, hooked_server, post
 
 TEST = "/providers/signed/test-webhook"
@@ -129,6 +131,33 @@ def test_a_question_that_is_none(hooked: Hooked, body: object) -> None:
     with hooked.server.http() as http:
         answer = http.post(TEST, json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+def test_each_fault_on_the_way_is_told_apart(hooked: Hooked) -> None:
+    def fault(url: str, prover: Prover) -> tuple[str, str]:
+        found = examine_webhook(url, "signed", prover, time.time())
+        wrong = [step for step in found.steps if step.status == "failed"]
+        assert not found.reached
+        assert (len(wrong), bool(wrong[0].hint)) == (1, True)
+        return wrong[0].name.value, wrong[0].message
+
+    ours = prover(hooked)
+    name, message = fault(f"{hooked.url}/lab", ours)
+    assert (name, "/lab/api/webhooks/signed arrives as /lab/api/webhooks/signed" in message) == ("path", True)
+    name, message = fault(f"{hooked.server.url}api", ours)  # Jupyter's own 404
+    assert (name, "another server answers: 4" in message or "login page" in message) == ("path", True)
+    assert fault(f"{hooked.url}", Prover(ServerKey(bytes(32)), time.time))[0] == "signature"
+    assert fault(f"http://127.0.0.1:{free_port()}", ours)[0] == "tcp"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        threading.Thread(target=_take_and_close, args=(silent,), daemon=True).start()
+        name, message = fault(f"http://127.0.0.1:{silent.getsockname()[1]}", ours)
+    assert (name, "the connection broke" in message or "no answer" in message) == ("path", True)
+
+
+def _take_and_close(silent: socket.socket) -> None:
+    """The first two connections: one looks whether the port takes any."""
+    for _ in range(2):
+        silent.accept()[0].close()
 
 
 # ------------------------------------------------------------ from the provider

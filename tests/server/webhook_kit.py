@@ -146,15 +146,18 @@ def post(
 
 
 @contextmanager
-def hooked_server(folder: Path) -> Iterator[Hooked]:
-    """Runs one until the block ends. Jupyter believes headers there, which must change nothing."""
+def hooked_server(folder: Path, code: str = CODE) -> Iterator[Hooked]:
+    """Runs one until the block ends. Jupyter believes headers there, which must change nothing.
+
+    `code` is the module of the provider, whose class is `Signed`.
+    """
     home = quick_home(folder)
     site = folder / "signed"
     info = site / "signed_provider-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: signed_provider\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[simpletuner_lab.providers]\nsigned = signed_provider:Signed\n")
-    (site / "signed_provider.py").write_text(CODE)
+    (site / "signed_provider.py").write_text(code)
     given = {"python": str(installed_as_python(folder)), "grace_s": 5.0, "webhook_allowed_ips": ALLOWED}
     (home.provider_settings / "signed.json").write_text(json.dumps(given))
     port = free_port()
