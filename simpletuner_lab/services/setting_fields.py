@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import enum
 import inspect
+import itertools
 import textwrap
 import types
 import typing
@@ -70,7 +71,7 @@ def _docs(cls: type[Any]) -> Mapping[str, str]:
         return {}
     docs: dict[str, str] = {}
     body = tree.body if isinstance(tree, ast.ClassDef) else []
-    for field, below in zip(body, body[1:], strict=False):
+    for field, below in itertools.pairwise(body):
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
             continue
         if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
