@@ -185,3 +185,18 @@ test("what is here has settings alone, and what was typed stays while it is fold
   expect(all('input[type="password"]')).toHaveLength(0);
   expect(all(".stc-providers > li")[0].textContent).not.toContain("Webhooks");
 });
+
+test.each([226, 290, 640])("nothing is wider than %i pixels, no question either", async (width) => {
+  const { element, find } = stage(lab(), <Settings />, { width });
+  await button("Set up Replicate").click();
+  await button("Prices and costs of Replicate").click();
+  await button("Webhooks of Replicate").click();
+  await expect.element(page.getByText("Balance", { exact: true })).toBeVisible();
+  for (const name of ["Delete the token", "Test through Replicate"]) {
+    await button(name).click();
+    const [asked, all] = [find(".stc-confirm-ask"), element].map((one) => one.getBoundingClientRect());
+    expect([asked.left >= all.left, asked.right <= all.right]).toEqual([true, true]);
+    await userEvent.keyboard("{Escape}");
+  }
+  expect(element.scrollWidth).toBeLessThanOrEqual(width);
+});

@@ -167,9 +167,9 @@ training"""
         reaches(out, "cancelled")
         out.get_by_role("tab", name="Plan and cost").click()
         expect(out.get_by_role("table").first).to_contain_text("gpu-l40s", timeout=PATIENCE_MS)
-        page.shoot_both("replicate-cancelled", out)
+        page.shoot("replicate-cancelled", out)
         panel.get_by_role("button", name="All jobs").click()
-        page.shoot_both("replicate-jobs", panel)
+        page.shoot("replicate-jobs", panel)
     assert client.job(waiting).cost_usd in (None, 0.0)
 
 
@@ -186,7 +186,7 @@ def test_failed(chromium: Browser, server: Server, folder: Path) -> None:
         panel.get_by_label("What runs there").select_option("simpletuner")
         expect(panel).to_contain_text("a longer job is not taken")
         panel.get_by_label("What runs there").scroll_into_view_if_needed()
-        page.shoot_both("replicate-form")
+        page.shoot("replicate-form")
         panel.get_by_role("tab", name="Jobs").click()
         row(panel, made.config_name).get_by_role("button").first.click()
         reaches(panel, "failed")
