@@ -27,13 +27,16 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lab js check test e2e test-slow bench pictures format clean
+.PHONY: help demo demo-replicate lab js check test e2e test-slow bench pictures format clean
 
 help: ## Show this list.
-	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: $(STAMP) ## Train a real LoRA here and bring it home; YES=1 agrees to the printed plan.
 	@$(BIN)/python scripts/demo.py $(if $(YES),--yes)
+
+demo-replicate: $(STAMP) ## Train one at an emulated Replicate, in a real Cog server, without an account; YES=1 agrees.
+	@$(BIN)/python scripts/demo_replicate.py $(if $(YES),--yes)
 
 lab: $(STAMP) ## Open JupyterLab with the extension and the first notebook.
 	$(BIN)/jupyter lab notebooks/01_first_training.ipynb $(LAB_ARGS)
@@ -47,7 +50,7 @@ check: $(STAMP) ## Format, lint, types, import floors.
 
 js: $(JS_BUILT) ## Build the JavaScript: the widgets' bundles and the JupyterLab extension.
 
-test: check .venv-replicate2/.stamp ## check, and every test that is not slow.
+test: check .venv-replicate2/.stamp .venv-cog16/.stamp ## check, and every test that is not slow.
 	$(if $(CHROMIUM),$(NPM) test --silent,@test -z "$$CI_REQUIRE_ALL" && echo "No Chromium here: the tests of js/ are left out.")
 	$(PYTEST) -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
@@ -69,7 +72,7 @@ format: $(STAMP) ## Put every file in the house's form.
 	$(NPM) run --silent format
 
 clean: ## Remove everything that these targets made.
-	rm -rf $(VENV) .venv-bench .venv-replicate2 artifacts demo build dist trainer/dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench .venv-cog16 .venv-replicate2 artifacts demo build dist trainer/dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf js/node_modules js/lib simpletuner_lab/labextension simpletuner_lab/static
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -92,6 +95,12 @@ $(STAMP): pyproject.toml trainer/pyproject.toml constraints.txt $(VENV)/.tools |
 .venv-replicate2/.stamp: | $(VENV)/.tools
 	$(PYTHON) -m venv .venv-replicate2
 	.venv-replicate2/bin/python -m pip install --disable-pip-version-check -q replicate==2.0.0b4
+	@touch $@
+
+# The last Cog that writes the schema of a model without Docker; trainer/.cog is held against it in `test`.
+.venv-cog16/.stamp: | $(VENV)/.tools
+	$(PYTHON) -m venv .venv-cog16
+	.venv-cog16/bin/python -m pip install --disable-pip-version-check -q cog==0.16.12 fastapi==0.118.3 pydantic==2.14.4
 	@touch $@
 
 # What builds the rest. Node.js comes from PyPI where there is none on PATH that is new enough.

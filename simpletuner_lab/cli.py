@@ -15,7 +15,9 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -73,6 +75,8 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.command == "storage" and args.action == "serve":
         return _serve(args)
+    if args.command == "emulator":
+        return _emulate(args)
     with _screen(as_json=args.json) as screen:
         return VERBS[args.command](lab, args, screen)
 
@@ -106,6 +110,20 @@ def _serve(args: argparse.Namespace) -> int:
         print(json.dumps({"endpoint_url": url}) if args.json else f"serving {stand.root} at {url}", flush=True)
 
     return serve(stand, tell)
+
+
+def _emulate(args: argparse.Namespace) -> int:
+    """An emulated provider, until a signal ends it. What is printed is what a lab has to be told."""
+    from simpletuner_lab.server.processes import ENDS
+    from simpletuner_lab.testing.replicate_stand import EngineName, replicate_stand
+
+    ended = threading.Event()
+    with replicate_stand(port=args.port, token=args.token, engine=EngineName(args.engine), speed=args.speed) as stand:
+        for number in ENDS:
+            signal.signal(number, lambda *_: ended.set())
+        print(json.dumps(stand.document) if args.json else stand.directions, flush=True)
+        ended.wait()
+    return OK
 
 
 def interrupted(args: argparse.Namespace) -> str:

@@ -118,9 +118,10 @@ class LabMagics(Magics):
 
     def _run(self, args: argparse.Namespace) -> Any:
         if getattr(args, "terminal", False):
+            words = " ".join(filter(None, (args.command, getattr(args, "action", ""))))
             raise InvalidRequest(
-                f"storage {args.action} is not for a notebook: what a cell shows is saved with it",
-                hint=f"in a terminal: stcloud storage {args.action}",
+                f"{words} is not for a notebook: what a cell shows is saved with it",
+                hint=f"in a terminal: stcloud {words}",
             )
         if args.url is None:
             return self._answered(args, self._lab)

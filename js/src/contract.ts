@@ -75,6 +75,7 @@ export interface Target {
   live_metrics: boolean;
   resume: boolean;
   inputs: string[];
+  manifest: boolean;
   lacks: string[];
 }
 

@@ -109,6 +109,7 @@ export function sampleProvider(over: Partial<ProviderView> = {}): ProviderView {
         live_metrics: true,
         resume: true,
         inputs: [],
+        manifest: true,
         lacks: [],
       },
     ],
@@ -230,7 +231,16 @@ export function sampleProviders(): ProviderView[] {
         { hardware: "a100", label: "A100 80 GB", usd_per_hour: null, as_of: "", source: "" },
       ],
       targets: [
-        { id: "ours", label: "Our trainer", version: "9f3c", live_metrics: true, resume: true, inputs: [], lacks: [] },
+        {
+          id: "ours",
+          label: "Our trainer",
+          version: "9f3c",
+          live_metrics: true,
+          resume: true,
+          inputs: [],
+          manifest: true,
+          lacks: [],
+        },
         {
           id: "theirs",
           label: "The original",
@@ -238,6 +248,7 @@ export function sampleProviders(): ProviderView[] {
           live_metrics: false,
           resume: false,
           inputs: [],
+          manifest: true,
           lacks: [],
         },
       ],

@@ -74,6 +74,7 @@ def build_parser(
     _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
     webhook = command("webhook", "whether what a provider calls back with arrives")
     _add_webhook(webhook, common)
+    _add_emulator(command("emulator", "run an emulated Replicate here, to try a provider elsewhere without an account"))
     command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
     return parser
 
@@ -198,6 +199,17 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     )
     serve.add_argument("--certfile", type=Path, default=None, help="certificate chain, PEM; then it is https")
     serve.add_argument("--keyfile", type=Path, default=None, help="its private key, if that is in another file")
+
+
+def _add_emulator(emulator: argparse.ArgumentParser) -> None:
+    emulator.set_defaults(terminal=True)
+    emulator.add_argument("--port", type=int, default=7200, help="on this machine alone; 0 for any (default: 7200)")
+    emulator.add_argument("--token", default="", metavar="r8_...", help="of its one account (default: one is made up)")
+    emulator.add_argument(
+        "--engine", choices=["scripted", "cog"], default="scripted",
+        help="what runs there: trainings that are played, or real ones in a Cog server (default: scripted)",
+    )  # fmt: skip
+    emulator.add_argument("--speed", type=float, default=1.0, metavar="X", help="of its clock (default: 1)")
 
 
 def _add_list(command: argparse.ArgumentParser) -> None:

@@ -42,6 +42,13 @@ class Delivered:
     problem: str = ""
     elsewhere: bool = False
     """By the trainer, at a destination of the user: its own word for it, which nobody has compared yet."""
+    unchecked: bool = False
+    """By a target that gives no checksums: all that is known is that the run ended well."""
+
+    @property
+    def there(self) -> bool:
+        """Whether there is a result."""
+        return bool(self.sha256) or (self.unchecked and not self.problem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +191,7 @@ def _settle(
     running = job if job.state is JobState.RUNNING else job.moved(JobState.RUNNING, now=now)
     if snapshot.state is RunState.RUNNING or (job.state is JobState.QUEUED and snapshot.state in _AFTER_RUNNING):
         return running, _moves(job, running, now=now)  # one edge of the table at a time: the next poll sees the end
-    if snapshot.state is RunState.SUCCEEDED:
+    if snapshot.state is RunState.SUCCEEDED and not (resumable and _cut_short(snapshot, delivered)):
         return _succeeded(running, delivered, now=now)
     if snapshot.state is RunState.CANCELLED or job.cancel_requested_at is not None:
         ended = dataclasses.replace(running.moved(JobState.CANCELLED, now=now), failure=None)
@@ -197,7 +204,14 @@ def _settle(
                 queued, retry_at=now + wait, waiting=f"goes on from step {job.progress.step}: {_why(snapshot)}"
             )
             return again, _moves(job, again, now=now)
+    if snapshot.state is RunState.SUCCEEDED:
+        return _succeeded(running, delivered, now=now)
     return _failed(job, running, snapshot, now=now)
+
+
+def _cut_short(snapshot: Snapshot, delivered: Delivered | None) -> bool:
+    """Whether a run that ended well may have reached its deadline alone: with what code it ended is not known any more."""
+    return snapshot.exit_code is None and delivered is not None and not delivered.there
 
 
 def _unknown(job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable[EventDraft]]:
@@ -215,7 +229,7 @@ def _succeeded(job: Job, delivered: Delivered | None, *, now: float) -> tuple[Jo
     if job.imported:  # whoever started it knows where its results went
         ended = dataclasses.replace(job.moved(JobState.COMPLETED, now=now), failure=None)
         return ended, _moves(job, ended, now=now)
-    if delivered is None or not delivered.sha256:
+    if delivered is None or not delivered.there:
         why = delivered.problem if delivered else "its result was not looked for"
         failure = Failure(
             code="result_missing", message=f"the run ended well, but {why}", hint="see the log; run it again"
@@ -247,6 +261,8 @@ def _failed(before: Job, job: Job, snapshot: Snapshot, *, now: float) -> tuple[J
 def _why(snapshot: Snapshot) -> str:
     if snapshot.error:
         return snapshot.error
+    if snapshot.state is RunState.SUCCEEDED:
+        return "its run ended well and without a result, at its deadline as it seems"
     if snapshot.exit_code is not None:
         return f"the trainer ended with exit code {snapshot.exit_code}"
     return f"the run is {snapshot.state}"

@@ -50,6 +50,8 @@ class Target:
     live_metrics: bool
     resume: bool
     inputs: frozenset[str] = frozenset({"archive"})
+    manifest: bool = True
+    """Its results end with a manifest of checksums; without one, that they arrived whole cannot be checked."""
     lacks: tuple[str, ...] = ()
     """Sentences for the plan: what a run there does otherwise than the config says, or not at all."""
 

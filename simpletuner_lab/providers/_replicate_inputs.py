@@ -44,7 +44,7 @@ def cog_target(version: str, lacks: tuple[str, ...]) -> Target:
 def simpletuner_target(model: str, version: str, lacks: tuple[str, ...]) -> Target:
     """The published model."""
     return Target(
-        id=SIMPLETUNER, label=model, version=version, live_metrics=False, resume=False,
+        id=SIMPLETUNER, label=model, version=version, live_metrics=False, resume=False, manifest=False,
         inputs=frozenset({"archive", "hub", "s3"}), lacks=(*SIMPLETUNER_LACKS, *lacks),
     )  # fmt: skip
 

@@ -76,7 +76,8 @@ class Runner:
         plan = self._plan(job)
         away = sent_by_trainer(plan.identity.destination)
         push = self._trainers_push(job) if away else None
-        delivered = _said(push) if away else self._delivered(job, snapshot)
+        manifest = plan.target.manifest
+        delivered = _said(push, manifest=manifest) if away else self._delivered(job, snapshot, manifest=manifest)
         resumable = plan.target.resume and not job.imported
         change = diff(job, snapshot, delivered=delivered, resumable=resumable, now=now)
         change = self._charged(job, plan, snapshot, change, now=now)
@@ -103,8 +104,10 @@ class Runner:
         found = self._rooms.store.pushes.of_job(job.id)
         return next((push for push in found if push.destination.sender is Sender.TRAINER), None)
 
-    def _delivered(self, job: Job, snapshot: Snapshot) -> Delivered | None:
-        return self._rooms.outputs.verify(job.id) if snapshot.state is RunState.SUCCEEDED else None
+    def _delivered(self, job: Job, snapshot: Snapshot, *, manifest: bool) -> Delivered | None:
+        if snapshot.state is not RunState.SUCCEEDED:
+            return None
+        return self._rooms.outputs.verify(job.id) if manifest else self._rooms.outputs.arrived(job.id)
 
     def _checked(self, job: Job, event: EventDraft) -> EventDraft:
         """A checkpoint that is said to have come home is compared with its checksums (SPEC D4)."""
@@ -160,8 +163,10 @@ class Runner:
         return self._rooms.store.jobs.plan(job.id)
 
 
-def _said(push: Push | None) -> Delivered:
+def _said(push: Push | None, *, manifest: bool) -> Delivered:
     """What a trainer that delivers by itself has said so far."""
+    if not manifest:
+        return Delivered(elsewhere=True, unchecked=True)
     if push is None or not push.reported_sha256:
         return Delivered(problem="the trainer has not said that its result was delivered", elsewhere=True)
     return Delivered(sha256=push.reported_sha256, elsewhere=True)

@@ -120,7 +120,8 @@ class Watcher:
             return
         now = self._clock()
         due = after.retry_at or now
-        if not after.terminal and (after.run.ref or after.version == job.version):
+        looked = bool(job.run.ref)  # a run that was started just now is looked at just now: it says why it waits
+        if not after.terminal and (looked or after.version == job.version):
             due = max(due, now + self._pause(after))
         if due > now:
             self._due[job.id] = due

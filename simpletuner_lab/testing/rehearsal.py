@@ -9,26 +9,20 @@ the bucket our own object endpoint. Keys are made up for the occasion and known 
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from simpletuner_lab.client import LabClient
-from simpletuner_lab.core.errors import ServerUnreachable
 from simpletuner_lab.services.home import Home
-from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.hub_emulator import Account, HubEmulator, hub_emulator
+from simpletuner_lab.testing.lab_server import lab_server
 from simpletuner_lab.testing.storage_server import StorageServer, storage_server
 
-_START_S: Final = 60.0
 _OWNER: Final = "ann"
 
 
@@ -61,7 +55,7 @@ def rehearsal(bucket: str = "models") -> Iterator[Rehearsal]:
             "AWS_ACCESS_KEY_ID": store.owner.access_key, "AWS_SECRET_ACCESS_KEY": store.owner.secret_key.reveal(),
         }  # fmt: skip
         home = Home(folder / "home").prepare()
-        lab = stack.enter_context(_server(folder, home, keys))
+        lab = stack.enter_context(lab_server(folder, home, keys=keys))
         yield Rehearsal(lab=lab, home=home, hub=hub, bucket_url=store.endpoint_url, _bucket=store)
 
 
@@ -72,50 +66,3 @@ def _s3(store: StorageServer) -> Any:
         "s3", endpoint_url=store.endpoint_url, region_name="us-east-1", aws_access_key_id=store.owner.access_key,
         aws_secret_access_key=store.owner.secret_key.reveal(),
     )  # fmt: skip
-
-
-@contextmanager
-def _server(folder: Path, home: Home, keys: Mapping[str, str]) -> Iterator[LabClient]:
-    own, port, token = folder / "jupyter", _free_port(), secrets.token_urlsafe(24)
-    own.mkdir()
-    environment = os.environ | keys | {
-        "HOME": str(own), "SIMPLETUNER_HOME": str(home.root), "JUPYTER_TOKEN": token,
-        "JUPYTER_CONFIG_DIR": str(own / "config"), "JUPYTER_DATA_DIR": str(own / "data"),
-        "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
-    }  # fmt: skip
-    command = [
-        sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={own}",
-    ]  # fmt: skip
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    client = LabClient(f"http://127.0.0.1:{port}/", token)
-    try:
-        eventually(lambda: _answers(client, process), patience_s=_START_S)
-        yield client
-    finally:
-        client.close()
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _answers(client: LabClient, process: subprocess.Popen[bytes]) -> bool:
-    if process.poll() is not None:
-        raise RuntimeError("the notebook server did not start: is the port taken?")
-    try:
-        client.consent()
-    except ServerUnreachable:
-        return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

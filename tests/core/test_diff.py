@@ -121,9 +121,30 @@ def test_nan_is_shown_as_unknown_and_kept_as_a_point() -> None:
 
 def test_success_without_a_verified_result_is_a_failure() -> None:
     for delivered in (None, Delivered(problem="model.safetensors differs from its checksum")):
-        job = after(a_job(state=S.RUNNING), R.SUCCEEDED, delivered=delivered)
+        job = after(a_job(state=S.RUNNING), R.SUCCEEDED, delivered=delivered, exit_code=0)
         assert (job.state, job.failure.code) == (S.FAILED, "result_missing")
     assert after(a_job(state=S.RUNNING), R.SUCCEEDED).result_sha256 == WHOLE.sha256
+
+
+def test_a_run_whose_exit_code_is_lost_goes_on_where_there_is_no_result() -> None:
+    """A provider forgets what a run returned; that it ended well may mean no more than a checkpoint at its deadline."""
+    missing = Delivered(problem="no manifest.json has arrived")
+    job = after(a_job(state=S.RUNNING, progress=Progress(step=40)), R.SUCCEEDED, delivered=missing)
+    assert (job.state, job.attempt) == (S.QUEUED, 2)
+    assert job.waiting.startswith("goes on from step 40: its run ended well and without a result")
+    for _ in range(3):
+        job = after(dataclasses.replace(job, state=S.RUNNING), R.SUCCEEDED, delivered=missing)
+    assert (job.state, job.failure.code) == (S.FAILED, "result_missing")
+    assert after(a_job(state=S.RUNNING), R.SUCCEEDED, exit_code=None).state is S.COMPLETED
+
+
+def test_a_target_without_checksums_completes_unverified() -> None:
+    arrived = Delivered(files=2, bytes=10, unchecked=True)
+    job = after(a_job(state=S.RUNNING), R.SUCCEEDED, delivered=arrived)
+    assert (job.state, job.result_sha256) == (S.COMPLETED, "")
+    nothing = Delivered(problem="nothing of it has arrived", unchecked=True)
+    job = after(a_job(state=S.RUNNING), R.SUCCEEDED, delivered=nothing, exit_code=0)
+    assert (job.state, job.failure.code) == (S.FAILED, "result_missing")
 
 
 def test_a_failure_is_told_in_the_trainers_own_words() -> None:

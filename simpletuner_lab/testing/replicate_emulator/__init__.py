@@ -7,7 +7,7 @@
 It speaks what the clients `replicate` 1.0 and 2.0 ask for: account, hardware, models and versions, predictions (also of
 official models and deployments), trainings, files, signed webhooks. Requests that the API's document does not allow are
 refused. Runs begin, are queued, end and are forgotten on a clock that a test moves, or that runs by itself; what they do
-is a script, or an `Engine`. Everything that was asked, sent and charged can be looked at, and each route and webhook can
+is a script, or an `Engine`: a `CogEngine` runs them in real Cog servers. Everything that was asked, sent and charged can be looked at, and each route and webhook can
 be made to fail. `/_emu/` does the same for other processes.
 
 What it cannot tell is how the live service behaves where nothing was recorded: `docs/developers.md` lists that.
@@ -28,8 +28,9 @@ from tornado import web
 
 from simpletuner_lab.testing.listening import HOST, listening
 from simpletuner_lab.testing.replicate_emulator import control, routes
-from simpletuner_lab.testing.replicate_emulator.catalogue import HARDWARE, MODELS, Catalogue, version_id
+from simpletuner_lab.testing.replicate_emulator.catalogue import HARDWARE, MODELS, Catalogue, cog_model, version_id
 from simpletuner_lab.testing.replicate_emulator.clock import Clock, ManualClock, ScaledClock
+from simpletuner_lab.testing.replicate_emulator.cog_engine import WORKER_LOST, CogEngine
 from simpletuner_lab.testing.replicate_emulator.engine import (
     Engine,
     Job,
@@ -65,8 +66,10 @@ __all__ = [
     "REDACTED",
     "ROUTES",
     "TIMED_OUT",
+    "WORKER_LOST",
     "Account",
     "Charge",
+    "CogEngine",
     "Conduct",
     "Delivery",
     "Engine",
@@ -88,6 +91,7 @@ __all__ = [
     "Version",
     "WebhookFault",
     "Word",
+    "cog_model",
     "replicate_emulator",
     "signature",
     "version_id",
@@ -130,7 +134,10 @@ def replicate_emulator(
             conduct=conduct or Conduct(), plays=plays, engine=engine, folder=Path(folder), routes=ROUTES,
         )  # fmt: skip
         table = [*routes.TABLE, *control.TABLE, (r".*", routes.Unknown)]
-        application = web.Application([(path, handler, {"parts": parts}) for path, handler in table])
+        application = web.Application(
+            [(path, handler, {"parts": parts}) for path, handler in table],
+            log_function=lambda _: None,  # `seen` has them all
+        )
         started: Future[asyncio.AbstractEventLoop] = Future()
 
         async def live() -> None:

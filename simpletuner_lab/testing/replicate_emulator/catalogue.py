@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -13,6 +15,9 @@ from simpletuner_lab.testing.replicate_emulator.records import Hardware, Model, 
 _VERSION_ID: Final = re.compile(r"[0-9a-f]{64}")
 _INVALID_VERSION: Final = "Invalid version or not permitted"
 _AS_OF: Final = "2026-05-04"
+
+COG_SCHEMA: Final = Path(".cog", "openapi_schema.json")
+"""Where Cog looks for the schema of a model, in its folder; without it inputs are not checked."""
 
 HARDWARE: Final = (
     Hardware(sku="cpu", name="CPU", usd_per_s=0.000100, as_of="2026-11-18"),
@@ -82,6 +87,43 @@ MODELS: Final = (
     ),
 )  # fmt: skip
 """What is there unless other models are given."""
+
+
+def cog_model(name: str, folder: Path, *, hardware: str = "gpu-l40s", created_at: float = 1_760_000_000.0) -> Model:
+    """A model with one version, as the schema in its folder has it.
+
+    Args:
+        name: `owner/name`.
+        folder: of a Cog model, with `COG_SCHEMA` in it.
+        hardware: the sku that it runs on.
+        created_at: of the version, in Unix seconds.
+
+    Raises:
+        OSError: there is no schema.
+        ValueError: it is none.
+    """
+    text = (folder / COG_SCHEMA).read_text("utf-8")
+    try:
+        schemas = json.loads(text)["components"]["schemas"]
+        given = schemas["Input"]
+        inputs = {key: _resolved(one, schemas) for key, one in given.get("properties", {}).items()}
+        output = _resolved(schemas["Output"], schemas)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / COG_SCHEMA} is no schema of a Cog model: {error!r}") from error
+    version = Version(
+        id=version_id(name + text), model=name, created_at=created_at, hardware=hardware, inputs=inputs,
+        required=tuple(given.get("required", ())), output=output,
+    )  # fmt: skip
+    owner, _, short = name.partition("/")
+    return Model(owner=owner, name=short, versions=(version,), visibility="private")
+
+
+def _resolved(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """With the members of what it refers to: a choice of values is a schema of its own."""
+    found = dict(schema)
+    for part in (*found.pop("allOf", ()), *([{"$ref": found.pop("$ref")}] if "$ref" in found else [])):
+        found = {**schemas.get(str(part.get("$ref", "")).rpartition("/")[2], part), **found}
+    return found
 
 
 class Catalogue:

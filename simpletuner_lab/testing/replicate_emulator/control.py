@@ -5,9 +5,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import asdict
+from signal import Signals
 from typing import Any, ClassVar, Final
 
 from simpletuner_lab.testing.replicate_emulator import ledger, shapes
+from simpletuner_lab.testing.replicate_emulator.cog_engine import CogEngine
 from simpletuner_lab.testing.replicate_emulator.engine import ScriptedEngine, Step
 from simpletuner_lab.testing.replicate_emulator.exchange import Handler
 from simpletuner_lab.testing.replicate_emulator.faults import fault_of
@@ -130,6 +132,18 @@ class _Scripts(Control):
         self.answer({}, 201)
 
 
+class _Workers(Control):
+    routes: ClassVar = {"POST": "workers"}
+
+    def post(self) -> None:
+        body = only(self.body(), ("model", "signal"))
+        engine, number = self.parts.engine, str(body.get("signal"))
+        if not isinstance(engine, CogEngine) or number not in {"SIGKILL", "SIGTERM"}:
+            raise invalid("- signal: SIGKILL or SIGTERM, where Cog runs the models")
+        self.attempt(lambda: engine.signal(str(body.get("model")), Signals[number]))
+        self.answer({}, 201)
+
+
 TABLE: Final[tuple[tuple[str, type[Handler]], ...]] = (
     (r"/_emu/billing", _Billing),
     (r"/_emu/predictions", _Predictions),
@@ -140,4 +154,5 @@ TABLE: Final[tuple[tuple[str, type[Handler]], ...]] = (
     (r"/_emu/faults", _Faults),
     (r"/_emu/secret", _Secret),
     (r"/_emu/scripts", _Scripts),
+    (r"/_emu/workers", _Workers),
 )

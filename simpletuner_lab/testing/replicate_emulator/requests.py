@@ -131,6 +131,8 @@ def redacted(given: Mapping[str, Any], version: Version) -> dict[str, Any]:
 
 def _faults(value: Any, schema: Mapping[str, Any]) -> list[str]:
     type_ = schema.get("type", "")
+    if value is None and schema.get("nullable"):
+        return []
     allowed = _TYPES.get(type_, (object,))
     if not isinstance(value, allowed) or (isinstance(value, bool) and type_ in {"integer", "number"}):
         return [f"Invalid type. Expected: {type_}"]
