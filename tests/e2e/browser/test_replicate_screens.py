@@ -124,7 +124,7 @@ def test_set_up_in_the_panel(chromium: Browser, server: Server) -> None:
         own.get_by_role("button", name="Webhooks of Replicate").click()
         own.get_by_role("button", name="Test from here").click()
         expect(own.locator(".stc-steps > li[data-status=ok]").first).to_be_visible(timeout=PATIENCE_MS)
-        page.shoot_both("replicate-costs", own)
+        page.shoot("replicate-costs", own)
         assert page.findings(PANEL) == []
         assert TOKEN not in page.page.content()
         assert page.foreign() == []
