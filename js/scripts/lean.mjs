@@ -109,7 +109,58 @@ const WORDS = [
   ['events["setSeries"] = (e, src, idx, opts) => {', "const unheard = (e, src, idx, opts) => {"],
 ];
 
-const CUTS = [...SETTLED, ...TIME, ...SERIES, ...SCALES, ...SYNC, ...WORDS];
+/** What is made ready and never used: defaults of parts that are gone, a pub/sub that nobody hears, room for no axis. */
+const READY = [
+  ["const domEnv = typeof window != 'undefined';", "const domEnv = true;"],
+  [
+    'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Noto Sans", sans-serif, "Apple Color Emoji", "Segoe UI Emoji", "Segoe UI Symbol", "Noto Color Emoji"',
+    "sans-serif",
+  ],
+  ["const nonNullIdxs = makeIndexOfs(notNullish);", "const nonNullIdxs = null;"],
+  ["const positiveIdxs = makeIndexOfs(isPositive);", "const positiveIdxs = null;"],
+  ["const drawAccH = _drawAcc(lineToH);", "const drawAccH = null;"],
+  ["const drawAccV = _drawAcc(lineToV);", "const drawAccV = null;"],
+  ["const wholeIncrs = oneIncrs.filter(onlyWhole);", "const wholeIncrs = null;"],
+  ['const labelFont = "bold " + font;', "const labelFont = font;"],
+  ["axis.labelFont = pxRatioFont(axis.labelFont);", ""],
+  ["[axis.font, axis.labelFont].forEach(f => {", "[axis.font].forEach(f => {"],
+  [
+    "Object.defineProperty(self, 'rect', {\n\t\tget() {\n\t\t\tif (rect == null)\n\t\t\t\tsyncRect(false);\n\n\t\t\treturn rect;\n\t\t},\n\t});",
+    "",
+  ],
+  ["uPlot.assign = assign;\nuPlot.fmtNum = fmtNum;", ""],
+  ["\tbands.forEach(b => {\n\t\tb.fill = fnOrSelf(b.fill || null);\n\t\tb.dir = ifNull(b.dir, -1);\n\t});", ""],
+  ["\t\tassign({}, facet, {scale: 'x'}),\n\t\tassign({}, facet, {scale: 'y'}),\n", ""],
+  ["let isTime = mode == 1 && scales[s.scale].time;", "let isTime = false;"],
+  ["s.value = isTime ? (isStr(sv) ? null : sv || _timeSeriesVal) : sv || numSeriesVal;", ""],
+  ["s.label = s.label || (isTime ? timeSeriesLabel : numSeriesLabel);", ""],
+  ["let [hasTopAxis, hasRgtAxis, hasBtmAxis, hasLftAxis] = sidesWithAxes;", ""],
+  ["if (ori == 0 && (hasLftAxis || hasRgtAxis))", "if (false)"],
+  ["if (ori == 1 && (hasTopAxis || hasBtmAxis))", "if (false)"],
+  ["dragY = drag.y && rawDY >= drag.dist;", "dragY = false;"],
+  ["else if (drag.x && drag.y && (dragX || dragY))", "else if (false)"],
+  ["markers.width  = fnOrSelf(markers.width);\n\t\tmarkers.dash   = fnOrSelf(markers.dash);", ""],
+  [
+    "events.mousedown = mouseDown;\n\tevents.mousemove = mouseMove;\n\tevents.mouseup = mouseUp;\n\tevents.dblclick = dblClick;",
+    "",
+  ],
+  [
+    "(opts.plugins || []).forEach(p => {\n\t\tfor (let evName in p.hooks)\n\t\t\thooks[evName] = (hooks[evName] || []).concat(p.hooks[evName]);\n\t});",
+    "",
+  ],
+  [
+    "const syncOpts = assign({\n\t\tkey: null,\n\t\tsetSeries: false,\n\t\tfilters: {\n\t\t\tpub: retTrue,\n\t\t\tsub: retTrue,\n\t\t},\n\t\tscales: [xScaleKey, series[1] ? series[1].scale : null],\n\t\tmatch: [retEq, retEq, seriesIdxMatcher],\n\t\tvalues: [null, null],\n\t}, cursor.sync);\n\n\tif (syncOpts.match.length == 2)\n\t\tsyncOpts.match.push(seriesIdxMatcher);\n\n\tcursor.sync = syncOpts;",
+    "const syncOpts = {};",
+  ],
+];
+
+/** Hooks that are never given. */
+const UNHEARD = [
+  ...['"init", opts, data', '"ready"', '"destroy"', '"setData"', '"setSize"', '"setScale", k', '"setLegend"'],
+  ...['"addSeries", i', '"drawAxes"', '"drawClear"', '"syncRect", rect'],
+].map((told) => [`fire(${told})`, "0"]);
+
+const CUTS = [...SETTLED, ...TIME, ...SERIES, ...SCALES, ...SYNC, ...WORDS, ...READY, ...UNHEARD];
 
 /** Questions that have one answer in our chart, and how often uPlot asks them: steps run from left to right. */
 const ANSWERED = [
@@ -121,6 +172,9 @@ const ANSWERED = [
   [/\b(?:sc|wsc|scaleOpts)\.from != null/g, "false", 3],
   [/\b(?:sc|wsc)\.from == null/g, "true", 4],
   [/\bif \(cursor\._lock\)/g, "if (false)", 6],
+  [/\bisTime = sc\.time;/g, "isTime = false;", 2],
+  [/\bif \(dragY\) \{/g, "if (false) {", 2],
+  [/\bif \(!dragX && !dragY\) \{/g, "if (!dragX) {", 2],
 ];
 
 /** Whether a module is uPlot. */

@@ -264,7 +264,55 @@ export interface ProviderView {
   targets: Target[];
   max_upload_bytes: number | null;
   run_limit_s: number | null;
+  /** Where it says how things stand there; empty: nowhere. */
+  status_page: string;
   cost_per_hour: number | null;
+}
+
+/** One setting of a provider: what a form needs to draw it. */
+export interface SettingField {
+  name: string;
+  kind: "text" | "number" | "flag" | "list";
+  default: unknown;
+  /** All that it may be; empty: anything of its kind. */
+  choices: string[];
+  doc: string;
+}
+
+/** The settings of a provider, and whether it has its token. Never a secret. */
+export interface ProviderConfig {
+  provider: string;
+  config: Record<string, unknown>;
+  fields: SettingField[];
+  token_name: string;
+  token_set: boolean;
+}
+
+/** Whether a provider can be used now. */
+export interface Validation {
+  valid: boolean;
+  user_info: string;
+  error: string;
+  hint: string;
+}
+
+/** What runs at a provider have cost by the lab's own ledger. */
+export interface Billing {
+  balance: number | null;
+  balance_note: string;
+  spent_usd: number;
+  runs: number;
+  runs_without_price: number;
+  metered_s: number;
+  hardware: Rate[];
+  default_hardware: string;
+}
+
+/** How many jobs are new, how many known ones were looked at, and the new ones. */
+export interface SyncView {
+  synced: number;
+  updated: number;
+  jobs: JobView[];
 }
 
 /** With what the lab can send models elsewhere. */
@@ -294,6 +342,19 @@ export interface ReceivingStep {
   status: "ok" | "failed" | "warning" | "skipped";
   message: string;
   hint: string;
+}
+
+/** Who sends the webhook of a test: the lab itself, or the provider. */
+export type Mode = "direct" | "provider";
+
+/** The test of a provider's webhooks. */
+export interface WebhookReport {
+  provider: string;
+  mode: Mode;
+  url: string;
+  reached: boolean;
+  steps: ReceivingStep[];
+  took_s: number;
 }
 
 /** Body of plan and submit. `approve` and `idempotency_key` travel beside it. */
@@ -362,6 +423,14 @@ export interface Verbs {
   resolve: { takes: { job_id: string; action: Decision }; gives: JobView };
   delete: { takes: { job_id: string; outputs: boolean }; gives: Record<string, never> };
   providers: { takes: Record<string, never>; gives: ProviderView[] };
+  sync: { takes: { provider: string }; gives: SyncView };
+  provider: { takes: { provider: string }; gives: ProviderConfig };
+  set_provider: { takes: { provider: string; config: Record<string, unknown> }; gives: ProviderConfig };
+  set_token: { takes: { provider: string; token: string }; gives: { success: boolean } };
+  delete_token: { takes: { provider: string }; gives: { deleted: boolean } };
+  validate: { takes: { provider: string }; gives: Validation };
+  billing: { takes: { provider: string }; gives: Billing };
+  test_webhook: { takes: { provider: string; mode: Mode }; gives: WebhookReport };
   consent: { takes: Record<string, never>; gives: { consent: ConsentMode } };
   set_consent: { takes: { mode: ConsentMode }; gives: { consent: ConsentMode } };
 }

@@ -33,10 +33,10 @@ export function bytes(t: Translate, count: number): string {
   return unit === 0 ? t("{count} bytes", { count }) : `${value.toFixed(1)} ${units[unit]}`;
 }
 
-/** `$0.42`, `under $0.01`, `free`; null is not known, which is not free. */
-export function money(t: Translate, usd: number | null): string {
+/** `$0.42`, `under $0.01`, `free`; null is not known, which is not free. What was `paid` elsewhere is `$0.00` at first. */
+export function money(t: Translate, usd: number | null, paid = false): string {
   if (usd === null) return "—";
-  if (usd === 0) return t("free");
+  if (usd === 0) return paid ? "$0.00" : t("free");
   return usd < 0.01 ? t("under {price}", { price: "$0.01" }) : `$${usd.toFixed(2)}`;
 }
 

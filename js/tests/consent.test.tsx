@@ -332,3 +332,16 @@ test("two widgets of a notebook have ids of their own", async () => {
   expect(ids.length).toBeGreaterThan(20);
   expect(new Set(ids).size).toBe(ids.length);
 });
+
+test("what a target does otherwise is among the warnings, once", async () => {
+  const target = { ...sampleCloudPlan().target, lacks: ["several data sets become one", "no live loss"] };
+  const { all } = stage(
+    lab(() => sampleCloudPlan({ target, warnings: ["no live loss"] })),
+    <Submit />,
+  );
+  await expect.element(button(SEND)).toBeEnabled();
+  expect(all(".stc-warnings > li").map((line) => line.textContent)).toEqual([
+    "no live loss",
+    "several data sets become one",
+  ]);
+});

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ServerModel } from "../src/hosts/server";
+import { SETUP } from "../src/hosts/setup";
 import { ask, FakeBus, FakeServer, json, newsOf } from "./host_kit";
 
 let server: FakeServer;
@@ -17,6 +18,7 @@ beforeEach(() => {
     urlOf: server.urlOf,
     events: bus,
     entry: "panel",
+    more: SETUP,
     ended: (id) => ended.push(id),
   });
 });
@@ -52,10 +54,28 @@ test.each([
   ["providers", {}, "GET", "/providers"],
   ["consent", {}, "GET", "/data-consent/setting"],
   ["set_consent", { mode: "never" }, "PUT", "/data-consent/setting"],
+  ["sync", { provider: "" }, "POST", "/jobs/sync"],
+  ["receiving", {}, "GET", "/local-upload/config"],
+  ["provider", { provider: "a/b" }, "GET", "/providers/a%2Fb"],
+  ["set_provider", { provider: "replicate", config: { timeout_s: 20 } }, "PUT", "/providers/replicate"],
+  ["set_token", { provider: "replicate", token: "r8_x" }, "PUT", "/providers/replicate/token"],
+  ["delete_token", { provider: "replicate" }, "DELETE", "/providers/replicate/token"],
+  ["validate", { provider: "replicate" }, "GET", "/providers/replicate/validate"],
+  ["billing", { provider: "replicate" }, "GET", "/providers/replicate/billing"],
+  ["test_webhook", { provider: "replicate", mode: "direct" }, "POST", "/providers/replicate/test-webhook"],
   ["job", { job_id: "../x?y" }, "GET", "/jobs/..%2Fx%3Fy?only=job"],
 ])("%s is a request", async (verb, args, method, path) => {
   await ask(model, verb, args);
   expect(server.asked.filter((asked) => !asked.path.startsWith("/events"))).toMatchObject([{ method, path }]);
+});
+
+test("what the panel alone asks has no route where its routes were not given", async () => {
+  const bare = new ServerModel({ request: server.request, urlOf: server.urlOf, events: bus, entry: "widget" });
+  expect(await ask(bare, "set_token", { provider: "replicate", token: "r8_x" })).toMatchObject({
+    error: { code: "not_found" },
+  });
+  expect(server.asked.filter(({ path }) => path.includes("token"))).toEqual([]);
+  bare.dispose();
 });
 
 test("a verb gives its part of the answer, an error is the lab's own", async () => {

@@ -6,10 +6,10 @@ import { Files } from "../src/components/job/Files";
 import { PlanTab } from "../src/components/job/PlanTab";
 import { sentence } from "../src/components/job/sentences";
 import { Timeline } from "../src/components/job/Timeline";
-import type { EventView, OutputView } from "../src/contract";
+import type { ChargeView, EventView, OutputView } from "../src/contract";
 import { MemoryModel, Refusal } from "../src/hosts/memory";
 import { translator } from "../src/words";
-import { sampleEvent, sampleJob, sampleOutput, samplePlan, sampleProvider } from "./samples";
+import { sampleCloudPlan, sampleEvent, sampleJob, sampleOutput, samplePlan, sampleProvider } from "./samples";
 import { stage } from "./stage";
 
 const ID = sampleJob().job_id;
@@ -193,4 +193,24 @@ test("the plan is asked for once, and shown as it was agreed to", async () => {
   await new Promise(requestAnimationFrame);
   await new Promise(requestAnimationFrame);
   expect(model.asked.filter((one) => one.verb === "detail").length).toBe(1);
+});
+
+test("what each run has cost, and all of them, stands before the plan of what ran elsewhere", async () => {
+  const charge: ChargeView = {
+    ...{ attempt: 1, hardware: "gpu-l40s", metered_s: 1620, cost_usd: 1.58, usd_per_hour: 3.51 },
+    ...{ as_of: "2026-01-05", final: true },
+  };
+  const charges = [charge, { ...charge, attempt: 2, metered_s: 60, cost_usd: null, final: false }];
+  const told = { job: sampleJob(), plan: sampleCloudPlan(), events: [], deliveries: [], charges };
+  const answers = { detail: () => told, providers: () => [sampleProvider()] };
+  const { all, show } = stage(new MemoryModel({}, answers), <PlanTab job={sampleJob({ cost_usd: null })} />);
+  const cells = () => all(".stc-table tr").map((row) => [...row.children].map((cell) => cell.textContent?.trim()));
+  await expect.poll(cells).toEqual([
+    ["Attempt", "Hardware", "Time", "Cost"],
+    ["1", "gpu-l40s", "27 min", "$1.58"],
+    ["2", "gpu-l40s", "1 min", "— so far"],
+    ["All", "—"],
+  ]);
+  show(<PlanTab job={sampleJob({ cost_usd: 1.64 })} />);
+  await expect.poll(() => cells().at(-1)).toEqual(["All", "$1.64"]);
 });

@@ -6,7 +6,7 @@ import { JobPanel } from "../src/components/job/JobPanel";
 import type { JobView } from "../src/contract";
 import { type Answers, MemoryModel, Refusal } from "../src/hosts/memory";
 import type { State } from "../src/model";
-import { NO_PROGRESS, sampleEvent, sampleJob, samplePlan, sampleProvider } from "./samples";
+import { NO_PROGRESS, sampleEvent, sampleJob, samplePlan, sampleProvider, sampleProviders } from "./samples";
 import { stage } from "./stage";
 
 const ID = sampleJob().job_id;
@@ -42,7 +42,7 @@ test("how far it is, in figures", async () => {
   const shown = ["Step", "Epoch", "Loss", "Learning rate", "Images / s", "Memory", "Left"].map(figureOf);
   expect(shown).toEqual(["200 / 400", "8.33", "0.1234", "1.00e-4", "4", "5.1 GB", "50 s"]);
   const head = page.getByRole("banner").or(page.getByRole("article"));
-  for (const words of ["This machine", "CPU, 16 cores", "Attempt 2", "Cost: $0.42", ID, "Training", "50 %"]) {
+  for (const words of ["This machine", "CPU, 16 cores", "Attempt 2", "Cost so far: $0.42", ID, "Training", "50 %"]) {
     await expect.element(head).toHaveTextContent(words);
   }
 });
@@ -236,4 +236,15 @@ test("HTML in a name, an error or an event is text", async () => {
   await page.getByRole("tab", { name: "Timeline" }).click();
   await expect.element(page.getByRole("listitem").last()).toHaveTextContent(evil);
   expect(element.querySelector("img")).toBeNull();
+});
+
+test("what waits for its provider says why, with the way to its status page, and the cost so far", async () => {
+  const waiting = "Replicate has not begun it: it waits for a machine";
+  const queued = sampleJob({ status: "queued", progress: NO_PROGRESS, waiting, provider: "replicate", cost_usd: 0.12 });
+  const { model } = lab(queued, { providers: () => sampleProviders() });
+  stage(model, <JobPanel job_id={ID} />, { width: 300 });
+  await expect.element(page.getByText(waiting)).toBeVisible();
+  const link = page.getByRole("link", { name: "Status page" });
+  await expect.element(link).toHaveAttribute("href", "https://status.replicate.example");
+  await expect.element(page.getByText("Cost so far: $0.12")).toBeVisible();
 });

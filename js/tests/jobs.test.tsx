@@ -227,3 +227,18 @@ test("a name with HTML in it is text", async () => {
   await expect.element(page.getByRole("button", { name, exact: true })).toHaveTextContent(name);
   expect(document.querySelector(".stc img")).toBeNull();
 });
+
+test("runs that were started elsewhere are asked for where a provider is elsewhere, and what came is said", async () => {
+  const away = sampleProvider({ id: "cloud-x", name: "Cloud X", remote: true });
+  const model = lab([cats], {
+    providers: () => [sampleProvider(), away],
+    sync: () => ({ synced: 2, updated: 5, jobs: [] }),
+  });
+  stage(model, <JobList choose={() => {}} />);
+  await page.getByRole("button", { name: "Import runs started elsewhere" }).click();
+  await expect.element(page.getByText("New here: 2. Known already: 5.")).toBeVisible();
+  expect(questions(model).length).toBeGreaterThan(1);
+  stage(lab(), <JobList choose={() => {}} />);
+  await expect.element(page.getByRole("row", { name: "dogs" })).toBeVisible();
+  expect(page.getByRole("button", { name: "Import runs started elsewhere" }).elements()).toHaveLength(1);
+});

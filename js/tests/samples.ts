@@ -1,6 +1,7 @@
 /** Values of the lab's shapes, as a running lab would answer them; a test names what it is about. */
 
 import type {
+  Billing,
   EventView,
   JobState,
   JobView,
@@ -8,8 +9,10 @@ import type {
   OutputView,
   PlanView,
   Progress,
+  ProviderConfig,
   ProviderView,
   PublishingView,
+  SettingField,
   SubmitRequest,
 } from "../src/contract";
 
@@ -112,6 +115,7 @@ export function sampleProvider(over: Partial<ProviderView> = {}): ProviderView {
     ],
     max_upload_bytes: null,
     run_limit_s: null,
+    status_page: "",
     cost_per_hour: 0,
     ...over,
   };
@@ -250,6 +254,7 @@ export function sampleProviders(): ProviderView[] {
       ],
       max_upload_bytes: 104_857_600,
       run_limit_s: 1800,
+      status_page: "https://status.replicate.example",
       cost_per_hour: 3.51,
     }),
     sampleProvider({
@@ -319,4 +324,46 @@ export function sampleCloudPlan(over: Partial<PlanView> = {}): PlanView {
     ],
     ...over,
   });
+}
+
+/** How a provider with every kind of setting is set up; its token is there. */
+export function sampleConfig(over: Partial<ProviderConfig> = {}): ProviderConfig {
+  const config = {
+    base_url: "https://api.replicate.example",
+    hardware: "l40s",
+    timeout_s: 30,
+    webhook_allowed_ips: [],
+    verify_tls: true,
+  };
+  const docs: [keyof typeof config, SettingField["kind"], string][] = [
+    ["base_url", "text", "Where the API is."],
+    ["hardware", "text", "What these models run on."],
+    ["timeout_s", "number", "How long an answer may take."],
+    ["webhook_allowed_ips", "list", "Addresses and networks that webhooks may come from; empty: any."],
+    ["verify_tls", "flag", "False lets anybody on the way read and change what is sent."],
+  ];
+  const choices = (name: string) => (name === "hardware" ? ["l40s", "a100"] : []);
+  return {
+    provider: "replicate",
+    config,
+    fields: docs.map(([name, kind, doc]) => ({ name, kind, default: config[name], choices: choices(name), doc })),
+    token_name: "REPLICATE_API_TOKEN",
+    token_set: true,
+    ...over,
+  };
+}
+
+/** Four runs, and prices of which one is not known. */
+export function sampleBilling(over: Partial<Billing> = {}): Billing {
+  return {
+    balance: null,
+    balance_note: "Replicate does not tell its balance; this is what runs of this lab have cost",
+    spent_usd: 1.23,
+    runs: 4,
+    runs_without_price: 1,
+    metered_s: 1260,
+    hardware: sampleProviders()[1].hardware,
+    default_hardware: "l40s",
+    ...over,
+  };
 }

@@ -275,3 +275,16 @@ test("no horizontal scrolling from 226 to 1200 pixels, in the form and in the pl
     plan.element.remove();
   }
 });
+
+test("a target says what it lacks, and what becomes of a job that one run cannot finish", async () => {
+  const [here, away] = sampleProviders();
+  const targets = away.targets.map((one) => (one.id === "theirs" ? { ...one, lacks: ["no live loss"] } : one));
+  const model = lab({ providers: () => [here, { ...away, targets }] });
+  const { element } = stage(model, <Submit />);
+  await page.getByRole("radio", { name: "Replicate" }).click();
+  await expect.element(page.getByText("A run ends after 30 min: a longer job goes on in the next one.")).toBeVisible();
+  expect(element.textContent).not.toContain("no live loss");
+  await page.getByLabelText("What runs there").selectOptions("theirs");
+  await expect.element(page.getByText("A run ends after 30 min: a longer job is not taken.")).toBeVisible();
+  await expect.element(page.getByText("no live loss")).toBeVisible();
+});

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -36,7 +36,7 @@ class ReplicateSettings:
     """Your push of our trainer, OWNER/NAME or OWNER/NAME:VERSION, which the target `cog` runs; empty: that is not offered."""
     version: str = ""
     """64 hexadecimal digits: the version of `model` to run; empty: its newest."""
-    hardware: str = "gpu-l40s"
+    hardware: str = field(default="gpu-l40s", metadata={"choices": tuple(RATES)})
     """What these models run on at Replicate, as their pages say; costs are counted by its price."""
     run_limit_s: float = 1800.0
     """How long one prediction may take; longer only where Replicate's support has agreed to it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 from collections.abc import Mapping
@@ -92,7 +93,8 @@ def decode(cls: type[T], value: Any, *, what: str) -> T:
     except _Unreadable as error:
         raise InvalidRequest(f"{what} cannot be read", problems=[Problem(path=what, message=str(error))]) from error
     except (cattrs.BaseValidationError, cattrs.ForbiddenExtraKeysError) as error:
-        problems = [_problem(line, what) for line in transform_error(error, format_exception=_words)]
+        found = [_problem(line, what) for line in transform_error(error, format_exception=_words)]
+        problems = _own(error, what) or found
         raise InvalidRequest(f"{what} cannot be read", problems=problems, hint="see the problems listed") from error
 
 
@@ -102,6 +104,13 @@ def loads(cls: type[T], text: str, *, what: str) -> T:
         return decode(cls, json.loads(text), what=what)
     except ValueError as error:
         raise InvalidRequest(f"{what} is not JSON: {error}") from error
+
+
+def _own(error: BaseException, what: str) -> list[Problem]:
+    """What a dataclass found wrong with its members when it was made, each below `what`."""
+    parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    found = [problem for part in parts if isinstance(part, LabError) for problem in part.problems]
+    return [dataclasses.replace(problem, path=f"{what}.{problem.path}") for problem in found]
 
 
 def _words(error: BaseException, cls: type[Any] | None) -> str:

@@ -18,6 +18,7 @@ from simpletuner_lab.services.provider_settings import ProviderSettings
 from simpletuner_lab.services.provider_views import Billing, ProviderConfig, TargetVersion, Validation, Versions
 from simpletuner_lab.services.registers import Charges
 from simpletuner_lab.services.registry import Registry
+from simpletuner_lab.services.setting_fields import fields_of
 from simpletuner_lab.services.tokens import Tokens
 
 
@@ -43,6 +44,7 @@ class ProviderSetup:
         return ProviderConfig(
             provider=provider_id,
             config=encode(self._settings.read(provider_id, cls.Settings)),
+            fields=fields_of(cls.Settings),
             token_name=name,
             token_set=bool(name) and self._tokens.holds(name),
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import LabError
 from simpletuner_lab.core.provider import Options, Provider
+from simpletuner_lab.services.setting_fields import SettingField
 from simpletuner_lab.services.views import JobView, ProviderView
 
 
@@ -17,6 +18,8 @@ class ProviderConfig:
 
     provider: str
     config: Mapping[str, object]
+    fields: tuple[SettingField, ...]
+    """What a form draws of them, in the order of the settings."""
     token_name: str
     """Under which its token is looked for; empty where it needs none."""
     token_set: bool
@@ -95,6 +98,7 @@ def provider_view(provider: Provider) -> ProviderView:
         targets=options.targets,
         max_upload_bytes=provider.capabilities.max_upload_bytes,
         run_limit_s=options.run_limit_s,
+        status_page=provider.capabilities.status_page,
         cost_per_hour=None if rate is None else rate.usd_per_hour,
     )
 
@@ -103,5 +107,6 @@ def unusable_view(provider_id: str, label: str, *, reason: str, soon: bool = Fal
     """One that cannot be chosen, and why."""
     return ProviderView(
         id=provider_id, name=label, remote=True, configured=False, coming_soon=soon, account="", problem=reason, hint="",
-        hardware=(), targets=(), max_upload_bytes=None, run_limit_s=None, cost_per_hour=None,
+        hardware=(), targets=(), max_upload_bytes=None, run_limit_s=None, status_page="",
+        cost_per_hour=None,
     )  # fmt: skip

@@ -359,6 +359,8 @@ class ProviderView:
     targets: tuple[Target, ...]
     max_upload_bytes: int | None
     run_limit_s: float | None
+    status_page: str
+    """Where it says how things stand there; empty: nowhere."""
     cost_per_hour: float | None
 
 

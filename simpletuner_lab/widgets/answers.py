@@ -110,6 +110,11 @@ class _Resolve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Sync:
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _SetDestination:
     destination: Destination
 
@@ -187,6 +192,7 @@ _VERBS: Final[Mapping[str, tuple[type, Callable[[Client, Any], Any]]]] = {
     "archive": (_Job, lambda client, args: _archive(client.outputs(args.job_id))),
     "cancel": (_Job, lambda client, args: client.cancel(args.job_id)),
     "resolve": (_Resolve, lambda client, args: client.resolve(args.job_id, args.action, entry="widget")),
+    "sync": (_Sync, lambda client, args: client.sync(args.provider)),
     "delete": (_Delete, _delete),
     "providers": (_Nothing, lambda client, _: client.providers()),
     "consent": (_Nothing, lambda client, _: {"consent": client.consent()}),

@@ -43,10 +43,8 @@ def silent(_done: int, _total: int) -> None:
 
 def test_what_is_offered(replicate: Scene) -> None:
     options = replicate.provider(run_limit_s=900.0).options()
-    assert [(one.id, one.version) for one in options.targets] == [
-        ("cog", version_id(IMAGE)), ("simpletuner", version_id(PUBLISHED)),
-    ]  # fmt: skip
-    assert [(one.live_metrics, one.resume) for one in options.targets] == [(True, True), (False, False)]
+    shown = [(one.id, one.version, one.live_metrics, one.resume) for one in options.targets]
+    assert shown == [("cog", version_id(IMAGE), True, True), ("simpletuner", version_id(PUBLISHED), False, False)]
     assert options.targets[0].lacks == ()
     assert any("caption" in text for text in options.targets[1].lacks)
     rate = options.rates[0]

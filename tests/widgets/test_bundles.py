@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 
 import pytest
 
@@ -16,7 +17,7 @@ LARGEST = 60_000
 def test_a_bundle_is_small_and_needs_no_other_file(widget: type[LabWidget]) -> None:
     script, styles = bundled(f"{widget.bundle}.js"), bundled(f"{widget.bundle}.css")
     assert sum(len(gzip.compress(text.encode())) for text in (script, styles)) <= LARGEST
-    assert "import" not in script
+    assert not re.search(r"\bimport\b", script), "`imported` is the name of an event"
     assert "@import" not in styles
     assert "url(" not in styles
 

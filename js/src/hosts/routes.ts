@@ -15,15 +15,29 @@ export interface Call {
 /** Who asks, for the record of a submit. */
 export type Entry = "widget" | "panel";
 
-const LONG_MS = 300_000;
+export const LONG_MS = 300_000;
 
 /** Verbs whose answer is an address of the server alone. */
 export type Addressed = "picture" | "archive";
 
+/** Verbs about how the lab is set up, which the panel alone asks: `setup.ts` has their routes, and no widget carries them. */
+export type OfThePanel =
+  | "receiving"
+  | "test_receiving"
+  | "provider"
+  | "set_provider"
+  | "set_token"
+  | "delete_token"
+  | "validate"
+  | "billing"
+  | "test_webhook";
+
 /** Verbs that a request answers. */
 export type Routed = Exclude<Verb, Addressed>;
 
-export const ROUTES: { [V in Routed]: (args: Takes<V>, entry: Entry) => Call } = {
+export type Routes<V extends Routed> = { [R in V]: (args: Takes<R>, entry: Entry) => Call };
+
+export const ROUTES: Routes<Exclude<Routed, OfThePanel>> = {
   plan: ({ request }) => ({ method: "POST", path: "/jobs/plan", body: request, patience_ms: LONG_MS }),
   submit: ({ request, approve, key }, entry) => ({
     method: "POST",
@@ -52,8 +66,6 @@ export const ROUTES: { [V in Routed]: (args: Takes<V>, entry: Entry) => Call } =
   destination: () => get("/destination"),
   set_destination: ({ destination }) => ({ method: "PUT", path: "/destination", body: destination }),
   publishing: () => get("/publishing/status"),
-  receiving: () => get("/local-upload/config"),
-  test_receiving: () => ({ method: "POST", path: "/local-upload/test", part: "steps", patience_ms: LONG_MS }),
   cancel: ({ job_id }) => ({ method: "POST", path: `${job(job_id)}/cancel`, part: "job" }),
   resolve: ({ job_id, action }, entry) => ({
     method: "POST",
@@ -62,6 +74,7 @@ export const ROUTES: { [V in Routed]: (args: Takes<V>, entry: Entry) => Call } =
     part: "job",
   }),
   delete: ({ job_id, outputs }) => ({ method: "DELETE", path: `${job(job_id)}${outputs ? "?outputs=1" : ""}` }),
+  sync: (body) => ({ method: "POST", path: "/jobs/sync", body, patience_ms: LONG_MS }),
   providers: () => get("/providers", "providers"),
   consent: () => get("/data-consent/setting"),
   set_consent: ({ mode }) => ({ method: "PUT", path: "/data-consent/setting", body: { consent: mode } }),
@@ -79,7 +92,7 @@ export function part<V extends Routed>(call: Call, answer: unknown): Gives<V> {
   return found as Gives<V>;
 }
 
-function get(path: string, of?: string): Call {
+export function get(path: string, of?: string): Call {
   return of === undefined ? { method: "GET", path } : { method: "GET", path, part: of };
 }
 

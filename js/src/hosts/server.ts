@@ -1,12 +1,12 @@
 /** The lab behind a notebook server: questions by REST, news by its event bus. No kernel takes part. */
 
 import { NO_ANSWER } from "../ask";
-import type { Takes, Verb } from "../contract";
+import type { Takes } from "../contract";
 import type { Connection, News, Question, State } from "../model";
 import { type Events, Follower, type Seen } from "./follower";
 import { Line, type Reply, type Request } from "./line";
 import { OwnModel } from "./own";
-import { ADDRESSES, type Addressed, type Entry, part, ROUTES, type Routed } from "./routes";
+import { ADDRESSES, type Addressed, type Call, type Entry, part, ROUTES, type Routed } from "./routes";
 
 export interface Place {
   /** Fetches a path below `api/cloud`. */
@@ -15,6 +15,8 @@ export interface Place {
   urlOf: (path: string) => string;
   events: Events;
   entry: Entry;
+  /** Routes beside those that every host has. */
+  more?: object;
 }
 
 export interface Heard {
@@ -23,6 +25,8 @@ export interface Heard {
   /** A job has ended for good. May be told twice. */
   ended?: (job_id: string) => void;
 }
+
+type Asked = Record<string, (args: unknown, entry: Entry) => Call>;
 
 const RESENDS = 2;
 /** Less than an asker waits: a submit is never sent after its asker was told that there was no answer. */
@@ -35,9 +39,11 @@ export class Server {
   #place: Place;
   #line: Line;
   #follower: Follower;
+  #routes: Asked;
 
   constructor(place: Place, heard: Heard) {
     this.#place = place;
+    this.#routes = { ...ROUTES, ...place.more } as Asked;
     this.#line = new Line(place.request, (connection) => {
       heard.connection(connection);
       if (connection === "live") this.#follower.catchUp();
@@ -55,7 +61,8 @@ export class Server {
       const path = ADDRESSES[verb as Addressed] as (args: unknown) => string;
       return { value: { src: this.#place.urlOf(path(args)) } };
     }
-    if (!(verb in ROUTES)) return { error: { ...NO_ANSWER, code: "not_found", detail: `there is no verb ${verb}` } };
+    if (!(verb in this.#routes))
+      return { error: { ...NO_ANSWER, code: "not_found", detail: `there is no verb ${verb}` } };
     return verb === "submit" ? this.#submit(args as Takes<"submit">) : this.#ask(verb as Routed, args);
   }
 
@@ -65,8 +72,7 @@ export class Server {
   }
 
   async #ask(verb: Routed, args: unknown): Promise<Reply> {
-    const route = ROUTES[verb] as (args: unknown, entry: Entry) => ReturnType<(typeof ROUTES)[Verb & Routed]>;
-    const call = route(args, this.#place.entry);
+    const call = this.#routes[verb](args, this.#place.entry);
     const reply = await this.#line.call(call);
     return "value" in reply ? { value: part(call, reply.value) } : reply;
   }

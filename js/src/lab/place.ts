@@ -4,6 +4,7 @@ import { URLExt } from "@jupyterlab/coreutils";
 import { ServerConnection, type ServiceManager } from "@jupyterlab/services";
 import type { Events } from "../hosts/follower";
 import type { Place } from "../hosts/server";
+import { SETUP } from "../hosts/setup";
 
 export function labPlace(services: ServiceManager.IManager): Place {
   const settings = services.serverSettings;
@@ -13,6 +14,7 @@ export function labPlace(services: ServiceManager.IManager): Place {
     request: (path, init) => ServerConnection.makeRequest(urlOf(path), init, settings),
     events: streamEvents(services.events.stream),
     entry: "panel",
+    more: SETUP,
   };
 }
 

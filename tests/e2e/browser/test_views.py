@@ -17,7 +17,7 @@ from tests.e2e.browser.steps import PANEL, STEADY, last_step, open_panel, traini
 from tests.lab_kit import dataset, quick_home, request
 from tests.server.server_kit import Server
 
-TABS = ("Loss", "Images", "Logs", "Timeline", "Files", "Plan")
+TABS = ("Loss", "Images", "Logs", "Timeline", "Files", "Plan and cost")
 PANEL_TABS = ("Jobs", "New job", "Settings")
 FORM, PLAN, RUNNING, DONE, FAILED, LIST = range(6)
 

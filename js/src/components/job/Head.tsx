@@ -1,7 +1,7 @@
 /** What the job is, where it runs, what it costs, and what can be done with it. */
 
 import { useState } from "preact/hooks";
-import type { JobView } from "../../contract";
+import type { JobView, ProviderView } from "../../contract";
 import { useLab } from "../../hooks";
 import { money, useWords } from "../../words";
 import { Badge } from "../atoms";
@@ -9,16 +9,17 @@ import { CancelJob } from "../CancelJob";
 import { Confirm } from "../Confirm";
 import { Copy } from "../Copy";
 import { Age } from "../clock";
-import { useProviders } from "../providers";
 
 interface HeadProps {
   job: JobView;
+  /** Undefined before it is known, or where it is not installed any more. */
+  provider: ProviderView | undefined;
   gone: boolean;
   again: () => void;
   deleted: () => void;
 }
 
-export function Head({ job, gone, again, deleted }: HeadProps) {
+export function Head({ job, provider, gone, again, deleted }: HeadProps) {
   const t = useWords();
   return (
     <header class="stc-job-head">
@@ -30,7 +31,7 @@ export function Head({ job, gone, again, deleted }: HeadProps) {
         {!gone && job.is_active && <CancelJob job={job} t={t} done={again} />}
         {!gone && job.is_terminal && <Delete job={job} deleted={deleted} />}
       </div>
-      <Where job={job} />
+      <Where job={job} provider={provider} />
       <div class="stc-job-id">
         <code>{job.job_id}</code>
         <Copy text={job.job_id} label={t("Copy the job's id")} />
@@ -39,16 +40,15 @@ export function Head({ job, gone, again, deleted }: HeadProps) {
   );
 }
 
-function Where({ job }: { job: JobView }) {
+function Where({ job, provider }: Pick<HeadProps, "job" | "provider">) {
   const t = useWords();
-  const { providers, nameOf } = useProviders();
-  const provider = providers.find((one) => one.id === job.provider);
+  const cost = job.cost_usd === null ? "" : money(t, job.cost_usd, job.job_type === "cloud");
   const targets = provider?.targets ?? [];
   const target = targets.length > 1 ? targets.find((one) => one.id === job.target)?.label : null;
   const hardware = provider?.hardware.find((one) => one.hardware === job.hardware_type)?.label ?? job.hardware_type;
   return (
     <ul class="stc-job-where" aria-label={t("Where and when")}>
-      <li>{nameOf(job.provider)}</li>
+      <li>{provider?.name ?? job.provider}</li>
       {target && <li>{target}</li>}
       {hardware && <li>{hardware}</li>}
       {job.attempt > 1 && <li>{t("Attempt {attempt}", { attempt: job.attempt })}</li>}
@@ -56,7 +56,9 @@ function Where({ job }: { job: JobView }) {
         <Age at={job.created_at} say={(age) => t("Submitted {age}", { age })} />
       </li>
       <li class="stc-number">
-        {t("Cost: {cost}", { cost: job.cost_usd === null ? t("not known") : money(t, job.cost_usd) })}
+        {job.is_active && cost
+          ? t("Cost so far: {cost}", { cost })
+          : t("Cost: {cost}", { cost: cost || t("not known") })}
       </li>
     </ul>
   );

@@ -8,6 +8,7 @@ import { Clock } from "../clock";
 import { Logs } from "../logs/Logs";
 import { Loss } from "../loss/Loss";
 import { Pictures } from "../pictures/Pictures";
+import { useProviders } from "../providers";
 import { Files } from "./Files";
 import { Head } from "./Head";
 import { PlanTab } from "./PlanTab";
@@ -34,6 +35,8 @@ export function JobPanel({ job_id, back }: JobPanelProps) {
 function One({ job_id, back }: JobPanelProps) {
   const t = useWords();
   const { job, missing, error, again } = useJob(job_id);
+  const { providers } = useProviders();
+  const provider = providers.find((one) => one.id === job?.provider);
   const [deleted, setDeleted] = useState(false);
   const [tab, setTab] = useState("loss");
   const gone = deleted || missing;
@@ -60,8 +63,8 @@ function One({ job_id, back }: JobPanelProps) {
         </Note>
       )}
       {error && <ErrorBanner error={error} again={again} />}
-      {job && <Head job={job} gone={gone} again={again} deleted={afterDelete} />}
-      {job && <Standing job={job} />}
+      {job && <Head job={job} provider={provider} gone={gone} again={again} deleted={afterDelete} />}
+      {job && <Standing job={job} page={provider?.status_page ?? ""} />}
       {job && <Trouble job={job} openLog={gone ? null : () => setTab("logs")} again={again} />}
       {job && !gone && <Views job={job} tab={tab} choose={setTab} />}
       {!job && !error && !gone && <div class="stc-job-ghost" />}
@@ -78,7 +81,7 @@ function Views({ job, tab, choose }: { job: JobView; tab: string; choose: (tab: 
     { id: "logs", label: t("Logs"), panel: () => <Logs job={job} /> },
     { id: "timeline", label: t("Timeline"), panel: () => <Timeline job={job} /> },
     { id: "files", label: t("Files"), panel: () => <Files job={job} /> },
-    { id: "plan", label: t("Plan"), panel: () => <PlanTab job={job} /> },
+    { id: "plan", label: t("Plan and cost"), panel: () => <PlanTab job={job} /> },
   ];
   return <Tabs tabs={tabs} chosen={tab} choose={choose} label={t("Views of the job")} />;
 }

@@ -1,4 +1,4 @@
-/** The plan as it was submitted: what was agreed to. */
+/** The plan as it was submitted, which is what was agreed to, and what its runs have cost. */
 
 import type { JobView } from "../../contract";
 import { useAnswer } from "../../hooks";
@@ -6,6 +6,7 @@ import { useWords } from "../../words";
 import { ErrorBanner } from "../atoms";
 import { Copy } from "../Copy";
 import { PlanDetails } from "../submit/PlanDetails";
+import { Charges } from "./Charges";
 
 /** Asked once: a plan never changes, and it may list 10,000 files. */
 export function PlanTab({ job }: { job: JobView }) {
@@ -16,7 +17,8 @@ export function PlanTab({ job }: { job: JobView }) {
   const { plan } = value;
   const config = JSON.stringify({ config: plan.config, dataloader: plan.dataloader }, null, 2);
   return (
-    <div class="stc-stack">
+    <div class="stc-plan">
+      {plan.remote && <Charges charges={value.charges} total={job.cost_usd} />}
       <PlanDetails plan={plan} />
       <div class="stc-row">
         <span>{t("The configuration as JSON")}</span>

@@ -6,7 +6,8 @@ import { Bar } from "../atoms";
 import { useNow } from "../clock";
 import { stageWord } from "./sentences";
 
-export function Standing({ job }: { job: JobView }) {
+/** `page`: where the job's provider says how things stand there; empty: nowhere. */
+export function Standing({ job, page }: { job: JobView; page: string }) {
   const t = useWords();
   const { stage_done, stage_total } = job.progress;
   const part = share(job);
@@ -16,13 +17,33 @@ export function Standing({ job }: { job: JobView }) {
       <div class="stc-job-stage">
         <strong>{standing(t, job)}</strong>
         <span class="stc-number stc-faint">
-          {counted ? t("{done} of {total}", { done: count(stage_done), total: count(stage_total) }) : job.waiting}
+          {counted ? (
+            t("{done} of {total}", { done: count(stage_done), total: count(stage_total) })
+          ) : (
+            <Waits job={job} page={page} />
+          )}
         </span>
         <span class="stc-number">{part === null ? "" : t("{percent} %", { percent: percent(part) })}</span>
       </div>
       <Bar part={part ?? 0} state={job.status} label={t("Progress")} />
       <Figures job={job} />
     </section>
+  );
+}
+
+/** Why it does not go on. */
+function Waits({ job, page }: { job: JobView; page: string }) {
+  const t = useWords();
+  if (!job.waiting) return null;
+  return (
+    <>
+      {job.waiting}{" "}
+      {page && (
+        <a class="stc-link" href={page} target="_blank" rel="noreferrer">
+          {t("Status page")}
+        </a>
+      )}
+    </>
   );
 }
 

@@ -10,6 +10,7 @@ import { useProviders } from "../providers";
 import { Filters } from "./Filters";
 import { Pager } from "./Pager";
 import { FIRST, isFiltered, type Query, question } from "./query";
+import { Sync } from "./Sync";
 import { type Steady, useSteady } from "./steady";
 import { Table } from "./Table";
 
@@ -50,6 +51,7 @@ export function JobList({ choose }: { choose: (job_id: string) => void }) {
         </div>
       </Clock>
       {list.rows && <Pager query={query} total={list.total} change={change} />}
+      {providers.some((provider) => provider.remote && provider.configured) && <Sync done={again} />}
     </section>
   );
 }

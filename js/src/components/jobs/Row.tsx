@@ -48,7 +48,7 @@ export function Row({ job, provider, gone, t, choose, again }: RowProps) {
           <Steps job={job} t={t} />
         </td>
         <td class="stc-jobs-loss stc-number">{figure(job.progress.loss)}</td>
-        <td class="stc-jobs-cost stc-number">{money(t, job.cost_usd)}</td>
+        <td class="stc-jobs-cost stc-number">{money(t, job.cost_usd, job.job_type === "cloud")}</td>
         <td class="stc-jobs-time stc-number">{duration(t, job.duration_seconds)}</td>
         <td class="stc-jobs-created">
           <Age at={job.created_at} />

@@ -3,8 +3,9 @@
 import { useState } from "preact/hooks";
 import type { ReceivingStep } from "../../contract";
 import { useAct, useAnswer, useLab } from "../../hooks";
-import { type Translate, useWords } from "../../words";
+import { useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
+import { Steps, verdict } from "./Steps";
 
 const TEST_PATIENCE_MS = 300_000;
 
@@ -58,32 +59,11 @@ function Test() {
           {t("Test the address")}
         </Button>
         <span class="stc-faint" role="status">
-          {busy ? t("Testing…") : steps && verdict(t, steps)}
+          {busy ? t("Testing…") : steps && verdict(t, steps, t("Models would not come home this way."))}
         </span>
       </div>
       {error && <ErrorBanner error={error} />}
-      {steps && (
-        <ul class="stc-steps" aria-label={t("What the test found")}>
-          {steps.map((step) => (
-            <li key={step.name} data-status={step.status}>
-              <span class="stc-steps-word">{statusWord(t, step.status)}</span>
-              <span>
-                <strong>{step.name}</strong> {step.message}
-                {step.hint && <span class="stc-faint"> {step.hint}</span>}
-              </span>
-            </li>
-          ))}
-        </ul>
-      )}
+      {steps && <Steps steps={steps} />}
     </>
   );
-}
-
-function verdict(t: Translate, steps: ReceivingStep[]): string {
-  if (steps.some((step) => step.status === "failed")) return t("Models would not come home this way.");
-  return steps.some((step) => step.status === "warning") ? t("It works, with a remark.") : t("It works.");
-}
-
-function statusWord(t: Translate, status: ReceivingStep["status"]): string {
-  return { ok: t("OK"), failed: t("Failed"), warning: t("Remark"), skipped: t("Left out") }[status] ?? status;
 }

@@ -1,6 +1,6 @@
 /**
  * What a person decides once: whether data may leave, where models go, what each provider still needs, and whether models
- * find their way home. No secret is shown or asked for.
+ * find their way home. A token is taken, and never shown.
  */
 
 import { useAnswer } from "../../hooks";
@@ -28,7 +28,7 @@ export function Settings() {
       <section class="stc-stack">
         <h2>{t("Providers")}</h2>
         {providers.error && <ErrorBanner error={providers.error} again={providers.again} />}
-        <Providers providers={providers.value} />
+        <Providers providers={providers.value} changed={providers.again} />
       </section>
       <DefaultDestination />
       <Receiving />

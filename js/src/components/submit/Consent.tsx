@@ -65,7 +65,7 @@ function Changed({ before, now }: { before: PlanView; now: PlanView }) {
   return (
     <Note tone="warn">
       <strong>{t("The plan has changed since you read it. Nothing was sent; please read it again.")}</strong>
-      <table class="stc-changed">
+      <table class="stc-table stc-changed">
         <thead>
           <tr>
             <td />

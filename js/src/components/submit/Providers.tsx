@@ -1,7 +1,7 @@
 /** Where it runs: cards drawn from what the providers say of themselves. */
 
 import { useContext } from "preact/hooks";
-import type { ProviderView, Rate, SubmitRequest } from "../../contract";
+import type { ProviderView, Rate, SubmitRequest, Target } from "../../contract";
 import { useUniqueId } from "../../hooks";
 import { bytes, duration, type Translate, useWords } from "../../words";
 import { selectable } from "./draft";
@@ -73,9 +73,6 @@ function Facts({ provider }: { provider: ProviderView }) {
       {provider.max_upload_bytes !== null && (
         <span>{t("Takes up to {size}", { size: bytes(t, provider.max_upload_bytes) })}</span>
       )}
-      {provider.run_limit_s !== null && (
-        <span>{t("A run may last {time}", { time: duration(t, provider.run_limit_s) })}</span>
-      )}
     </>
   );
 }
@@ -94,35 +91,59 @@ function Machine({
   const t = useWords();
   const { targets, hardware } = provider;
   const rate = hardware.find((one) => one.hardware === draft.hardware_profile) ?? hardware[0];
+  const target = targets.find((one) => one.id === draft.target) ?? targets[0];
   const priced = hardware.some((rate) => rate.usd_per_hour);
   if (targets.length < 2 && hardware.length < 2 && !priced) return null;
   return (
-    <div class="stc-grid">
-      {targets.length > 1 && (
-        <Choice
-          label={t("What runs there")}
-          place="target"
-          value={draft.target || targets[0].id}
-          change={(target) => change({ target })}
-          options={targets.map((target) => [target.id, `${target.label} ${target.version}`.trim()])}
-        />
+    <>
+      <div class="stc-grid">
+        {targets.length > 1 && (
+          <Choice
+            label={t("What runs there")}
+            place="target"
+            value={draft.target || targets[0].id}
+            change={(target) => change({ target })}
+            options={targets.map((target) => [target.id, `${target.label} ${target.version.slice(0, 12)}`.trim()])}
+          />
+        )}
+        {(hardware.length > 1 || priced) && (
+          <Choice
+            label={t("Hardware")}
+            place="hardware"
+            value={draft.hardware_profile || hardware[0].hardware}
+            hint={rate?.as_of && t("Price as of {date}", { date: rate.as_of })}
+            change={(hardware_profile) => change({ hardware_profile })}
+            options={hardware.map((rate) => [
+              rate.hardware,
+              t("{hardware}: {price}", {
+                hardware: rate.label || rate.hardware,
+                price: rateText(t, { ...rate, as_of: "" }),
+              }),
+            ])}
+          />
+        )}
+      </div>
+      {target && <Limits target={target} limit_s={provider.run_limit_s} />}
+    </>
+  );
+}
+
+/** What the chosen target does otherwise, and what becomes of a job that one run cannot finish. */
+function Limits({ target, limit_s }: { target: Target; limit_s: number | null }) {
+  const t = useWords();
+  const time = duration(t, limit_s);
+  return (
+    <ul class="stc-lacking">
+      {limit_s !== null && (
+        <li>
+          {target.resume
+            ? t("A run ends after {time}: a longer job goes on in the next one.", { time })
+            : t("A run ends after {time}: a longer job is not taken.", { time })}
+        </li>
       )}
-      {(hardware.length > 1 || priced) && (
-        <Choice
-          label={t("Hardware")}
-          place="hardware"
-          value={draft.hardware_profile || hardware[0].hardware}
-          hint={rate?.as_of && t("Price as of {date}", { date: rate.as_of })}
-          change={(hardware_profile) => change({ hardware_profile })}
-          options={hardware.map((rate) => [
-            rate.hardware,
-            t("{hardware}: {price}", {
-              hardware: rate.label || rate.hardware,
-              price: rateText(t, { ...rate, as_of: "" }),
-            }),
-          ])}
-        />
-      )}
-    </div>
+      {target.lacks.map((lack) => (
+        <li key={lack}>{lack}</li>
+      ))}
+    </ul>
   );
 }
