@@ -52,7 +52,7 @@ js: $(JS_BUILT) ## Build the JavaScript: the widgets' bundles and the JupyterLab
 
 test: check .venv-replicate2/.stamp .venv-cog16/.stamp ## check, and every test that is not slow.
 	$(if $(CHROMIUM),$(NPM) test --silent,@test -z "$$CI_REQUIRE_ALL" && echo "No Chromium here: the tests of js/ are left out.")
-	$(PYTEST) -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+	$(PYTEST) -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder --durations=10
 
 e2e: $(STAMP) ## The browser's part of test: real JupyterLab and Notebook 7; pictures in artifacts/screenshots.
 	$(PYTEST) tests/e2e/browser -m "not slow" --durations=10

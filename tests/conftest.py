@@ -20,5 +20,5 @@ os.environ["SIMPLETUNER_CACHE_DIR"] = _caches.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: with two workers, one of them at the end would leave the other idle for minutes."""
+    """The longest files first: with a few workers, one of them at the end would leave the others idle for minutes."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)

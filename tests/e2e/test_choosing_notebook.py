@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.notebook_kit import executed, said_by
 
 
+@pytest.mark.slow  # three processes that import torch; what it shows is tested piece by piece in tests/trainer
 @pytest.mark.timeout(600)
 def test_choices_are_explained_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMPLETUNER_HOME", str(tmp_path / "home"))
