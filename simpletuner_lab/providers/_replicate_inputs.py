@@ -29,11 +29,9 @@ SESSION_TOKEN: Final = "SIMPLETUNER_S3_SESSION_TOKEN"  # noqa: S105 - the name o
 """Beside `destination.ACCESS_KEY` and `SECRET_KEY`, the names of S3 keys that our image takes."""
 
 SIMPLETUNER_LACKS: Final = (
-    "it makes a dataloader of its own from the archive: caption strategies, repeats, crops and resolutions do not reach it",
-    "several data sets become one",
-    "it does not go on from a checkpoint, so a run that is interrupted begins again",
-    "of loss and steps it tells what its log says, no more",
-    "its results have no manifest with checksums: that they arrived whole cannot be checked",
+    "the published model makes a dataloader of its own for packed data: caption strategies, repeats and crops do not reach it",
+    "several packed data sets become one there",
+    "results of the published model have no manifest with checksums: that they arrived whole cannot be checked",
 )
 
 

@@ -147,7 +147,7 @@ class Planner:
             InvalidConfig, InvalidDataset: see `core.errors`.
         """
         _require_no_secrets(SubmitRequest(config={}, dataloader=tuple(dataloader)))
-        return scan(data_of(dataloader), hashes=self._store.hashes)
+        return scan(data_of(tuple(dataloader)), hashes=self._store.hashes)
 
 
 def _require_plain(request: SubmitRequest) -> None:
@@ -250,7 +250,7 @@ def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[s
         found.append(f"{target.label} shows no loss while it runs")
     if not target.resume:
         found.append(f"{target.label} cannot go on after an interruption")
-    return tuple(found)
+    return (*found, *target.lacks)
 
 
 def _delivery_warnings(provider: Provider, destination: Destination) -> list[str]:
