@@ -13,6 +13,8 @@ from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.steps import run_class
+from simpletuner_lab.services.views import PlanView
+from simpletuner_lab.terminal import plan_text
 from tests.lab_kit import dataloader, dataset
 from tests.services.remote_kit import Away, away_lab
 
@@ -65,13 +67,16 @@ def test_a_config_that_ours_takes_is_read_as_ours_reads_it(tmp_path: Path, image
         assert run_class(plan.identity, plan.target) != run_class(ours.identity, ours.target)
 
 
-@pytest.mark.parametrize("steps", [None, 0, -1, True, "many", "9" * 400, 10**400, 1.5, [3]])
+@pytest.mark.parametrize(
+    "steps", [None, 0, -1, True, "many", "9" * 400, 10**400, 1.5, [3]], ids=lambda value: str(value)[:9]
+)
 def test_steps_that_nobody_can_count_are_not_known(tmp_path: Path, steps: object) -> None:
     with away_lab(tmp_path) as away:
         plan = away.lab.plan(theirs([FAR], **{"--max_train_steps": steps}))
         assert (plan.steps, plan.estimate.seconds_low) == (0, None)
         assert plan.estimate.basis == "how many steps it makes is not known"
         assert any(text.startswith("how many steps") for text in plan.warnings)
+        assert "steps not known" in plan_text(PlanView.of(plan))
 
 
 def test_data_elsewhere_leave_no_trace_here(tmp_path: Path) -> None:
@@ -83,6 +88,7 @@ def test_data_elsewhere_leave_no_trace_here(tmp_path: Path) -> None:
         note = "no file leaves this machine: Another trainer reads the data where they lie (far (huggingface))"
         assert note in plan.warnings
         assert plan.name == "far (huggingface)"
+        assert "Start at elsewhere.example\n" in plan_text(PlanView.of(plan))
         with pytest.raises(errors.ConsentRequired):
             away.lab.submit(asked)
         job = sent(away, asked)
