@@ -156,7 +156,12 @@ def load_pipeline(client: Client, job_id: str, **options: Any) -> Any:
     if not folder.is_dir():
         raise OutputNotFound(f"{folder} is not on this machine", hint="copy it from the machine of the server")
     plan = client.detail(job_id).plan
-    config = spec.parse(plan.config, plan.dataloader).config
+    try:
+        config = spec.parse(plan.config, plan.dataloader).config
+    except spec.SpecError as error:
+        raise InvalidRequest(
+            f"our trainer did not make {folder}", hint="load its files as its own trainer says"
+        ) from error
     diffusers = _diffusers()
     lora = config.model_type == "lora"
     source = _base(config.pretrained_model_name_or_path) if lora else folder

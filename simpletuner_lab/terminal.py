@@ -39,13 +39,10 @@ def plan_text(plan: PlanView) -> str:
 
 
 def _plan_lines(plan: PlanView) -> Iterator[str]:
-    verb = (
-        f"Send {plan.total_files} files ({size(plan.total_bytes)}) to {plan.endpoint}" if plan.remote else "Train here"
-    )
-    yield f"{plan.name}: {verb}"
+    yield f"{plan.name}: {_verb(plan)}"
     for dataset in plan.datasets:
         yield from _dataset_lines(dataset)
-    yield f"  runs on       {plan.rate.label or plan.rate.hardware} ({plan.target.label} {plan.target.version}), {plan.steps} steps"
+    yield f"  runs on       {plan.rate.label or plan.rate.hardware} ({plan.target.label} {plan.target.version}), {steps_text(plan.steps)}"
     yield f"  comes back to {label(plan.destination)}"
     for credential in plan.credentials:
         yield f"  travels along {credential.name}: {credential.purpose}"
@@ -56,6 +53,14 @@ def _plan_lines(plan: PlanView) -> Iterator[str]:
         yield f"  note          {warning}"
     yield f"  digest        {plan.digest}"
     yield f"  consent       {plan.consent}"
+
+
+def _verb(plan: PlanView) -> str:
+    if not plan.remote:
+        return "Train here"
+    if not plan.total_files:
+        return f"Start at {plan.endpoint}"
+    return f"Send {plan.total_files} files ({size(plan.total_bytes)}) to {plan.endpoint}"
 
 
 def _dataset_lines(dataset: DatasetManifest) -> Iterator[str]:
@@ -138,6 +143,11 @@ def provider_state(provider: ProviderView) -> str:
     if provider.configured:
         return "ready"
     return f"{provider.problem} - {provider.hint}" if provider.hint else provider.problem
+
+
+def steps_text(steps: int) -> str:
+    """0: not known."""
+    return f"{steps} steps" if steps else "steps not known"
 
 
 def estimate_text(estimate: Estimate) -> str:

@@ -75,6 +75,8 @@ export interface Target {
   live_metrics: boolean;
   resume: boolean;
   inputs: string[];
+  ours: boolean;
+  mixes: boolean;
   manifest: boolean;
   lacks: string[];
 }

@@ -41,16 +41,18 @@ def estimate_run(*, steps: int, rate: Rate, past_step_s: Sequence[float]) -> Est
     """Run time from the median seconds a step of past runs like this one; cost from the rate.
 
     `past_step_s` holds seconds a step of comparable finished jobs (same provider, hardware, family, resolution,
-    batch), newest first; empty means there is no basis, which is said rather than guessed.
+    batch), newest first; empty means there is no basis, and 0
+    steps are not known, which is said rather than guessed.
     """
     free = rate.usd_per_hour == 0
-    if not past_step_s:
+    if not past_step_s or not steps:
+        why = "no finished run like this one yet" if steps else "how many steps it makes is not known"
         return Estimate(
             seconds_low=None,
             seconds_high=None,
             usd_low=0.0 if free else None,
             usd_high=0.0 if free else None,
-            basis="no finished run like this one yet" + (", but this machine costs nothing" if free else ""),
+            basis=why + (", but this machine costs nothing" if free else ""),
         )
     typical = sorted(past_step_s)[len(past_step_s) // 2] * steps
     low, high = typical / _SPREAD, typical * _SPREAD + _OVERHEAD_S

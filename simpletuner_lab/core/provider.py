@@ -50,6 +50,11 @@ class Target:
     live_metrics: bool
     resume: bool
     inputs: frozenset[str] = frozenset({"archive"})
+    """How data reach it: packed (`archive`), or read where they lie (`hub`, `s3`)."""
+    ours: bool = True
+    """It runs our trainer, so what that refuses is refused by the plan; another one judges a config by itself."""
+    mixes: bool = False
+    """Data sets of this machine and data sets elsewhere may be in one run."""
     manifest: bool = True
     """Its results end with a manifest of checksums; without one, that they arrived whole cannot be checked."""
     lacks: tuple[str, ...] = ()
@@ -69,6 +74,8 @@ class Capabilities:
     status_page: str = ""
     stays: tuple[str, ...] = ()
     """What remains at the provider after a run, and for how long (SPEC C3)."""
+    archive_stays: str = ""
+    """The same of the packed data sets: first of all where there are any."""
     coming_soon: bool = False
     """Announced, not open (SPEC P6): listed, not selectable, and never built."""
 
@@ -130,8 +137,10 @@ class StartOrder:
     config: JsonObject
     dataloader: Sequence[JsonObject]
     plan_digest: str
-    archive: Archive
+    archive: Archive | None
+    """None: no data of this machine are needed."""
     upload_ref: str
+    """Empty without an archive."""
     delivery: Delivery
     deadline_s: float | None
     """The run is to end within this time of its start, with a checkpoint; the provider's own deadline lies behind it."""

@@ -49,6 +49,18 @@ def reference_name(value: Json) -> str | None:
     return None
 
 
+def find_references(value: Json, path: str = "") -> Iterator[str]:
+    """The path of every reference in a JSON value."""
+    if reference_name(value) is not None:
+        yield path
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from find_references(item, f"{path}.{mask(str(key))}".removeprefix("."))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for index, item in enumerate(value):
+            yield from find_references(item, f"{path}[{index}]")
+
+
 def mask(text: str, secrets: Iterable[Secret] = ()) -> str:
     """The text without these secrets, and without anything else that has the shape of a token."""
     for secret in sorted({known.reveal() for known in secrets} - {""}, key=len, reverse=True):

@@ -8,7 +8,7 @@ from typing import Final
 
 from simpletuner_lab.core.canonical import Json, JsonObject
 from simpletuner_lab.core.destination import Delivery, FolderDelivery, HubDelivery, S3Delivery
-from simpletuner_lab.core.provider import StartOrder
+from simpletuner_lab.core.provider import Archive, StartOrder
 from simpletuner_lab.core.secret import Secret
 from simpletuner_trainer.spec import SPEC_FORMAT
 
@@ -38,15 +38,19 @@ def spec_document(order: StartOrder, job: Path | None = None) -> JsonObject:
         **({} if job is None else {"work_dir": str(job / "work")}),
         "config": order.config,
         "dataloader": list(order.dataloader),
-        "data": {
-            **({} if job is None else {"archive": str(job / "data.zip")}),
-            "sha256": order.archive.sha256,
-            "files": order.archive.files,
-            "bytes": order.archive.content_bytes,
-        },
+        "data": None if order.archive is None else _data(order.archive, job),
         "destination": _destination(order.delivery),
         "plan_digest": order.plan_digest,
         "deadline_s": order.deadline_s,
+    }
+
+
+def _data(archive: Archive, job: Path | None) -> JsonObject:
+    return {
+        **({} if job is None else {"archive": str(job / "data.zip")}),
+        "sha256": archive.sha256,
+        "files": archive.files,
+        "bytes": archive.content_bytes,
     }
 
 

@@ -85,11 +85,13 @@ class Files:
         return note
 
     def url(self, order: StartOrder, token: Secret) -> str:
-        """The address of an order's data.
+        """The address of an order's data; empty where it has none.
 
         Raises:
             UploadGone: they are not there any more, or will not be for long enough.
         """
+        if order.archive is None:
+            return ""
         file_id, _, url = order.upload_ref.partition(" ")
         noted = {note.id: note for note in self._notes.uploads(order.tag.job_id)}
         known = noted.get(file_id) or UploadNote(id=file_id, url=url, sha256=order.archive.sha256, expires_at=None)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from simpletuner_lab.core.canonical import canonical_json
+from simpletuner_lab.core.data_sets import ARCHIVE, place_of
 from simpletuner_lab.core.destination import ACCESS_KEY, SECRET_KEY, FolderDelivery, HubDelivery, S3Delivery
 from simpletuner_lab.core.errors import ProviderFailure
 from simpletuner_lab.core.provider import RunTag, StartOrder, Target
@@ -28,11 +29,9 @@ SESSION_TOKEN: Final = "SIMPLETUNER_S3_SESSION_TOKEN"  # noqa: S105 - the name o
 """Beside `destination.ACCESS_KEY` and `SECRET_KEY`, the names of S3 keys that our image takes."""
 
 SIMPLETUNER_LACKS: Final = (
-    "it makes a dataloader of its own from the archive: caption strategies, repeats, crops and resolutions do not reach it",
-    "several data sets become one",
-    "it does not go on from a checkpoint, so a run that is interrupted begins again",
-    "of loss and steps it tells what its log says, no more",
-    "its results have no manifest with checksums: that they arrived whole cannot be checked",
+    "the published model makes a dataloader of its own for packed data: caption strategies, repeats and crops do not reach it",
+    "several packed data sets become one there",
+    "results of the published model have no manifest with checksums: that they arrived whole cannot be checked",
 )
 
 
@@ -44,7 +43,7 @@ def cog_target(version: str, lacks: tuple[str, ...]) -> Target:
 def simpletuner_target(model: str, version: str, lacks: tuple[str, ...]) -> Target:
     """The published model."""
     return Target(
-        id=SIMPLETUNER, label=model, version=version, live_metrics=False, resume=False, manifest=False,
+        id=SIMPLETUNER, label=model, version=version, live_metrics=False, resume=False, manifest=False, ours=False,
         inputs=frozenset({"archive", "hub", "s3"}), lacks=(*SIMPLETUNER_LACKS, *lacks),
     )  # fmt: skip
 
@@ -85,7 +84,7 @@ def life_s(deadline_s: float | None, run_limit_s: float) -> int:
 
 def _cog(order: StartOrder, data_url: str) -> dict[str, Any]:
     order = _renamed(order)
-    made = {"data": data_url, "spec": canonical_json(spec_document(order)).decode()}
+    made = {**({"data": data_url} if data_url else {}), "spec": canonical_json(spec_document(order)).decode()}
     if order.secrets:
         made["secrets"] = json.dumps({name: secret.reveal() for name, secret in order.secrets.items()})
     return made
@@ -120,20 +119,15 @@ def _simpletuner(order: StartOrder, data_url: str) -> dict[str, Any]:
 
 def _data(order: StartOrder, data_url: str) -> dict[str, Any]:
     """Local data as the archive alone, of which it makes a dataloader itself; data elsewhere by the dataloader alone."""
-    away = [entry for entry in order.dataloader if _type(entry) not in {"", "local"}]
-    if not away:
+    places = {place_of(entry) for entry in order.dataloader} - {None}
+    if places <= {ARCHIVE}:
         return {"images": data_url}
-    if len(away) < len(order.dataloader):
+    if ARCHIVE in places:
         raise ProviderFailure(
             "local data sets and data sets elsewhere cannot be mixed in one run of this target",
             hint="put all of them in one place, or choose the target cog",
         )
     return {"dataloader_json": canonical_json(list(order.dataloader)).decode()}
-
-
-def _type(entry: Mapping[str, object]) -> str:
-    named = {key.removeprefix("--"): value for key, value in entry.items()}
-    return str(named.get("type") or "")
 
 
 def _delivery(order: StartOrder) -> dict[str, Any]:

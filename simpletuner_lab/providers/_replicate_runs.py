@@ -170,13 +170,14 @@ class Runs:
                     continue
                 if _is_of(one, note):
                     return one.id
-                if one.data_removed and (one.created_at or since) >= since and self._notes.started(one.id) is None:
+                untold = one.data_removed or _is_bare(one, note)
+                if untold and (one.created_at or since) >= since and self._notes.started(one.id) is None:
                     unsure = one.id
             if any(one.created_at is not None and one.created_at < since for one in page):
                 break
         if unsure:
             raise ProviderUncertain(
-                f"prediction {unsure} may be this run: Replicate has removed what would tell", hint="look at it there"
+                f"prediction {unsure} may be this run: Replicate has nothing that would tell", hint="look at it there"
             )
         return None
 
@@ -237,4 +238,9 @@ def _is_of(one: rp.Prediction, note: StartNote) -> bool:
     if (tag := one.input.get("tag")) is not None:
         return bool(tag == tag_text(note.tag))
     early = one.created_at is not None and one.created_at < note.tried_at - _CLOCKS_S
-    return not early and one.input.get(DATA_INPUTS[note.target]) == note.data_url
+    return bool(note.data_url) and not early and one.input.get(DATA_INPUTS[note.target]) == note.data_url
+
+
+def _is_bare(one: rp.Prediction, note: StartNote) -> bool:
+    """Whether neither tag nor data tell it from this run, which was given no data of ours."""
+    return not note.data_url and "tag" not in one.input and DATA_INPUTS[note.target] not in one.input

@@ -68,8 +68,8 @@ class ReplicateProvider:
         warn_upload_bytes=WARN_BYTES,
         poll_s=5.0,
         status_page=STATUS_PAGE,
+        archive_stays="the archive, until it is deleted after the run: 24 hours at the most",
         stays=(
-            "the archive, until it is deleted after the run: 24 hours at the most",
             "the prediction's input (config, prompts, addresses), log and output: 1 hour after it by Replicate's documents",
             "the prediction's record (model, times, state, cost), in your account",
         ),

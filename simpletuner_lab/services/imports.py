@@ -159,7 +159,7 @@ def _plan(provider: Provider, run: ListedRun, options: Options, account: str) ->
         rate=rate,
         estimate=Estimate(seconds_low=None, seconds_high=None, usd_low=None, usd_high=None, basis="not planned here"),
         steps=0,
-        stays=provider.capabilities.stays,
+        stays=tuple(filter(None, (provider.capabilities.archive_stays, *provider.capabilities.stays))),
         warnings=(_NOTE,),
         consent=ConsentState.GIVEN,
     )

@@ -30,7 +30,6 @@ from simpletuner_lab.core.errors import (
     IllegalTransition,
     InvalidRequest,
     JobActive,
-    ProviderUnavailable,
     StaleRecord,
     UploadsForbidden,
 )
@@ -40,7 +39,7 @@ from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.plan import Plan, SubmitRequest
-from simpletuner_lab.core.provider import Provider, ProviderContext
+from simpletuner_lab.core.provider import ProviderContext
 from simpletuner_lab.services.codec import decode, dumps, encode
 from simpletuner_lab.services.courier import Bag, Courier, new_push
 from simpletuner_lab.services.desk import Desk
@@ -55,7 +54,7 @@ from simpletuner_lab.services.planning import Planner, Setting, require_destinat
 from simpletuner_lab.services.provider_settings import ProviderSettings
 from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.recorder import Recorder
-from simpletuner_lab.services.registry import Registry
+from simpletuner_lab.services.registry import Registry, require_ready, usable_elsewhere
 from simpletuner_lab.services.runner import Runner
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.starter import Rooms
@@ -201,8 +200,7 @@ class Lab:
             return first
         plan = self.plan(request)
         require_consent(state=plan.consent, digest=plan.digest, approve=approve)
-        provider = self.registry.get(request.provider)
-        _require_ready(provider)
+        require_ready(self.registry.get(request.provider))
         now = self._clock()
         mode = ConsentMode.ASK if approve is not None else self.consent_mode()
         self.store.consents.add(self.owner, plan.digest, at=now, entry=entry, mode=mode.value)
@@ -214,7 +212,9 @@ class Lab:
         new = _new_job(plan, self.owner, key, now)
         destination = plan.identity.destination
         push = None if isinstance(destination, HomeDestination) else new_push(new.id, destination, at=now)
-        job = self.store.jobs.insert(new, dumps(plan), events, run_class=run_class(plan.identity), push=push)
+        job = self.store.jobs.insert(
+            new, dumps(plan), events, run_class=run_class(plan.identity, plan.target), push=push
+        )
         self.recorder.announce(job, self.store.events.after(0, job_id=job.id))
         self.watcher.nudge(job.id)
         return job
@@ -331,7 +331,7 @@ class Lab:
         Raises:
             ProviderNotFound, ProviderUnavailable: the one that is named.
         """
-        chosen = [self.registry.get(provider_id)] if provider_id else _usable(self.registry)
+        chosen = [self.registry.get(provider_id)] if provider_id else usable_elsewhere(self.registry)
         found = [self.imports.sync(provider, self.owner) for provider in chosen]
         synced = Synced(
             imported=tuple(job for one in found for job in one.imported),
@@ -369,16 +369,6 @@ class Lab:
             endpoint=self.desk.endpoint,
             destination=self.destination(),
         )
-
-
-def _require_ready(provider: Provider) -> None:
-    check = provider.check()
-    if not check.ready:
-        raise ProviderUnavailable(f"{provider.label} cannot be used: {check.message}", hint=check.hint)
-
-
-def _usable(registry: Registry) -> list[Provider]:
-    return [provider for provider in registry if provider.capabilities.remote and provider.check().ready]
 
 
 def _new_job(plan: Plan, owner: str, key: str | None, now: float) -> Job:

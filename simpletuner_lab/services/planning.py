@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, Protocol
 
 from simpletuner_lab.core.canonical import JsonObject
@@ -22,13 +22,10 @@ from simpletuner_lab.core.destination import (
 )
 from simpletuner_lab.core.errors import (
     InvalidConfig,
-    InvalidDataset,
     InvalidRequest,
-    Problem,
     SecretInConfig,
     TooLarge,
 )
-from simpletuner_lab.core.gates import gate_note
 from simpletuner_lab.core.manifest import DatasetManifest, Manifest
 from simpletuner_lab.core.plan import STORAGE_GRANT, Credential, Identity, Plan, SubmitRequest, digest_of
 from simpletuner_lab.core.provider import Options, Provider, Target
@@ -42,15 +39,9 @@ from simpletuner_lab.services.scan import scan
 from simpletuner_lab.services.steps import doubts_on_steps, run_class, total_steps
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
-from simpletuner_trainer import spec
-
-_LISTED: Final = 3
-
+from simpletuner_lab.services.training import LISTED, data_of, require_runnable, sent, training_of
 
 _NAME_LENGTH: Final = 200
-
-_ANY_CONFIG: Final = {"pretrained_model_name_or_path": spec.BUILTIN_TINY, "max_train_steps": 1}
-"""Stands in where only the data sets are asked about."""
 
 
 class Endpoint(Protocol):
@@ -90,12 +81,12 @@ class Planner:
         provider = self._registry.get(request.provider)
         _require_plain(request)
         request, destination = _aimed(request, setting.destination)
-        train = _parsed(request, trains_here=not provider.capabilities.remote)
-        manifest = scan(_local_datasets(train), hashes=self._store.hashes)
-        _require_captions(train, manifest)
         options = provider.options()
         target, rate = _chosen(options, request)
-        _require_precision(train, rate)
+        training = training_of(request, target, trains_here=not provider.capabilities.remote)
+        manifest = scan(training.datasets, hashes=self._store.hashes)
+        if target.ours:
+            require_runnable(training, manifest, rate)
         _check_size(provider, manifest)
         identity = Identity(
             provider=provider.id,
@@ -106,18 +97,17 @@ class Planner:
             hardware=rate.hardware,
             destination=destination,
             config=dict(request.config),
-            dataloader=tuple(_sent(entry) for entry in request.dataloader),
+            dataloader=tuple(sent(entry) for entry in request.dataloader),
             manifest=manifest,
             credentials=self._credentials(setting, provider, destination),
         )
-        doubts = self._tokens.check(destination)
-        digest = digest_of(identity)
-        steps = total_steps(train, manifest)
+        doubts, digest = self._tokens.check(destination), digest_of(identity)
+        steps = total_steps(training, manifest)
         remote = provider.capabilities.remote
-        past = self._store.jobs.past_step_s(run_class(identity))
+        past = self._store.jobs.past_step_s(run_class(identity, target))
         estimate = estimate_run(steps=steps, rate=rate, past_step_s=past)
         return Plan(
-            name=request.name or _default_name(train, manifest),
+            name=request.name or training.name,
             identity=identity,
             digest=digest,
             remote=remote,
@@ -125,10 +115,10 @@ class Planner:
             rate=rate,
             steps=steps,
             estimate=estimate,
-            stays=provider.capabilities.stays,
+            stays=_stays(provider, manifest),
             warnings=(
-                *filter(None, (gate_note(train.config.pretrained_model_name_or_path),)),
-                *doubts_on_steps(train, steps),
+                *training.notes,
+                *doubts_on_steps(training, steps),
                 *_warnings(provider, target, manifest),
                 *limit_notes(estimate, options.run_limit_s, target, goes_on=_goes_on(provider, target, destination)),
                 *doubts,
@@ -156,10 +146,8 @@ class Planner:
         Raises:
             InvalidConfig, InvalidDataset: see `core.errors`.
         """
-        request = SubmitRequest(config=_ANY_CONFIG, dataloader=tuple(dataloader))
-        _require_no_secrets(request)
-        train = _parsed(request, trains_here=False)
-        return scan(_local_datasets(train), hashes=self._store.hashes)
+        _require_no_secrets(SubmitRequest(config={}, dataloader=tuple(dataloader)))
+        return scan(data_of(tuple(dataloader)), hashes=self._store.hashes)
 
 
 def _require_plain(request: SubmitRequest) -> None:
@@ -205,72 +193,6 @@ def _require_no_secrets(request: SubmitRequest) -> None:
         )
 
 
-def _parsed(request: SubmitRequest, *, trains_here: bool) -> spec.TrainSpec:
-    """What the trainer itself checks before it loads anything, a base that lies here included."""
-    try:
-        train = spec.parse(request.config, request.dataloader)
-    except spec.SpecError as error:
-        raise _refused(error.problems) from error
-    if wrong := spec.base_problems(train.config, trains_here=trains_here):
-        raise _refused(wrong)
-    return train
-
-
-def _refused(problems: Sequence[spec.Problem]) -> InvalidConfig:
-    found = [Problem(path=p.path, message=p.message, hint=p.hint) for p in problems]
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return InvalidConfig(f"{found[0].path}: {found[0].message}{more}", problems=found, hint=found[0].hint)
-
-
-def _local_datasets(train: spec.TrainSpec) -> list[spec.DatasetConfig]:
-    problems = [
-        Problem(
-            path=f"dataloader.{dataset.id}.instance_data_dir",
-            message=f"{dataset.instance_data_dir} is a relative path",
-            hint="give the whole path; a notebook server cannot know your folder",
-        )
-        for dataset in train.datasets
-        if not Path(dataset.instance_data_dir).expanduser().is_absolute()
-    ]
-    if problems:
-        raise InvalidDataset(problems[0].message, problems=problems, hint=problems[0].hint)
-    if not train.datasets:
-        raise InvalidDataset("there is no image data set", hint="add one of type local to the dataloader")
-    return list(train.datasets)
-
-
-def _require_captions(train: spec.TrainSpec, manifest: Manifest) -> None:
-    """Training refuses an image without words; better before anything is agreed to than after."""
-    prompted = {dataset.id for dataset in train.datasets if dataset.instance_prompt}
-    problems = [
-        Problem(
-            path=f"dataloader.{dataset.id}",
-            message=f"{len(dataset.captions_missing)} of {dataset.images} images have no caption "
-            f"({', '.join(_with_reason(name, dataset) for name in dataset.captions_missing[:_LISTED])})",
-            hint="write a .txt beside each, or give the data set an instance_prompt",
-        )
-        for dataset in manifest.datasets
-        if dataset.captions_missing and dataset.id not in prompted
-    ]
-    if problems:
-        raise InvalidDataset(f"{problems[0].path}: {problems[0].message}", problems=problems, hint=problems[0].hint)
-
-
-def _with_reason(image: str, dataset: DatasetManifest) -> str:
-    """An image without words, and why its caption stays here if there is one."""
-    caption = str(PurePosixPath(image).with_suffix(spec.CAPTION_SUFFIX))
-    kept = next((entry.reason for entry in dataset.withheld if entry.name == caption), "")
-    return f"{image}: its caption stays here, {kept}" if kept else image
-
-
-def _sent(entry: JsonObject) -> JsonObject:
-    """A dataloader entry as it travels: the trainer finds the data set under its id where it unpacks."""
-    named = {key.removeprefix("--"): value for key, value in entry.items()}
-    return {
-        key: named["id"] if key.removeprefix("--") == "instance_data_dir" else value for key, value in entry.items()
-    }
-
-
 def _chosen(options: Options, request: SubmitRequest) -> tuple[Target, Rate]:
     target = next((t for t in options.targets if request.target in {"", t.id}), None)
     rate = next((r for r in options.rates if request.hardware in {"", r.hardware}), None)
@@ -281,13 +203,6 @@ def _chosen(options: Options, request: SubmitRequest) -> tuple[Target, Rate]:
         names = ", ".join(r.hardware for r in options.rates)
         raise InvalidRequest(f"{request.provider} has no hardware {request.hardware!r}", hint=f"it has {names}")
     return target, rate
-
-
-def _require_precision(train: spec.TrainSpec, rate: Rate) -> None:
-    if train.config.mixed_precision == "fp16" and rate.hardware == "cpu":
-        hint = "set it to no or bf16, or choose hardware with a GPU"
-        message = f"fp16 needs a CUDA device, and this is {rate.label}"
-        raise _refused([spec.Problem("config.mixed_precision", message, hint)])
 
 
 def _check_size(provider: Provider, manifest: Manifest) -> None:
@@ -321,8 +236,9 @@ def _home_credentials(setting: Setting, provider: Provider) -> tuple[Credential,
     return ()
 
 
-def _default_name(train: spec.TrainSpec, manifest: Manifest) -> str:
-    return train.config.tracker_run_name or "-".join(dataset.id for dataset in manifest.datasets)[:64]
+def _stays(provider: Provider, manifest: Manifest) -> tuple[str, ...]:
+    known = provider.capabilities
+    return tuple(filter(None, (known.archive_stays if manifest.files else "", *known.stays)))
 
 
 def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[str, ...]:
@@ -334,7 +250,7 @@ def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[s
         found.append(f"{target.label} shows no loss while it runs")
     if not target.resume:
         found.append(f"{target.label} cannot go on after an interruption")
-    return tuple(found)
+    return (*found, *target.lacks)
 
 
 def _delivery_warnings(provider: Provider, destination: Destination) -> list[str]:
@@ -360,7 +276,7 @@ def _goes_on(provider: Provider, target: Target, destination: Destination) -> bo
 def _dataset_warnings(dataset: DatasetManifest) -> list[str]:
     found = []
     if dataset.captions_missing:
-        named = ", ".join(dataset.captions_missing[:_LISTED])
+        named = ", ".join(dataset.captions_missing[:LISTED])
         found.append(
             f"{dataset.id}: {len(dataset.captions_missing)} of {dataset.images} images have no caption ({named})"
         )
@@ -371,7 +287,7 @@ def _dataset_warnings(dataset: DatasetManifest) -> list[str]:
         found.append(f"{dataset.id}: what may be secret stays here: {_files(len(secrets))} ({secrets[0]})")
     wanted = [entry for entry in dataset.withheld if entry.wanted and not entry.secret]
     if wanted:
-        reasons = ", ".join(f"{entry.name}: {entry.reason}" for entry in wanted[:_LISTED])
+        reasons = ", ".join(f"{entry.name}: {entry.reason}" for entry in wanted[:LISTED])
         found.append(f"{dataset.id}: what training would read stays here: {_files(len(wanted))} ({reasons})")
     return found
 

@@ -142,6 +142,22 @@ class Registry:
         return ", ".join(self._providers) or "none is installed"
 
 
+def require_ready(provider: Provider) -> None:
+    """Whether a run may be started there now.
+
+    Raises:
+        ProviderUnavailable: it cannot be used.
+    """
+    check = provider.check()
+    if not check.ready:
+        raise ProviderUnavailable(f"{provider.label} cannot be used: {check.message}", hint=check.hint)
+
+
+def usable_elsewhere(registry: Registry) -> list[Provider]:
+    """Every provider on others' machines that can be used now."""
+    return [provider for provider in registry if provider.capabilities.remote and provider.check().ready]
+
+
 def _order(provider: Provider) -> tuple[bool, str]:
     return provider.capabilities.remote, provider.id
 

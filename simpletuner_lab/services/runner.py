@@ -135,7 +135,7 @@ class Runner:
         self._rooms.spool.remove(job.id)
         self._rooms.store.transfers.discarded(job.id, what=DATA_SETS, at=now)
         after = dataclasses.replace(job, settled_at=now, retry_at=None)
-        if job.imported:  # nothing of ours was ever there
+        if job.imported or not self._plan(job).identity.manifest.files:  # nothing of ours was ever there
             return self._rooms.recorder.note(job, after, at=now)
         return self._rooms.recorder.note(job, after, EventKind.DISCARDED, at=now, data_left=False)
 

@@ -76,7 +76,8 @@ class Starter:
 
     def _pack(self, job: Job) -> Job:
         archive = self._archive(job, self._rooms.store.jobs.plan(job.id))
-        require_size(self._provider(job), archive.bytes)
+        if archive is not None:
+            require_size(self._provider(job), archive.bytes)
         now = self._clock()
         return self._rooms.recorder.note(job, job.moved(JobState.UPLOADING, now=now), at=now)
 
@@ -84,6 +85,9 @@ class Starter:
         """Also where the provider has lost what it was handed before: then the job is queued already."""
         plan = self._rooms.store.jobs.plan(job.id)
         archive = self._archive(job, plan)
+        if archive is None:
+            now = self._clock()
+            return self._rooms.recorder.note(job, job.moved(JobState.QUEUED, now=now), at=now)
         if plan.remote:
             self._rooms.store.transfers.sent(
                 job.id, what=DATA_SETS, where_to=plan.identity.endpoint, digest=archive.sha256,
@@ -142,7 +146,9 @@ class Starter:
             raise error
         return self._started(job, found)
 
-    def _order(self, job: Job, plan: Plan, archive: Archive, *, deadline_s: float | None, now: float) -> StartOrder:
+    def _order(
+        self, job: Job, plan: Plan, archive: Archive | None, *, deadline_s: float | None, now: float
+    ) -> StartOrder:
         agreed = frozenset(credential.name for credential in plan.identity.credentials)  # this travels, whoever starts
         desk = self._rooms.desk
         address = desk.address(job, plan.identity.destination, agreed=agreed, deadline_s=deadline_s, now=now)
@@ -216,8 +222,10 @@ class Starter:
         now = self._clock()
         return self._rooms.recorder.note(job, dataclasses.replace(job, retry_at=now + LOOK_S), at=now)
 
-    def _archive(self, job: Job, plan: Plan) -> Archive:
-        return self._rooms.spool.pack(job.id, plan.identity.manifest)
+    def _archive(self, job: Job, plan: Plan) -> Archive | None:
+        """The packed data sets; None where all data lie elsewhere, so that nothing is packed or handed over."""
+        manifest = plan.identity.manifest
+        return self._rooms.spool.pack(job.id, manifest) if manifest.files else None
 
     def _provider(self, job: Job) -> Provider:
         return self._rooms.registry.get(job.provider)

@@ -203,21 +203,21 @@ class UploadContract(ContractFixtures):
         ref = provider.start(again)
         assert Run(provider=provider, order=again, ref=ref, patience_s=self.patience_s).ended()[0].state == "succeeded"
 
-    def test_progress_grows_to_the_whole(self, provider: Provider, make_order: MakeOrder) -> None:
+    def test_progress_grows_to_the_whole(self, provider: Provider, make_order: MakeOrder, archive: Archive) -> None:
         order = make_order(Behaviour.SUCCEED)
         seen: list[tuple[int, int]] = []
-        provider.upload(order.archive, order.tag, lambda done, total: seen.append((done, total)))
+        provider.upload(archive, order.tag, lambda done, total: seen.append((done, total)))
         assert seen == sorted(seen)
-        assert seen[-1] == (order.archive.bytes, order.archive.bytes)
+        assert seen[-1] == (archive.bytes, archive.bytes)
 
-    def test_progress_may_stop_it(self, provider: Provider, make_order: MakeOrder) -> None:
+    def test_progress_may_stop_it(self, provider: Provider, make_order: MakeOrder, archive: Archive) -> None:
         order = make_order(Behaviour.SUCCEED)
 
         def stop(_done: int, _total: int) -> None:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            provider.upload(order.archive, order.tag, stop)
+            provider.upload(archive, order.tag, stop)
         assert provider.find(order.tag) is None
         uploaded(provider, order)
 
@@ -350,6 +350,8 @@ class ProviderContract(DescriptionContract, UploadContract, RunContract, LogCont
 
 
 def uploaded(provider: Provider, order: StartOrder) -> StartOrder:
-    """The order, with its data handed over."""
+    """The order, with its data handed over if it has any."""
+    if order.archive is None:
+        return order
     ref = provider.upload(order.archive, order.tag, lambda _done, _total: None)
     return dataclasses.replace(order, upload_ref=ref)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from simpletuner_lab.services.views import JobView, MetricsView, PlanView
-from simpletuner_lab.terminal import duration, estimate_text, one_line, size
+from simpletuner_lab.terminal import duration, estimate_text, one_line, size, steps_text
 from simpletuner_lab.widgets.chart import draw_curve
 
 _STATE_COLOURS: Final[Mapping[str, str]] = {"completed": "#2f9e6e", "failed": "#d64545", "running": "#3b82f6"}
@@ -47,7 +47,7 @@ def plan_card(request: Mapping[str, Any] | None, plan: PlanView | None) -> str:
         verb = f"{plan.total_files} files, {size(plan.total_bytes)}, " + (
             f"would be sent to {plan.endpoint}" if plan.remote else "stay on this machine"
         )
-        facts = [verb, f"{plan.steps} steps", estimate_text(plan.estimate), f"digest {plan.digest[:12]}"]
+        facts = [verb, steps_text(plan.steps), estimate_text(plan.estimate), f"digest {plan.digest[:12]}"]
         return _card(_head(plan.name, "not submitted"), *(_line([fact]) for fact in facts))
     if request is None:
         return _card(_head("New training", "not submitted"))

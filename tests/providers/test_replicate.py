@@ -155,16 +155,6 @@ def test_the_published_model_gets_its_own_inputs(replicate: Scene) -> None:
     assert not [name for name in got if name.startswith("s3_") or name == "dataloader_json"]
 
 
-def test_data_elsewhere_go_by_the_dataloader_alone(replicate: Scene) -> None:
-    provider = replicate.provider()
-    away = {"id": "far", "type": "huggingface", "dataset_name": "ann/set"}
-    replicate.begin(provider, replicate.order("simpletuner", dataloader=[away]))
-    assert json.loads(given(replicate)["dataloader_json"]) == [away]
-    assert "images" not in given(replicate)
-    with pytest.raises(ProviderFailure, match="cannot be mixed"):
-        replicate.begin(provider, replicate.order("simpletuner", attempt=2, dataloader=[away, *DATALOADER]))
-
-
 @pytest.mark.parametrize(
     ("target", "parts", "words"),
     [

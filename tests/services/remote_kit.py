@@ -85,6 +85,17 @@ class Elsewhere:
             targets=(
                 Target(id="trainer", label="Our trainer", version="1", live_metrics=True, resume=True),
                 Target(id="plain", label="A plain one", version="7", live_metrics=False, resume=False),
+                Target(
+                    id="theirs",
+                    label="Another trainer",
+                    version="3",
+                    live_metrics=False,
+                    resume=False,
+                    inputs=frozenset({"archive", "hub"}),
+                    ours=False,
+                    manifest=False,
+                    lacks=("repeats do not reach it",),
+                ),
             ),
             rates=(Rate(hardware="gpu", label="A GPU", usd_per_hour=self.settings.price, as_of="2026-01-01"),),
             endpoint="elsewhere.example",
@@ -157,6 +168,7 @@ class Place:
         return self.add(
             tag=[order.tag.job_id, order.tag.attempt], target=order.target, nonce=order.nonce,
             deadline_s=order.deadline_s, webhook_url=order.webhook_url, upload_ref=order.upload_ref,
+            dataloader=list(order.dataloader), packed=order.archive is not None,
         )  # fmt: skip
 
     def add(self, **run: Any) -> str:
@@ -179,6 +191,11 @@ class Place:
         with uploads.open("a") as stream:
             stream.write(f"{tag.job_id}\n")
         return f"upload-{len(uploads.read_text().splitlines())}"
+
+    def uploads(self) -> list[str]:
+        """Ids of the jobs whose data were handed over, each time."""
+        uploads = self._folder / "uploads"
+        return uploads.read_text().splitlines() if uploads.exists() else []
 
     def fault(self, method: str) -> str:
         try:

@@ -96,7 +96,10 @@ def test_what_there_is_to_know(tmp_path: Path, images: Path) -> None:
         )
         assert "does not tell" in bill.balance_note
         found = away.lab.setup.versions("elsewhere")
-        assert (found.current_version, [one.model_id for one in found.versions]) == ("1", ["trainer", "plain"])
+        assert (found.current_version, [one.model_id for one in found.versions]) == (
+            "1",
+            ["trainer", "plain", "theirs"],
+        )
         for ask in (away.lab.setup.config, away.lab.setup.validate, away.lab.setup.versions, away.lab.setup.billing):
             with pytest.raises(errors.ProviderNotFound):
                 ask("nowhere")

@@ -85,6 +85,7 @@ def test_values_are_read(key: str, value: Any, read: Any) -> None:
         ("validation_prompt", ["a", "x \udfff"], "holds half a character"),
         ("tracker_run_name", "x \ud800", "holds half a character"),
         ("lora_rank", 1.5, "not a whole number"),
+        ("lora_rank", 10**400, "not a number"),
         ("lora_rank", True, "a boolean, not a number"),
         ("lora_rank", 0, "at least 1"),
         ("learning_rate", "fast", "'fast', not a number"),

@@ -151,13 +151,10 @@ def integer(*, least: float = -math.inf, most: float = math.inf) -> Reader[int]:
     """A whole number; ``100.0`` and ``"100"`` pass, ``1.5`` does not."""
 
     def read(value: object) -> int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            whole = value
-        else:
-            as_float = _number(value)
-            if not as_float.is_integer():
-                raise Wrong(f"is {value!r}, not a whole number")
-            whole = int(as_float)
+        as_float = _number(value)
+        if not as_float.is_integer():
+            raise Wrong(f"is {value!r}, not a whole number")
+        whole = value if isinstance(value, int) else int(as_float)
         _bounded(whole, -math.inf, least, most)
         return whole
 

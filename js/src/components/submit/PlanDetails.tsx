@@ -95,7 +95,7 @@ function HowMuch({ plan }: { plan: PlanView }) {
     <Facts title={t("How long, how much")}>
       {base !== undefined && <Fact name={t("Base model")}>{String(base)}</Fact>}
       <Fact name={t("Steps")}>
-        <span class="stc-number">{count(plan.steps)}</span>
+        <span class="stc-number">{plan.steps > 0 ? count(plan.steps) : t("Not known")}</span>
       </Fact>
       <Fact name={t("Hardware")}>
         {t("{hardware}: {price}", { hardware: rate.label || rate.hardware, price: rateText(t, rate) })}

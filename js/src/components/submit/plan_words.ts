@@ -6,6 +6,7 @@ import { bytes, count, duration, money, type Translate } from "../../words";
 /** The act that the button does, by its name. */
 export function actText(t: Translate, plan: PlanView, provider: string): string {
   if (!plan.remote) return t("Train here");
+  if (plan.total_files === 0) return t("Start at {provider}", { provider });
   const size = bytes(t, plan.total_bytes);
   if (plan.total_files === 1) return t("Send 1 file ({size}) to {provider}", { size, provider });
   return t("Send {files} files ({size}) to {provider}", { files: count(plan.total_files), size, provider });
