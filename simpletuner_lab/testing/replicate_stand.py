@@ -183,5 +183,5 @@ An emulated Replicate that {engine}, at {url} until Ctrl-C. No account, and noth
      stcloud submit config.json --provider replicate --wait
 4. And back to the real one, once every job of this rehearsal has ended: one that has not stands still until base_url
    and token are set back to this address, and cannot be deleted:
-     stcloud list
+     stcloud jobs
      stcloud provider replicate --set base_url=https://api.replicate.com --set image= --forget-token"""
