@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from simpletuner_lab.commands.answers import provider_answer
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.ledger import metered, opened
@@ -199,3 +200,15 @@ def test_a_lost_run_that_tells_nothing_has_no_final_price() -> None:
     charge = dataclasses.replace(opened(new_job(), "a", account="", rate=None, now=T0), metered_s=0.0, cost_usd=0.0)
     assert metered(charge, lost, ended=True, now=T0 + 1) is charge
     assert metered(charge, dataclasses.replace(lost, cost_usd=0.0), ended=True, now=T0 + 1).final
+
+
+def test_a_terminal_prints_what_a_change_holds_up(tmp_path: Path, images: Path) -> None:
+    with away_lab(tmp_path) as away:
+        setup = away.lab.setup
+        away.started(images)
+        kept = setup.set_token("elsewhere", Secret("e_ann")).warning
+        setup.change("elsewhere", {"host": OTHER})
+        found = provider_answer(setup.config("elsewhere"), setup.validate("elsewhere"), [kept])
+        (line,) = [line for line in found.text.splitlines() if line.startswith("  warning: ")]
+        assert "of account ann" in line
+        assert f"at {HOST}" in line
