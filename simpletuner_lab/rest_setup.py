@@ -8,7 +8,14 @@ from urllib.parse import quote
 
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode
-from simpletuner_lab.services.provider_views import Billing, ProviderConfig, Validation, Versions
+from simpletuner_lab.services.provider_views import (
+    Billing,
+    ProviderConfig,
+    TokenDeleted,
+    TokenStored,
+    Validation,
+    Versions,
+)
 
 
 class Setup(Protocol):
@@ -20,11 +27,11 @@ class Setup(Protocol):
     def change(self, provider_id: str, given: Mapping[str, object]) -> ProviderConfig:
         """Sets some of them."""
 
-    def set_token(self, provider_id: str, token: Secret) -> str:
-        """Keeps its token; returns the path of the file, on the lab's machine."""
+    def set_token(self, provider_id: str, token: Secret) -> TokenStored:
+        """Keeps its token."""
 
-    def delete_token(self, provider_id: str) -> bool:
-        """Deletes that file; False where there is none."""
+    def delete_token(self, provider_id: str) -> TokenDeleted:
+        """Deletes that file."""
 
     def validate(self, provider_id: str) -> Validation:
         """Whether it can be used now, and by whom."""
@@ -50,14 +57,14 @@ class RestSetup:
         """Sets some of them."""
         return decode(ProviderConfig, self._call("PUT", _path(provider_id), json=dict(given)), what="answer")
 
-    def set_token(self, provider_id: str, token: Secret) -> str:
-        """Keeps its token; returns the path of the file, on the lab's machine."""
+    def set_token(self, provider_id: str, token: Secret) -> TokenStored:
+        """Keeps its token."""
         answer = self._call("PUT", _path(provider_id, "/token"), json={"api_token": token.reveal()})
-        return str(answer["file_path"])
+        return decode(TokenStored, _members(answer), what="answer")
 
-    def delete_token(self, provider_id: str) -> bool:
-        """Deletes that file; False where there is none."""
-        return bool(self._call("DELETE", _path(provider_id, "/token"))["deleted"])
+    def delete_token(self, provider_id: str) -> TokenDeleted:
+        """Deletes that file."""
+        return decode(TokenDeleted, _members(self._call("DELETE", _path(provider_id, "/token"))), what="answer")
 
     def validate(self, provider_id: str) -> Validation:
         """Whether it can be used now, and by whom."""
@@ -75,6 +82,10 @@ class RestSetup:
 def segment(text: str) -> str:
     """An id as one segment of a path, whatever a user typed."""
     return quote(text, safe="") or "-"
+
+
+def _members(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name != "success"}
 
 
 def _path(provider_id: str, below: str = "") -> str:

@@ -72,6 +72,7 @@ def test_a_person_is_told_every_step(tmp_path: Path) -> None:
             "provider",
             "provider",
             "submit",
+            "jobs",
             "provider",
         ]
         answer = httpx.get(f"{url[1]}/v1/account", headers={"Authorization": "Bearer r8_mine"})

@@ -288,6 +288,8 @@ export interface ProviderConfig {
   fields: SettingField[];
   token_name: string;
   token_set: boolean;
+  /** What these settings mean for jobs that are not done with; empty where nothing. */
+  warning?: string;
 }
 
 /** Whether a provider can be used now. */

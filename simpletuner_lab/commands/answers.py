@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 from collections.abc import Sequence
@@ -149,12 +150,14 @@ def synced_answer(found: SyncView) -> Answer:
     return Answer(value=found, text="\n".join((*map(job_line, found.jobs), note)))
 
 
-def provider_answer(found: ProviderConfig, checked: Validation) -> Answer:
-    """Settings, token or not, and whether it can be used."""
+def provider_answer(found: ProviderConfig, checked: Validation, warnings: Sequence[str] = ()) -> Answer:
+    """Settings, token or not, whether it can be used, and what a change means for jobs under way."""
+    found = dataclasses.replace(found, warning="; ".join(filter(None, (*warnings, found.warning))))
     token = f"{found.token_name} is {'there' if found.token_set else 'missing'}" if found.token_name else "none needed"
     state = f"ready {checked.user_info}".rstrip() if checked.valid else f"{checked.error} ({checked.hint})"
     lines = [f"{found.provider}: {one_line(state)}", f"  token: {token}"]
     lines += [f"  {name} = {one_line(json.dumps(value))}" for name, value in found.config.items()]
+    lines += [f"  warning: {one_line(found.warning)}"] if found.warning else []
     return Answer(value=found, text="\n".join(lines))
 
 

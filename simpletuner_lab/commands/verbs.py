@@ -183,14 +183,14 @@ def providers(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:  #
 
 def provider(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Shows how a provider is set up, after changing it."""
-    setup = lab().setup
+    setup, warnings = lab().setup, []
     if args.token:
-        setup.set_token(args.provider, given_token(args))
+        warnings.append(setup.set_token(args.provider, given_token(args)).warning)
     if args.forget_token:
-        setup.delete_token(args.provider)
+        warnings.append(setup.delete_token(args.provider).warning)
     if args.set:
         setup.change(args.provider, given_settings(args.set))
-    screen.show(answers.provider_answer(setup.config(args.provider), setup.validate(args.provider)))
+    screen.show(answers.provider_answer(setup.config(args.provider), setup.validate(args.provider), warnings))
     return OK
 
 

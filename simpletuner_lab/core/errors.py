@@ -15,6 +15,7 @@
     ├── Conflict                  409  conflict
     │   ├── ConsentRequired       409  consent_required      nobody agreed to this digest yet
     │   ├── PlanChanged           409  plan_changed          what would leave is not what was agreed to
+    │   ├── ProviderElsewhere     409  provider_elsewhere    set to another endpoint or account than the job's
     │   ├── IllegalTransition     409  illegal_transition
     │   ├── JobActive             409  job_active            delete asks for a finished job
     │   ├── StaleRecord           409  stale_record          another process wrote this job in between
@@ -157,6 +158,12 @@ class PlanChanged(Conflict):
     """What would leave now differs from what was agreed to; nothing was sent."""
 
     code = "plan_changed"
+
+
+class ProviderElsewhere(Conflict):
+    """The provider is set to another endpoint or account than the one at which the job has something."""
+
+    code = "provider_elsewhere"
 
 
 class IllegalTransition(Conflict):

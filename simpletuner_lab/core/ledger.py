@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.job import Job
-from simpletuner_lab.core.provider import Snapshot
+from simpletuner_lab.core.provider import RunState, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,12 @@ def opened(job: Job, ref: str, *, account: str, rate: Rate | None, now: float) -
 
 
 def metered(charge: Charge, snapshot: Snapshot, *, ended: bool, now: float) -> Charge:
-    """The charge after this snapshot. What an answer leaves out stays as it was; a final charge never goes back."""
-    if charge.final and not ended:
+    """The charge after this snapshot. What an answer leaves out stays as it was; a final charge never goes back.
+
+    A run that is gone without a word of what it took may have cost more than is known: its charge stays open.
+    """
+    untold = snapshot.state is RunState.LOST and snapshot.metered_s is None and snapshot.cost_usd is None
+    if (charge.final and not ended) or untold:
         return charge
     after = dataclasses.replace(
         charge,

@@ -271,6 +271,26 @@ class Provider(Protocol):
 
 
 @runtime_checkable
+class Located(Protocol):
+    """What a provider elsewhere has besides: where and for whom it works, so cheap that every step of a job may ask.
+
+    One without it is asked by `options` and `check`.
+    """
+
+    @property
+    def endpoint(self) -> str:
+        """As in `Options`, by the settings alone: nothing is asked."""
+
+    def account(self) -> str:
+        """As in `Check`; kept for a while, for each token.
+
+        Raises:
+            TokenUnusable: there is no token, or it is refused.
+            ProviderUnavailable: it cannot be told now.
+        """
+
+
+@runtime_checkable
 class CausesWebhooks(Protocol):
     """What a provider may have besides: it can be made to send a webhook, so that the way from there is tested."""
 

@@ -118,6 +118,20 @@ class ReplicateProvider:
         """
         return self._catalogue.options(self._token.require())
 
+    @property
+    def endpoint(self) -> str:
+        """Where it is set to send to."""
+        return self._settings.host
+
+    def account(self) -> str:
+        """Whose the token is; asked every two minutes at the most.
+
+        Raises:
+            TokenUnusable: there is none, or it is not accepted.
+            ProviderUnavailable: Replicate does not answer.
+        """
+        return self._catalogue.account(self._token.require())
+
     def upload(self, archive: Archive, tag: RunTag, progress: ProgressCallback) -> str:
         """Streams the archive there, unless the same bytes are there already; returns `ID URL` of the file.
 

@@ -44,17 +44,17 @@ class TokenHandler(LabHandler):
     @web.authenticated
     @authorized
     async def put(self, provider: str) -> None:
-        """Answers `{success, file_path}`."""
+        """Answers `{success, file_path, warning}`."""
         token = Secret(self.body(TokenBody).api_token)
-        path = await self.ask(lambda front: front.setup.set_token(provider, token), disk=True)
-        self.answer({"success": True, "file_path": path})
+        kept = await self.ask(lambda front: front.setup.set_token(provider, token), disk=True)
+        self.answer({"success": True, "file_path": kept.file_path, "warning": kept.warning})
 
     @web.authenticated
     @authorized
     async def delete(self, provider: str) -> None:
-        """Answers `{success, deleted}`: deleted is false where there was none."""
+        """Answers `{success, deleted, warning}`: deleted is false where there was none."""
         gone = await self.ask(lambda front: front.setup.delete_token(provider), disk=True)
-        self.answer({"success": True, "deleted": gone})
+        self.answer({"success": True, "deleted": gone.deleted, "warning": gone.warning})
 
 
 class ValidateHandler(LabHandler):

@@ -135,7 +135,7 @@ class Lab:
         settings = ProviderSettings(home.provider_settings)
         self.doubts = Doubts(store=store, recorder=self.recorder, clock=around.clock)
         self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
-        self.setup = ProviderSetup(registry, settings, self.tokens, store.charges)
+        self.setup = ProviderSetup(registry, settings, self.tokens, store)
         self.webhooks = Webhooks(store, registry, self.watcher.nudge, settings=settings, clock=around.clock)
         self.prover = Prover(key, around.clock)
 

@@ -11,25 +11,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from simpletuner_lab.core.errors import Conflict, InvalidRequest, LabError, SecretInConfig
+from simpletuner_lab.core.plan import Identity
+from simpletuner_lab.core.provider import Located
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.provider_settings import ProviderSettings
-from simpletuner_lab.services.provider_views import Billing, ProviderConfig, TargetVersion, Validation, Versions
-from simpletuner_lab.services.registers import Charges
+from simpletuner_lab.services.provider_views import (
+    Billing,
+    ProviderConfig,
+    TargetVersion,
+    TokenDeleted,
+    TokenStored,
+    Validation,
+    Versions,
+)
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.setting_fields import fields_of
+from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
 
 
 class ProviderSetup:
     """Reads and changes it. Safe to use from several threads."""
 
-    def __init__(self, registry: Registry, settings: ProviderSettings, tokens: Tokens, charges: Charges) -> None:
+    def __init__(self, registry: Registry, settings: ProviderSettings, tokens: Tokens, store: Store) -> None:
         self._registry = registry
         self._settings = settings
         self._tokens = tokens
-        self._charges = charges
+        self._store = store
         self._lock = threading.Lock()
 
     def config(self, provider_id: str) -> ProviderConfig:
@@ -47,10 +57,13 @@ class ProviderSetup:
             fields=fields_of(cls.Settings),
             token_name=name,
             token_set=bool(name) and self._tokens.holds(name),
+            warning=self._misplaced(provider_id),
         )
 
     def change(self, provider_id: str, given: Mapping[str, object]) -> ProviderConfig:
         """Sets some settings; those that are not given stay. Refused as a whole, or in force as a whole.
+
+        Jobs under way do not hinder it: those of another endpoint stand still, and the answer's `warning` says so.
 
         Raises:
             InvalidRequest: keys that are not known, wrong types, values that the provider refuses: all at once.
@@ -68,8 +81,8 @@ class ProviderSetup:
             self._registry.replace(made)
         return self.config(provider_id)
 
-    def set_token(self, provider_id: str, token: Secret) -> str:
-        """Keeps the provider's token; returns the path of its file.
+    def set_token(self, provider_id: str, token: Secret) -> TokenStored:
+        """Keeps the provider's token. Jobs under way of another account stand still until that one's is back.
 
         Raises:
             Conflict: this provider has no token.
@@ -82,10 +95,10 @@ class ProviderSetup:
         with self._lock:
             path = self._tokens.store(name, token)
             self._remake(provider_id, cls)
-        return str(path)
+        return TokenStored(file_path=str(path), warning=self._of_accounts(provider_id))
 
-    def delete_token(self, provider_id: str) -> bool:
-        """Deletes the file of the token; False where there is none. The environment is not ours to change.
+    def delete_token(self, provider_id: str) -> TokenDeleted:
+        """Deletes the file of the token. The environment is not ours to change.
 
         Raises:
             Conflict: this provider has no token.
@@ -95,7 +108,7 @@ class ProviderSetup:
         with self._lock:
             gone = self._tokens.forget(name)
             self._remake(provider_id, cls)
-        return gone
+        return TokenDeleted(deleted=gone, warning=self._of_accounts(provider_id))
 
     def validate(self, provider_id: str) -> Validation:
         """Asks the provider whether it can be used, and by whom."""
@@ -118,7 +131,7 @@ class ProviderSetup:
         """What is known of its costs."""
         provider = self._registry.get(provider_id)
         rates = provider.options().rates
-        charges = self._charges.of_provider(provider_id)
+        charges = self._store.charges.of_provider(provider_id)
         costs = [charge.cost_usd for charge in charges if charge.cost_usd is not None]
         return Billing(
             balance=None,
@@ -130,6 +143,34 @@ class ProviderSetup:
             hardware=rates,
             default_hardware=rates[0].hardware if rates else "",
         )
+
+    def _misplaced(self, provider_id: str) -> str:
+        """About jobs that belong to another endpoint than the one that is set; nothing is asked for it."""
+        provider = self._registry.get(provider_id) if provider_id in self._registry else None
+        if not isinstance(provider, Located):
+            return ""
+        others = [one.endpoint for one in self._unsettled(provider_id) if one.endpoint != provider.endpoint]
+        if not others:
+            return ""
+        return (
+            f"{_jobs(len(others))} at {' and '.join(sorted(set(others)))}: nothing of them is asked, sent, ended or deleted"
+            " there until base_url is set back"
+        )
+
+    def _of_accounts(self, provider_id: str) -> str:
+        """About jobs that want a token of their account; whose the present one is would have to be asked."""
+        bound = [one.account for one in self._unsettled(provider_id) if one.account]
+        if not bound:
+            return ""
+        return (
+            f"{_jobs(len(bound))} of account {' and '.join(sorted(set(bound)))}: without a token of that account nothing of"
+            " them is asked, sent, ended or deleted there"
+        )
+
+    def _unsettled(self, provider_id: str) -> list[Identity]:
+        """Where each job belongs that is not done with."""
+        jobs = (job for job in self._store.jobs.unsettled() if job.provider == provider_id and job.remote)
+        return [self._store.jobs.plan(job.id).identity for job in jobs]
 
     def _now(self, provider_id: str, cls: type[Any]) -> dict[str, object]:
         """What is set; nothing where the file cannot be read, which is replaced then."""
@@ -144,6 +185,10 @@ class ProviderSetup:
         with contextlib.suppress(InvalidRequest):
             settings = self._settings.read(provider_id, cls.Settings)
             self._registry.replace(self._registry.build(provider_id, settings))
+
+
+def _jobs(count: int) -> str:
+    return "1 job that is not done with is" if count == 1 else f"{count} jobs that are not done with are"
 
 
 def _token_name(cls: type[Any]) -> str:

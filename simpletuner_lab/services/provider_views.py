@@ -23,6 +23,28 @@ class ProviderConfig:
     token_name: str
     """Under which its token is looked for; empty where it needs none."""
     token_set: bool
+    warning: str
+    """What these settings mean for jobs that are not done with; empty where nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStored:
+    """A token is kept."""
+
+    file_path: str
+    """On the lab's machine."""
+    warning: str
+    """Which jobs it has to suit; empty where none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDeleted:
+    """A token is not kept any more."""
+
+    deleted: bool
+    """False: there was none."""
+    warning: str
+    """Which jobs want one; empty where none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,13 +13,14 @@ from typing import Final
 
 from simpletuner_lab.core.destination import Push, Sender, sent_by_trainer
 from simpletuner_lab.core.diff import ENDED, Change, Delivered, diff
-from simpletuner_lab.core.errors import LabError, ProviderUnavailable, StaleRecord
+from simpletuner_lab.core.errors import LabError, ProviderElsewhere, ProviderUnavailable, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import TERMINAL, Failure, Job, JobState
 from simpletuner_lab.core.ledger import metered, opened, spent_usd, with_charge
 from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.core.provider import Provider, RunState, Snapshot
-from simpletuner_lab.services.starter import DATA_SETS, LOOK_S, Rooms, Starter, tag_of
+from simpletuner_lab.services.binding import DATA_SETS, bound_provider
+from simpletuner_lab.services.starter import LOOK_S, Rooms, Starter, tag_of
 
 _RETRY_S: Final = 5.0
 """Wait after a provider could not be reached."""
@@ -42,7 +43,7 @@ class Runner:
         """The next step of this job; returns it as stored afterwards.
 
         A provider out of reach is waited out; any other known fault before the run exists fails the job, and during
-        the run is shown on it.
+        the run is shown on it. So is a provider that is set to another place than the job's (`services.binding`).
         """
         now = self._clock()
         if job.retry_at is not None and now < job.retry_at and job.cancel_requested_at is None:
@@ -69,11 +70,11 @@ class Runner:
         Raises:
             LabError: the provider's, or a lost race.
         """
-        provider = self._provider(job)
+        plan = self._plan(job)
+        provider = self._bound(job, plan)
         snapshot = provider.poll(job.run.ref, job.run.cursor)
         if job.cancel_requested_at is not None and snapshot.state not in ENDED:
             provider.cancel(job.run.ref)
-        plan = self._plan(job)
         away = sent_by_trainer(plan.identity.destination)
         push = self._trainers_push(job) if away else None
         manifest = plan.target.manifest
@@ -128,13 +129,13 @@ class Runner:
         delivered = job.state is JobState.COMPLETED
         self._rooms.desk.close(job, at=now if delivered else now + _GRANT_AFTER_END_S)
         sent = (one.what == DATA_SETS for one in self._rooms.store.transfers.of_job(job.id))
-        if (job.upload_ref or any(sent)) and not self._provider(job).discard(tag_of(job), job.upload_ref):
+        if (job.upload_ref or any(sent)) and not self._bound(job, self._plan(job)).discard(tag_of(job), job.upload_ref):
             return self._rooms.recorder.note(
                 job, dataclasses.replace(job, retry_at=now + _RETRY_S), at=now
             )  # the data are still there: asked again until they are seen to be gone
         self._rooms.spool.remove(job.id)
         self._rooms.store.transfers.discarded(job.id, what=DATA_SETS, at=now)
-        after = dataclasses.replace(job, settled_at=now, retry_at=None)
+        after = dataclasses.replace(job, settled_at=now, retry_at=None, waiting="")
         if job.imported or not self._plan(job).identity.manifest.files:  # nothing of ours was ever there
             return self._rooms.recorder.note(job, after, at=now)
         return self._rooms.recorder.note(job, after, EventKind.DISCARDED, at=now, data_left=False)
@@ -151,7 +152,7 @@ class Runner:
         now = self._clock()
         job = self._rooms.store.jobs.get(job.id)
         failure = Failure(code=error.code, message=error.message, hint=error.hint)
-        if job.state in TERMINAL or job.run.ref or job.uncertain:
+        if job.state in TERMINAL or job.run.ref or job.uncertain or isinstance(error, ProviderElsewhere):
             told = job.waiting == error.message  # the same fault again is not news
             after = dataclasses.replace(job, retry_at=now + _RETRY_S, waiting=error.message)
             kind = None if told else EventKind.PROBLEM
@@ -160,8 +161,8 @@ class Runner:
             job, dataclasses.replace(job.moved(JobState.FAILED, now=now), failure=failure), at=now
         )
 
-    def _provider(self, job: Job) -> Provider:
-        return self._rooms.registry.get(job.provider)
+    def _bound(self, job: Job, plan: Plan) -> Provider:
+        return bound_provider(self._rooms.store, self._rooms.registry, job, plan)
 
     def _plan(self, job: Job) -> Plan:
         return self._rooms.store.jobs.plan(job.id)

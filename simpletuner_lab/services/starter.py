@@ -16,6 +16,7 @@ from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.core.provider import Archive, Provider, RunTag, StartOrder
 from simpletuner_lab.core.segments import deadline_of
+from simpletuner_lab.services.binding import DATA_SETS, bound_provider
 from simpletuner_lab.services.desk import Desk
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.planning import require_size
@@ -23,9 +24,6 @@ from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.store import Store
-
-DATA_SETS: Final = "data sets"
-"""What leaves for a provider, in the record of what left."""
 
 PATIENCE_S: Final = 10 * 60.0
 """A start that can be neither found nor ruled out for so long is uncertain."""
@@ -75,25 +73,26 @@ class Starter:
         return self._rooms.recorder.note(job, job.moved(JobState.CANCELLED, now=now), at=now)
 
     def _pack(self, job: Job) -> Job:
-        archive = self._archive(job, self._rooms.store.jobs.plan(job.id))
+        archive = self._archive(job, self._plan(job))
         if archive is not None:
-            require_size(self._provider(job), archive.bytes)
+            require_size(self._rooms.registry.get(job.provider), archive.bytes)
         now = self._clock()
         return self._rooms.recorder.note(job, job.moved(JobState.UPLOADING, now=now), at=now)
 
     def _upload(self, job: Job) -> Job:
         """Also where the provider has lost what it was handed before: then the job is queued already."""
-        plan = self._rooms.store.jobs.plan(job.id)
+        plan = self._plan(job)
         archive = self._archive(job, plan)
         if archive is None:
             now = self._clock()
             return self._rooms.recorder.note(job, job.moved(JobState.QUEUED, now=now), at=now)
+        provider = self._bound(job, plan)
         if plan.remote:
             self._rooms.store.transfers.sent(
                 job.id, what=DATA_SETS, where_to=plan.identity.endpoint, digest=archive.sha256,
                 bytes=archive.bytes, files=archive.files, at=self._clock(),
             )  # fmt: skip
-        ref = self._provider(job).upload(archive, tag_of(job), lambda _done, _all: None)
+        ref = provider.upload(archive, tag_of(job), lambda _done, _all: None)
         now = self._clock()
         queued = job if job.state is JobState.QUEUED else job.moved(JobState.QUEUED, now=now)
         after = dataclasses.replace(queued, upload_ref=ref, run=RunRef(), updated_at=now)
@@ -107,7 +106,7 @@ class Starter:
     def _look(self, job: Job) -> Job:
         """A start was sent whose answer is not known: there is a run, there is none, or that cannot be told."""
         try:
-            found = self._provider(job).find(tag_of(job))
+            found = self._bound(job, self._plan(job)).find(tag_of(job))
         except ProviderFailure as error:
             return self._not_told(job, error)
         if found is not None:
@@ -117,9 +116,9 @@ class Starter:
         return self._look_again(job) if job.uncertain else self._start(job)
 
     def _start(self, job: Job) -> Job:
-        provider = self._provider(job)
-        plan = self._rooms.store.jobs.plan(job.id)
+        plan = self._plan(job)
         archive = self._archive(job, plan)
+        provider = self._bound(job, plan)
         limit_s = provider.options().run_limit_s if plan.remote else None
         now = self._clock()
         tried = dataclasses.replace(job, run=RunRef(start_tried=True, tried_at=now), updated_at=now)
@@ -132,12 +131,12 @@ class Starter:
         except ProviderUncertain as error:
             return self._uncertain(job, error)
         except ProviderFailure as error:
-            return self._refused(job, error)
+            return self._refused(job, provider, error)
 
-    def _refused(self, job: Job, error: ProviderFailure) -> Job:
+    def _refused(self, job: Job, provider: Provider, error: ProviderFailure) -> Job:
         """It may run all the same: somebody else was faster, or the answer is all that was lost."""
         try:
-            found = self._provider(job).find(tag_of(job))
+            found = provider.find(tag_of(job))
         except ProviderFailure as untold:
             if isinstance(error, ProviderUnavailable):
                 return self._not_told(job, untold)
@@ -171,7 +170,7 @@ class Starter:
 
     def _started(self, job: Job, ref: str) -> Job:
         now = self._clock()
-        plan = self._rooms.store.jobs.plan(job.id)
+        plan = self._plan(job)
         known = (charge for charge in self._rooms.store.charges.of_job(job.id) if charge.ref == ref)
         charge = next(known, None) or opened(job, ref, account=plan.identity.account, rate=plan.rate, now=now)
         after = dataclasses.replace(
@@ -220,15 +219,18 @@ class Starter:
 
     def _look_again(self, job: Job) -> Job:
         now = self._clock()
-        return self._rooms.recorder.note(job, dataclasses.replace(job, retry_at=now + LOOK_S), at=now)
+        return self._rooms.recorder.note(job, dataclasses.replace(job, retry_at=now + LOOK_S, waiting=""), at=now)
 
     def _archive(self, job: Job, plan: Plan) -> Archive | None:
         """The packed data sets; None where all data lie elsewhere, so that nothing is packed or handed over."""
         manifest = plan.identity.manifest
         return self._rooms.spool.pack(job.id, manifest) if manifest.files else None
 
-    def _provider(self, job: Job) -> Provider:
-        return self._rooms.registry.get(job.provider)
+    def _plan(self, job: Job) -> Plan:
+        return self._rooms.store.jobs.plan(job.id)
+
+    def _bound(self, job: Job, plan: Plan) -> Provider:
+        return bound_provider(self._rooms.store, self._rooms.registry, job, plan)
 
 
 def tag_of(job: Job) -> RunTag:

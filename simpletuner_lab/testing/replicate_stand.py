@@ -181,5 +181,7 @@ An emulated Replicate that {engine}, at {url} until Ctrl-C. No account, and noth
    (REPLICATE_API_TOKEN in the server's environment goes before the token that is kept.)
 3. Train:
      stcloud submit config.json --provider replicate --wait
-4. And back to the real one:
+4. And back to the real one, once every job of this rehearsal has ended: one that has not stands still until base_url
+   and token are set back to this address, and cannot be deleted:
+     stcloud jobs
      stcloud provider replicate --set base_url=https://api.replicate.com --set image= --forget-token"""

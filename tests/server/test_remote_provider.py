@@ -74,7 +74,7 @@ def test_settings_and_token(server: Server) -> None:
         setup.change("elsewhere", {"colour": 1, "price": "x"})
     assert len(refused.value.problems) == 2
     secret = "e_carol"
-    assert Path(setup.set_token("elsewhere", Secret(secret))).read_text() == secret
+    assert Path(setup.set_token("elsewhere", Secret(secret)).file_path).read_text() == secret
     assert (setup.validate("elsewhere").valid, setup.validate("elsewhere").user_info) == (True, "carol")
     with server.http() as http:
         answers = [http.get(f"/providers/elsewhere{path}") for path in ("", "/validate", "/versions", "/billing")]
@@ -85,7 +85,7 @@ def test_settings_and_token(server: Server) -> None:
     assert not any("e_carol" in answer.text for answer in answers)
     assert "wrong-and-secret" not in refused_token.text + server.log()
     assert secret not in server.log()
-    assert setup.delete_token("elsewhere")
+    assert setup.delete_token("elsewhere").deleted
     assert setup.versions("elsewhere").current_version == "1"
     assert setup.billing("elsewhere").balance is None
     with pytest.raises(errors.ProviderNotFound):

@@ -39,6 +39,7 @@ from simpletuner_trainer.spec import MANIFEST_FORMAT
 from tests.lab_kit import request
 
 START = 1_700_000_000.0
+HOST = "elsewhere.example"
 PUBLIC = "https://lab.example/ann/api/cloud/storage"
 
 FAULTS = {
@@ -54,6 +55,7 @@ class ElsewhereSettings:
     run_limit_s: float | None = None
     price: float | None = 3.6
     hosts: tuple[str, ...] = ()
+    host: str = HOST
 
     def __post_init__(self) -> None:
         if self.run_limit_s is not None and self.run_limit_s < 1:
@@ -72,13 +74,21 @@ class Elsewhere:
 
     def __init__(self, settings: ElsewhereSettings, context: ProviderContext) -> None:
         self.settings = settings
-        self.place = Place(context.home)
+        self.place = Place(context.home if settings.host == HOST else context.home / settings.host)
         self._secrets = context.secrets
 
-    def check(self) -> Check:
+    @property
+    def endpoint(self) -> str:
+        return self.settings.host
+
+    def account(self) -> str:
+        if fault := self.place.fault("account"):
+            raise FAULTS[fault]
         token = None if self._secrets is None else self._secrets / self.token_name
-        account = token.read_text().removeprefix("e_") if token and token.exists() else "ann"
-        return Check(ready=True, account=account)
+        return token.read_text().removeprefix("e_") if token and token.exists() else "ann"
+
+    def check(self) -> Check:
+        return Check(ready=True, account=self.account())
 
     def options(self) -> Options:
         return Options(
@@ -98,12 +108,14 @@ class Elsewhere:
                 ),
             ),
             rates=(Rate(hardware="gpu", label="A GPU", usd_per_hour=self.settings.price, as_of="2026-01-01"),),
-            endpoint="elsewhere.example",
+            endpoint=self.endpoint,
             run_limit_s=self.settings.run_limit_s,
         )
 
     def upload(self, archive: Archive, tag: RunTag, progress: ProgressCallback) -> str:
         assert archive.path.exists()
+        if fault := self.place.fault("upload"):
+            raise FAULTS[fault]
         return self.place.uploaded(tag)
 
     def start(self, order: StartOrder) -> str:
@@ -137,6 +149,8 @@ class Elsewhere:
         ]
 
     def poll(self, ref: str, cursor: str) -> Snapshot:
+        if ref not in self.place.runs():
+            return Snapshot(state=RunState.LOST, cursor=cursor, error=f"there is no {ref} here")
         run, at = self.place.runs()[ref], int(cursor or 0)
         log = run.get("log", "").encode()
         return Snapshot(
@@ -148,6 +162,7 @@ class Elsewhere:
         self.place.change(ref, state="cancelled")
 
     def discard(self, tag: RunTag, upload_ref: str) -> bool:
+        self.place.discarded.append(tag.job_id)
         return True
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:
@@ -160,6 +175,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self.discarded: list[str] = []
 
     def runs(self) -> dict[str, dict[str, Any]]:
         return {path.stem: json.loads(path.read_text()) for path in sorted(self._folder.glob("run-*.json"))}
@@ -185,6 +201,11 @@ class Place:
         one = rp.Steps(step=(number,), loss=(0.5,), lr=(0.1,), grad_norm=(1.0,), total=12, epoch=1.0, step_s=0.1,
                        images_per_s=1.0, eta_s=1.0, memory_mb=1.0)  # fmt: skip
         self.change(ref, log=run.get("log", "") + rp.format_line(one, nonce=run["nonce"]) + "\n")
+
+    @property
+    def uploads(self) -> int:
+        path = self._folder / "uploads"
+        return len(path.read_text().splitlines()) if path.exists() else 0
 
     def uploaded(self, tag: RunTag) -> str:
         uploads = self._folder / "uploads"

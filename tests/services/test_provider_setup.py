@@ -19,7 +19,7 @@ def test_settings_are_merged_and_in_force_at_once(tmp_path: Path) -> None:
         setup, file = away.lab.setup, away.lab.home.provider_settings / "elsewhere.json"
         before = away.lab.registry.get("elsewhere")
         found = setup.change("elsewhere", {"run_limit_s": 1800, "hosts": ["a", "b"]})
-        assert found.config == {"run_limit_s": 1800.0, "price": 1.0, "hosts": ["a", "b"]}
+        assert found.config == {"run_limit_s": 1800.0, "price": 1.0, "hosts": ["a", "b"], "host": "elsewhere.example"}
         assert away.lab.registry.get("elsewhere").options().run_limit_s == 1800.0
         assert before.options().run_limit_s is None, "who works with the old one goes on with it"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -59,15 +59,15 @@ def test_a_token_is_kept_for_its_owner_and_counts_at_once(tmp_path: Path, caplog
     with away_lab(tmp_path) as away:
         setup = away.lab.setup
         assert not setup.config("elsewhere").token_set
-        path = Path(setup.set_token("elsewhere", Secret(f"  {text}\n")))
+        path = Path(setup.set_token("elsewhere", Secret(f"  {text}\n")).file_path)
         assert (path, path.read_text()) == (away.lab.home.secrets / "ELSEWHERE_TOKEN", text)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert setup.validate("elsewhere").user_info == "bob"
         found = setup.config("elsewhere")
         assert (found.token_name, found.token_set) == ("ELSEWHERE_TOKEN", True)
         assert text not in dumps(found) + caplog.text
-        assert setup.delete_token("elsewhere")
-        assert not setup.delete_token("elsewhere")
+        assert setup.delete_token("elsewhere").deleted
+        assert not setup.delete_token("elsewhere").deleted
         assert setup.validate("elsewhere").user_info == "ann"
 
 

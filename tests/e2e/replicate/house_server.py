@@ -83,6 +83,9 @@ class Verbs:
     def resolve(self, job_id: str, decision: str) -> Job:
         return self._lab.resolve(job_id, Decision.parse(decision))
 
+    def change(self, settings: dict[str, object]) -> str:
+        return self._lab.setup.change("replicate", settings).warning
+
     def forbid(self) -> None:
         self._lab.set_consent_mode(ConsentMode.NEVER)
 
