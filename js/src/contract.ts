@@ -286,6 +286,7 @@ export interface ProviderConfig {
   fields: SettingField[];
   token_name: string;
   token_set: boolean;
+  token_problem: string;
 }
 
 /** Whether a provider can be used now. */

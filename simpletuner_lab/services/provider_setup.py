@@ -10,7 +10,15 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from simpletuner_lab.core.errors import Conflict, InvalidRequest, LabError, SecretInConfig
+from simpletuner_lab.core.errors import (
+    Conflict,
+    CredentialUnusable,
+    InvalidRequest,
+    LabError,
+    SecretInConfig,
+    TokenUnusable,
+)
+from simpletuner_lab.core.provider import HoldsToken
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode, encode
@@ -41,12 +49,14 @@ class ProviderSetup:
         """
         cls = self._registry.class_of(provider_id)
         name = _token_name(cls)
+        token_set, token_problem = self._token_state(provider_id, name)
         return ProviderConfig(
             provider=provider_id,
             config=encode(self._settings.read(provider_id, cls.Settings)),
             fields=fields_of(cls.Settings),
             token_name=name,
-            token_set=bool(name) and self._tokens.holds(name),
+            token_set=token_set,
+            token_problem=token_problem,
         )
 
     def change(self, provider_id: str, given: Mapping[str, object]) -> ProviderConfig:
@@ -130,6 +140,16 @@ class ProviderSetup:
             hardware=rates,
             default_hardware=rates[0].hardware if rates else "",
         )
+
+    def _token_state(self, provider_id: str, name: str) -> tuple[bool, str]:
+        """Whether there is a token that can be used, and what is wrong with one that cannot."""
+        if not name:
+            return False, ""
+        provider = self._registry.get(provider_id) if provider_id in self._registry else None
+        try:
+            return provider.holds_token() if isinstance(provider, HoldsToken) else self._tokens.holds(name), ""
+        except (CredentialUnusable, TokenUnusable) as error:
+            return False, f"{error.message}: {error.hint}" if error.hint else error.message
 
     def _now(self, provider_id: str, cls: type[Any]) -> dict[str, object]:
         """What is set; nothing where the file cannot be read, which is replaced then."""
