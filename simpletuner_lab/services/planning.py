@@ -326,7 +326,7 @@ def _default_name(train: spec.TrainSpec, manifest: Manifest) -> str:
 
 
 def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[str, ...]:
-    found = [text for dataset in manifest.datasets for text in _dataset_warnings(dataset)]
+    found = [*(text for dataset in manifest.datasets for text in _dataset_warnings(dataset)), *target.lacks]
     warn = provider.capabilities.warn_upload_bytes
     if warn is not None and manifest.bytes >= warn:
         found.append(f"{manifest.bytes:,} bytes is a long upload")

@@ -60,6 +60,10 @@ class ElsewhereSettings:
             raise ValueError("run_limit_s is at least a second")
 
 
+LACK = "A plain one reads no captions"
+"""Of its target `plain`."""
+
+
 class Elsewhere:
     """Runs are files; `faults.json` says which method fails how, and whether what it was to do was done all the same."""
 
@@ -84,7 +88,7 @@ class Elsewhere:
         return Options(
             targets=(
                 Target(id="trainer", label="Our trainer", version="1", live_metrics=True, resume=True),
-                Target(id="plain", label="A plain one", version="7", live_metrics=False, resume=False),
+                Target(id="plain", label="A plain one", version="7", live_metrics=False, resume=False, lacks=(LACK,)),
             ),
             rates=(Rate(hardware="gpu", label="A GPU", usd_per_hour=self.settings.price, as_of="2026-01-01"),),
             endpoint="elsewhere.example",
