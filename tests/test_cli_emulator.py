@@ -32,6 +32,7 @@ def emulator(folder: Path, *words: str, ended_by: signal.Signals) -> Iterator[st
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         try:
             lines = [process.stdout.readline()]
             while "--json" not in words and "--forget-token" not in lines[-1]:
@@ -40,7 +41,8 @@ def emulator(folder: Path, *words: str, ended_by: signal.Signals) -> Iterator[st
             yield "".join(lines)
             process.send_signal(ended_by)
             assert process.wait(10) == 0
-            assert process.communicate() == ("", "")
+            rest = {"stdout": process.stdout.read(), "stderr": process.stderr.read()}
+            assert rest == {"stdout": "", "stderr": ""}
         finally:
             process.kill()
     assert list(folder.iterdir()) == []

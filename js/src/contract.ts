@@ -288,6 +288,7 @@ export interface ProviderConfig {
   fields: SettingField[];
   token_name: string;
   token_set: boolean;
+  token_problem: string;
   /** What these settings mean for jobs that are not done with; empty where nothing. */
   warning?: string;
 }

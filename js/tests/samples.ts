@@ -355,6 +355,7 @@ export function sampleConfig(over: Partial<ProviderConfig> = {}): ProviderConfig
     fields: docs.map(([name, kind, doc]) => ({ name, kind, default: config[name], choices: choices(name), doc })),
     token_name: "REPLICATE_API_TOKEN",
     token_set: true,
+    token_problem: "",
     ...over,
   };
 }

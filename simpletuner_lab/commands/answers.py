@@ -153,7 +153,10 @@ def synced_answer(found: SyncView) -> Answer:
 def provider_answer(found: ProviderConfig, checked: Validation, warnings: Sequence[str] = ()) -> Answer:
     """Settings, token or not, whether it can be used, and what a change means for jobs under way."""
     found = dataclasses.replace(found, warning="; ".join(filter(None, (*warnings, found.warning))))
-    token = f"{found.token_name} is {'there' if found.token_set else 'missing'}" if found.token_name else "none needed"
+    there = "is there" if found.token_set else "is missing"
+    if found.token_problem:
+        there = f"cannot be used: {one_line(found.token_problem)}"
+    token = f"{found.token_name} {there}" if found.token_name else "none needed"
     state = f"ready {checked.user_info}".rstrip() if checked.valid else f"{checked.error} ({checked.hint})"
     lines = [f"{found.provider}: {one_line(state)}", f"  token: {token}"]
     lines += [f"  {name} = {one_line(json.dumps(value))}" for name, value in found.config.items()]

@@ -291,6 +291,18 @@ class Located(Protocol):
 
 
 @runtime_checkable
+class HoldsToken(Protocol):
+    """What a provider with a token may have besides: it looks for its token itself, and so says whether it finds it."""
+
+    def holds_token(self) -> bool:
+        """Whether there is a token; asks nobody outside.
+
+        Raises:
+            CredentialUnusable, TokenUnusable: there is one that cannot be used.
+        """
+
+
+@runtime_checkable
 class CausesWebhooks(Protocol):
     """What a provider may have besides: it can be made to send a webhook, so that the way from there is tested."""
 

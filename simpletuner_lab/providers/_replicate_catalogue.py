@@ -26,10 +26,6 @@ _FRESH_S: Final = 120.0
 _STALE_S: Final = 3600.0
 """So long an old answer stands in where Replicate cannot be reached."""
 
-UNVERIFIED: Final = (
-    "TLS certificates are not verified (verify_tls is off): others on the way can read and change what is sent"
-)
-
 
 class Kept(Generic[T]):
     """The last answer for each token, never one of another."""
@@ -101,7 +97,7 @@ class Catalogue:
 
     def _offered(self, token: Secret) -> Options:
         settings = self._settings
-        doubts = () if settings.verify_tls else (UNVERIFIED,)
+        doubts = settings.doubts
         targets: list[Target] = []
         if settings.image:
             ours = self._model(token, settings.image_model, settings.image_version, key="image")

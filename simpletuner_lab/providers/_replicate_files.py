@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -110,17 +110,26 @@ class Files:
 
         Returns:
             Whether every one of them is seen to be gone, and no other can still arrive.
+
+        Raises:
+            ProviderUnavailable: the account has more files than are looked through; those that were found are deleted.
         """
         noted, sent_at = self._notes.uploads(job_id), self._notes.sent_at(job_id)
         if not (noted or refs) and sent_at is None:
             return True
         left = []
-        for file_id in dict.fromkeys((*(note.id for note in noted), *refs, *self._of_job(job_id, token))):
+        of_job, all_seen = self._of_job(job_id, token)
+        for file_id in dict.fromkeys((*(note.id for note in noted), *refs, *of_job)):
             with suppress(NotThere):  # which one answer says: whether it is gone is seen below
                 self._api.delete(f"/v1/files/{file_id}", token)
             if self._is_there(file_id, token):
                 left.append(file_id)
         self._notes.write_uploads(job_id, (note for note in noted if note.id in left))
+        if not all_seen:
+            raise ProviderUnavailable(
+                f"whether all data of job {job_id} are gone cannot be told: the account has too many files at Replicate",
+                hint="delete old files there; each is gone by itself a day after it was sent",
+            )
         if left or (sent_at is not None and self._now() - sent_at < SETTLES_S):
             return False
         self._notes.write_sent(job_id, None)
@@ -150,20 +159,24 @@ class Files:
             return False
         return True
 
-    def _of_job(self, job_id: str, token: Secret) -> Iterator[str]:
-        """Ids of files whose metadata name the job."""
+    def _of_job(self, job_id: str, token: Secret) -> tuple[list[str], bool]:
+        """Ids of files whose metadata name the job, and whether every file of the account was looked at."""
         query: dict[str, str] = {}
+        ids: list[str] = []
         for _ in range(_MOST_LISTED):
             with reading("Replicate"):
                 page = self._api.get("/v1/files", token, **query)
                 found = list(page["results"])
-            for one in found:
-                if isinstance(one, dict) and _named(one, "job") == job_id and isinstance(one.get("id"), str):
-                    yield one["id"]
+            ids += (
+                one["id"]
+                for one in found
+                if isinstance(one, dict) and _named(one, "job") == job_id and isinstance(one.get("id"), str)
+            )
             cursor = cursor_of(page.get("next"))
             if not cursor:
-                return
+                return ids, True
             query = {"cursor": cursor}
+        return ids, False
 
 
 class Watched(io.BufferedReader):

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from simpletuner_lab.core.errors import Forbidden, LabError
+from simpletuner_lab.core.errors import Forbidden, LabError, ProviderUnavailable
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers._http import Api, Unreadable
 from simpletuner_lab.providers._replicate_notes import reference
-from simpletuner_lab.providers._standard_webhooks import verify
+from simpletuner_lab.providers._standard_webhooks import require_form, verify
 
 _ASK_AGAIN_S: Final = 60.0
-"""A wrong signature lets the secret be asked for again, this often at most: a forger must not make us ask."""
+"""The secret is asked for this often at most, whatever came of it: a forger must not make us ask."""
 
 
 class Hooks:
@@ -30,9 +30,11 @@ class Hooks:
         self._api = api
         self._token = token
         self._now = now
-        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        """Held while the secret is asked for; one that is known is used without."""
         self._secrets: tuple[Secret, ...] = ()
         self._asked_at: float | None = None
+        self._problem = ""
 
     def prediction(self, headers: Mapping[str, str], body: bytes) -> str:
         """The id of the prediction.
@@ -52,7 +54,8 @@ class Hooks:
         return reference(found)
 
     def _require_signed(self, headers: Mapping[str, str], body: bytes) -> None:
-        known = self._known()
+        require_form(headers, now=self._now())
+        known = self._secrets or self._first()
         try:
             verify(headers, body, known, now=self._now())
         except Forbidden:
@@ -61,18 +64,23 @@ class Hooks:
                 raise
             verify(headers, body, renewed, now=self._now())
 
-    def _known(self) -> tuple[Secret, ...]:
-        with self._lock:
+    def _first(self) -> tuple[Secret, ...]:
+        """Asks, unless that has just failed."""
+        with self._asking:
             if not self._secrets:
+                if self._is_too_soon():
+                    raise ProviderUnavailable(
+                        f"the signing secret is not asked for again so soon: {self._problem}", hint="wait a minute"
+                    )
                 self._secrets = (self._ask(),)
             return self._secrets
 
     def _renewed(self, known: tuple[Secret, ...]) -> tuple[Secret, ...]:
         """The present secret beside the one before it; `known` where it is too soon to ask, or nothing is new."""
-        with self._lock:
+        with self._asking:
             if self._secrets != known:
                 return self._secrets
-            if self._asked_at is not None and 0 <= self._now() - self._asked_at < _ASK_AGAIN_S:
+            if self._is_too_soon():
                 return known
             try:
                 found = self._ask()
@@ -82,8 +90,19 @@ class Hooks:
                 self._secrets = (found, known[0])
             return self._secrets
 
+    def _is_too_soon(self) -> bool:
+        return self._asked_at is not None and 0 <= self._now() - self._asked_at < _ASK_AGAIN_S
+
     def _ask(self) -> Secret:
-        self._asked_at = self._now()
+        try:
+            return self._answer()
+        except LabError as error:
+            self._problem = error.message
+            raise
+        finally:
+            self._asked_at = self._now()
+
+    def _answer(self) -> Secret:
         told = self._api.get("/v1/webhooks/default/secret", self._token())
         key = told.get("key") if isinstance(told, dict) else None
         if not isinstance(key, str) or not key:

@@ -171,11 +171,18 @@ def _read_start(path: Path) -> StartNote | None:
         ) from error
 
 
+def _make_private(folder: Path) -> None:
+    """Makes it and what is missing above it for their owner alone: `parents=True` would leave all but the last to others."""
+    if not folder.is_dir():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _write(path: Path, value: object) -> None:
     """Whole or not at all, on disk when this returns."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(path.parent)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(value, file)
             file.flush()

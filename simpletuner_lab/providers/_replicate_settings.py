@@ -21,7 +21,15 @@ _IMAGE: Final = re.compile(rf"({_MODEL.pattern})(?::([0-9a-f]{{64}}))?")
 _VERSION: Final = re.compile(r"[0-9a-f]{64}")
 _PROXIES: Final = frozenset({"http", "https"})
 _SHORTEST_RUN_S: Final = 60.0
+_LONGEST_RUN_S: Final = 7 * 86400.0
 _LONGEST_TIMEOUT_S: Final = 600.0
+
+_UNENCRYPTED: Final = (
+    "base_url is plain http: the token and the data go in clear, and others on the way can read and change them"
+)
+_UNVERIFIED: Final = (
+    "TLS certificates are not verified (verify_tls is off): others on the way can read and change what is sent"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,13 @@ class ReplicateSettings:
         return urlsplit(self.base_url).netloc
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """What is unsafe about the way to Replicate, in sentences for people."""
+        parts = urlsplit(self.base_url)
+        plain = (_UNENCRYPTED,) if parts.scheme == "http" and not _is_loopback(parts.hostname or "") else ()
+        return plain if self.verify_tls else (*plain, _UNVERIFIED)
+
+    @property
     def image_model(self) -> str:
         """OWNER/NAME of the image."""
         return self.image.partition(":")[0]
@@ -91,13 +106,13 @@ def _problems(settings: ReplicateSettings) -> Iterator[Problem]:
         yield _wrong("version", settings.version, "is not the id of a version", "64 digits of 0-9 and a-f")
     if settings.hardware not in RATES:
         yield _wrong("hardware", settings.hardware, "has no price here", f"one of {', '.join(RATES)}")
-    if not settings.run_limit_s >= _SHORTEST_RUN_S:
-        yield _wrong("run_limit_s", settings.run_limit_s, "is too short", f"{_SHORTEST_RUN_S:g} seconds at least")
+    if not _SHORTEST_RUN_S <= settings.run_limit_s <= _LONGEST_RUN_S:
+        message = f"is not between {_SHORTEST_RUN_S:g} and {_LONGEST_RUN_S:g} seconds (7 days)"
+        yield _wrong("run_limit_s", settings.run_limit_s, message)
     if not 0 < settings.timeout_s <= _LONGEST_TIMEOUT_S:
         yield _wrong("timeout_s", settings.timeout_s, f"is not between 0 and {_LONGEST_TIMEOUT_S:g} seconds")
     for text in settings.webhook_allowed_ips:
-        if not _is_network(text):
-            yield _wrong("webhook_allowed_ips", text, "is no address or network", "for example 203.0.113.0/24")
+        yield from _network(text)
     yield from _proxy(settings.proxy)
 
 
@@ -129,12 +144,24 @@ def _split(text: str) -> SplitResult | None:
     return parts
 
 
-def _is_network(text: str) -> bool:
+def _network(text: str) -> Iterator[Problem]:
+    """As strict as those are who compare callers with it."""
     try:
-        ipaddress.ip_network(text, strict=False)
+        ipaddress.ip_network(text)
     except ValueError:
-        return False
-    return True
+        try:
+            meant = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            yield _wrong("webhook_allowed_ips", text, "is no address or network", "for example 203.0.113.0/24")
+        else:
+            yield _wrong("webhook_allowed_ips", text, "has bits set beyond its length", f"the network is {meant}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _wrong(key: str, value: object, message: str, hint: str = "") -> Problem:

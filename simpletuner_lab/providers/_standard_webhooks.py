@@ -23,6 +23,9 @@ _VERSION: Final = "v1"
 _ID: Final = re.compile(r"[!-\-/-~]{1,256}")
 """Printable, without a full stop: that is what divides the signed text, and an id with one could be cut elsewhere."""
 
+_SIGNATURE: Final = re.compile(r"[A-Za-z0-9+/]{43}=")
+"""32 bytes in base64."""
+
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,12}")
 
 
@@ -42,23 +45,39 @@ def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], *
     keys = [_key(secret) for secret in secrets]
     if not keys:
         raise CredentialUnusable("webhooks cannot be verified: there is no signing secret")
+    message_id, timestamp, signatures = _read(headers, now)
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    wanted = [base64.b64encode(hmac.digest(key, signed, "sha256")) for key in keys]
+    if not any(hmac.compare_digest(one, other.encode()) for one in wanted for other in signatures):
+        raise _refused()
+    return message_id
+
+
+def require_form(headers: Mapping[str, str], *, now: float) -> None:
+    """Refuses what no secret can make right, before anybody is asked for one.
+
+    Raises:
+        Forbidden: no header has the form of a signature, or the time is not right; which of them is not said.
+    """
+    _read(headers, now)
+
+
+def _read(headers: Mapping[str, str], now: float) -> tuple[str, str, list[str]]:
+    """Id, timestamp, and what may be signatures of it."""
     given = {name.lower(): value for name, value in headers.items()}
     message_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
     if not _ID.fullmatch(message_id) or not _TIMESTAMP.fullmatch(timestamp):
         raise _refused()
-    signed = f"{message_id}.{timestamp}.".encode() + body
-    told = [text.encode(errors="replace") for text in _signatures(given.get("webhook-signature", ""))]
-    wanted = [base64.b64encode(hmac.digest(key, signed, "sha256")) for key in keys]
-    right = any(hmac.compare_digest(one, other) for one in wanted for other in told)
-    if not right or abs(now - int(timestamp)) > TOLERANCE_S:
+    signatures = _signatures(given.get("webhook-signature", ""))
+    if not signatures or abs(now - int(timestamp)) > TOLERANCE_S:
         raise _refused()
-    return message_id
+    return message_id, timestamp, signatures
 
 
 def _signatures(header: str) -> list[str]:
     """Those of the one version that is read; `v1a` is another, of a key pair."""
     found = (entry.partition(",") for entry in header.split(" "))
-    return [text for version, _, text in found if version == _VERSION]
+    return [text for version, _, text in found if version == _VERSION and _SIGNATURE.fullmatch(text)]
 
 
 def _key(secret: Secret) -> bytes:

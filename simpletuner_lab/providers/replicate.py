@@ -27,7 +27,7 @@ from simpletuner_lab.core.provider import (
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers import _replicate_prediction as rp
 from simpletuner_lab.providers._http import Api, Network
-from simpletuner_lab.providers._replicate_catalogue import UNVERIFIED, Catalogue
+from simpletuner_lab.providers._replicate_catalogue import Catalogue
 from simpletuner_lab.providers._replicate_files import MOST_BYTES, WARN_BYTES, Files
 from simpletuner_lab.providers._replicate_hooks import Hooks
 from simpletuner_lab.providers._replicate_inputs import SIMPLETUNER
@@ -105,8 +105,16 @@ class ReplicateProvider:
             account = self._catalogue.account(token)
         except LabError as error:
             return Check(ready=False, message=error.message, hint=error.hint or "see the settings of Replicate")
-        doubt = "" if self._settings.verify_tls else f"; {UNVERIFIED}"
-        return Check(ready=True, account=account, message=f"account {account} at {self._settings.host}{doubt}")
+        told = "; ".join((f"account {account} at {self._settings.host}", *self._settings.doubts))
+        return Check(ready=True, account=account, message=told)
+
+    def holds_token(self) -> bool:
+        """Whether there is a token; nothing is asked.
+
+        Raises:
+            TokenUnusable: there is one that cannot be used.
+        """
+        return self._token.find() is not None
 
     def options(self) -> Options:
         """Targets with the versions that would run, and the price of the hardware that they run on.

@@ -13,7 +13,7 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado import web
 from tornado.httputil import HTTPServerRequest
 
-from simpletuner_lab.core.errors import Forbidden, LabError, ProviderUnavailable, TooLarge
+from simpletuner_lab.core.errors import Forbidden, LabError, NotFound, ProviderUnavailable, TooLarge
 from simpletuner_lab.server.base import OutsideHandler, told_of
 from simpletuner_lab.server.callers import Network, Refusals, caller, is_among, networks, peer_of
 from simpletuner_lab.server.rooms import Rooms
@@ -132,17 +132,28 @@ class Hooks:
         headers = {name.lower(): value for name, value in request.headers.items()}
         try:
             await self._rooms.run(self._rooms.executors.hooks, front.lab.webhooks.receive, provider_id, headers, body)
-        except LabError as error:
-            self.report(nonce, request, error.message)
+        except NotFound:
             raise
+        except LabError as error:
+            self.refusals.note(f"webhooks for {provider_id} ({error.code})", f"one was not taken: {error.message}")
+            self.report(nonce, request, error.message)
+            raise _bare(error) from error
         self.report(nonce, request)
 
 
+def _bare(error: LabError) -> LabError:
+    """What an outsider may know: that it is refused, or to come again. The reason is in the log."""
+    if isinstance(error, Forbidden):
+        return Forbidden("the webhook is refused")
+    return ProviderUnavailable("the webhook cannot be verified now")
+
+
 def _tell(task: asyncio.Task[None]) -> None:
-    """The end of one whose sender was answered before."""
+    """The end of one whose sender was answered before; what was refused is in the log by now."""
     with contextlib.suppress(asyncio.CancelledError):
-        if (error := task.exception()) is not None:
-            _log.warning("a webhook was not taken: %s", error if isinstance(error, LabError) else type(error).__name__)
+        error = task.exception()
+        if error is not None and not isinstance(error, LabError):
+            _log.warning("a webhook was not taken: %s", type(error).__name__)
 
 
 @web.stream_request_body
@@ -185,7 +196,7 @@ class WebhookHandler(OutsideHandler):
             caller = self._hooks.caller_of(self.request) or "an address that cannot be told"
             self._hooks.refusals.note(f"webhooks for {provider_id}", f"refused from {caller}: {error.message}")
             self._hooks.report(self._nonce, self.request, error.message)
-            raise
+            raise Forbidden("webhooks are not taken from this address") from error
 
     def data_received(self, chunk: bytes) -> None:
         """Takes a piece of the body, and refuses at once what turns out to be too much of it."""

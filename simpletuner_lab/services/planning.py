@@ -242,7 +242,7 @@ def _stays(provider: Provider, manifest: Manifest) -> tuple[str, ...]:
 
 
 def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[str, ...]:
-    found = [text for dataset in manifest.datasets for text in _dataset_warnings(dataset)]
+    found = [*(text for dataset in manifest.datasets for text in _dataset_warnings(dataset)), *target.lacks]
     warn = provider.capabilities.warn_upload_bytes
     if warn is not None and manifest.bytes >= warn:
         found.append(f"{manifest.bytes:,} bytes is a long upload")

@@ -10,9 +10,16 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from simpletuner_lab.core.errors import Conflict, InvalidRequest, LabError, SecretInConfig
+from simpletuner_lab.core.errors import (
+    Conflict,
+    CredentialUnusable,
+    InvalidRequest,
+    LabError,
+    SecretInConfig,
+    TokenUnusable,
+)
 from simpletuner_lab.core.plan import Identity
-from simpletuner_lab.core.provider import Located
+from simpletuner_lab.core.provider import HoldsToken, Located
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode, encode
@@ -51,12 +58,14 @@ class ProviderSetup:
         """
         cls = self._registry.class_of(provider_id)
         name = _token_name(cls)
+        token_set, token_problem = self._token_state(provider_id, name)
         return ProviderConfig(
             provider=provider_id,
             config=encode(self._settings.read(provider_id, cls.Settings)),
             fields=fields_of(cls.Settings),
             token_name=name,
-            token_set=bool(name) and self._tokens.holds(name),
+            token_set=token_set,
+            token_problem=token_problem,
             warning=self._misplaced(provider_id),
         )
 
@@ -171,6 +180,16 @@ class ProviderSetup:
         """Where each job belongs that is not done with."""
         jobs = (job for job in self._store.jobs.unsettled() if job.provider == provider_id and job.remote)
         return [self._store.jobs.plan(job.id).identity for job in jobs]
+
+    def _token_state(self, provider_id: str, name: str) -> tuple[bool, str]:
+        """Whether there is a token that can be used, and what is wrong with one that cannot."""
+        if not name:
+            return False, ""
+        provider = self._registry.get(provider_id) if provider_id in self._registry else None
+        try:
+            return provider.holds_token() if isinstance(provider, HoldsToken) else self._tokens.holds(name), ""
+        except (CredentialUnusable, TokenUnusable) as error:
+            return False, f"{error.message}: {error.hint}" if error.hint else error.message
 
     def _now(self, provider_id: str, cls: type[Any]) -> dict[str, object]:
         """What is set; nothing where the file cannot be read, which is replaced then."""

@@ -23,6 +23,8 @@ class ProviderConfig:
     token_name: str
     """Under which its token is looked for; empty where it needs none."""
     token_set: bool
+    token_problem: str
+    """Why a token that is there cannot be used; empty where none is, or nothing is wrong with it."""
     warning: str
     """What these settings mean for jobs that are not done with; empty where nothing."""
 

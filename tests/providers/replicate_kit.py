@@ -136,6 +136,11 @@ class Scene:
         return sum(one.route == route for one in self.emulator.seen)
 
 
+def forged(*, off_s: float = 0.0) -> dict[str, str]:
+    """Headers of a webhook that looks as it should, and is signed by nobody."""
+    return {"webhook-id": "msg_x", "webhook-timestamp": str(int(NOW + off_s)), "webhook-signature": f"v1,{'A' * 43}="}
+
+
 def to_home() -> S3Delivery:
     """The object endpoint of a lab."""
     return S3Delivery(endpoint_url="https://lab.example/api/cloud/storage", bucket="outputs", prefix=f"{JOB}/")

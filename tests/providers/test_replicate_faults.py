@@ -11,10 +11,12 @@ import pytest
 
 from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, ProviderUncertain, TokenUnusable
 from simpletuner_lab.core.provider import RunState, RunTag
+from simpletuner_lab.providers import _replicate_files
 from simpletuner_lab.providers.replicate import ReplicateProvider
+from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.provider_contract import uploaded
 from simpletuner_lab.testing.replicate_emulator import Conduct, Fault, Shape
-from tests.providers.replicate_kit import IMAGE, JOB, TOKEN, Scene, scene
+from tests.providers.replicate_kit import IMAGE, JOB, TOKEN, Scene, forged, scene
 
 MANY = 9
 
@@ -67,7 +69,7 @@ CALLS = {
     "poll": Call("predictions.get", _started, lambda provider, ref: provider.poll(ref, "")),
     "cancel": Call("predictions.cancel", _started, lambda provider, ref: provider.cancel(ref)),
     "discard": Call("files.list", _ready, lambda provider, _: provider.discard(RunTag(job_id=JOB, attempt=1), "")),
-    "webhook": Call("webhooks.secret", _nothing, lambda provider, _: provider.webhook({}, b"{}")),
+    "webhook": Call("webhooks.secret", _nothing, lambda provider, _: provider.webhook(forged(), b"{}")),
 }  # fmt: skip
 
 FAULTS = {
@@ -192,7 +194,8 @@ def test_an_answer_that_does_not_come_in_time(replicate: Scene) -> None:
         provider.find(order.tag)
     held.release()
     replicate.emulator.advance(30)
-    assert [one.id for one in replicate.emulator.predictions] == [provider.find(order.tag)]
+    (made,) = eventually(lambda: replicate.emulator.predictions)
+    assert provider.find(order.tag) == made.id
 
 
 def test_a_run_is_found_by_its_data_where_the_tag_is_stripped(replicate: Scene) -> None:
@@ -254,6 +257,25 @@ def test_what_was_refused_is_not_there_to_be_deleted(replicate: Scene) -> None:
     with pytest.raises(TokenUnusable):
         provider.upload(order.archive, order.tag, _silent)
     assert provider.discard(order.tag, "")
+
+
+def test_files_beyond_those_that_are_looked_through_cannot_be_told_gone(
+    replicate: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known is deleted all the same, and the rest once it can be seen."""
+    provider, order = replicate.provider(), replicate.order()
+    replicate.emulator.fail("files.create", Fault(lost=True))
+    with pytest.raises(ProviderUnavailable):
+        provider.upload(order.archive, order.tag, _silent)
+    ref = provider.upload(order.archive, order.tag, _silent)
+    replicate.emulator.advance(61)
+    with monkeypatch.context() as patch:
+        patch.setattr(_replicate_files, "_MOST_LISTED", 0)
+        with pytest.raises(ProviderUnavailable, match="cannot be told"):
+            provider.discard(order.tag, ref)
+    assert len(replicate.emulator.files("ann")) == 1
+    assert provider.discard(order.tag, ref)
+    assert replicate.emulator.files("ann") == ()
 
 
 def test_data_that_seem_deleted_are_looked_at(replicate: Scene) -> None:

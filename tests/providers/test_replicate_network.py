@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import ssl
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,12 +19,22 @@ import pytest
 import trustme
 from tornado import web
 
-from simpletuner_lab.core.errors import InvalidRequest, LabError, SettingUnusable, TokenUnusable
+from simpletuner_lab.core.errors import (
+    Forbidden,
+    InvalidRequest,
+    LabError,
+    ProviderUnavailable,
+    SettingUnusable,
+    TokenUnusable,
+)
+from simpletuner_lab.providers._replicate_notes import Notes
 from simpletuner_lab.providers._replicate_settings import STATUS_URL, ReplicateSettings
+from simpletuner_lab.server.callers import networks
 from simpletuner_lab.services.codec import decode
 from simpletuner_lab.testing.listening import HOST, listening
+from simpletuner_lab.testing.replicate_emulator import Fault
 from tests.providers.proxy_kit import proxying
-from tests.providers.replicate_kit import TOKEN, Scene, scene
+from tests.providers.replicate_kit import TOKEN, Scene, forged, scene
 
 
 @pytest.fixture
@@ -44,7 +56,7 @@ def test_nothing_is_asked_without_a_token(replicate: Scene) -> None:
         provider.list,
         lambda: provider.poll("abc", ""),
         lambda: provider.cancel("abc"),
-        lambda: provider.webhook({}, b""),
+        lambda: provider.webhook(forged(), b""),
     )
     for call in calls:
         with pytest.raises(TokenUnusable, match="REPLICATE_API_TOKEN not set"):
@@ -91,6 +103,30 @@ def test_the_token_is_read_when_it_is_needed(replicate: Scene, monkeypatch: pyte
     assert unset.check().account == "ann"
     path.unlink()
     assert unset.check().message == "REPLICATE_API_TOKEN not set"
+
+
+def test_forged_webhooks_ask_for_no_more_than_one_secret_a_minute(replicate: Scene) -> None:
+    """And for none where no secret could make them right."""
+    provider = replicate.provider()
+    unsigned = ({}, forged(off_s=301), forged(off_s=-301), forged() | {"webhook-signature": "v1,AAAA v1a,AAAA"})
+    for headers in unsigned:
+        with pytest.raises(Forbidden):
+            provider.webhook(headers, b"{}")
+    assert replicate.emulator.seen == ()
+    replicate.emulator.fail("webhooks.secret", Fault(times=2, status=401))
+    with pytest.raises(TokenUnusable):
+        provider.webhook(forged(), b"{}")
+    for _ in range(5):
+        with pytest.raises(ProviderUnavailable, match="not asked for again so soon: Invalid token"):
+            provider.webhook(forged(), b"{}")
+    assert replicate.asked("webhooks.secret") == 1
+    replicate.emulator.advance(61)
+    with pytest.raises(TokenUnusable):
+        provider.webhook(forged(off_s=61), b"{}")
+    replicate.emulator.advance(61)
+    with pytest.raises(Forbidden):
+        provider.webhook(forged(off_s=122), b"{}")
+    assert replicate.asked("webhooks.secret") == 3
 
 
 def test_a_file_that_others_can_read_is_refused(replicate: Scene) -> None:
@@ -284,7 +320,8 @@ def test_why_a_run_waits_is_asked_of_the_status_page(replicate: Scene) -> None:
     [
         ("base_url", "api.replicate.com"), ("base_url", "https://user:pass@api.example"), ("base_url", "https://x:y"),
         ("model", "advanced-trainer"), ("image", "ann/x:latest"), ("version", "v1"), ("hardware", "gpu-b200"),
-        ("run_limit_s", 5.0), ("timeout_s", 0.0), ("timeout_s", float("nan")), ("webhook_allowed_ips", ("10.0.0.0/99",)),
+        ("run_limit_s", 5.0), ("run_limit_s", 1e308), ("run_limit_s", float("nan")),
+        ("timeout_s", 0.0), ("timeout_s", float("nan")), ("webhook_allowed_ips", ("10.0.0.0/99",)),
         ("proxy", "ftp://proxy:1"), ("proxy", "http://ann:secret@proxy:1"), ("status_url", "file:///etc/passwd"),
     ],
 )  # fmt: skip
@@ -296,7 +333,46 @@ def test_each_wrong_setting_is_named(key: str, value: object) -> None:
     told = {key: list(value) if isinstance(value, tuple) else value}
     with pytest.raises(InvalidRequest) as decoded:
         decode(ReplicateSettings, told, what="replicate.json")
-    assert key in decoded.value.problems[0].message
+    assert key in f"{decoded.value.problems[0].path} {decoded.value.problems[0].message}"
+
+
+def test_a_network_with_bits_beyond_its_length_is_refused_with_the_one_that_is_meant() -> None:
+    """Who compares callers with it would take none."""
+    for text, meant in (("127.0.0.1/8", "127.0.0.0/8"), ("2001:db8::1/32", "2001:db8::/32")):
+        with pytest.raises(InvalidRequest) as raised:
+            ReplicateSettings(webhook_allowed_ips=(text,))
+        (problem,) = raised.value.problems
+        assert (text in problem.message, meant in problem.hint) == (True, True)
+    good = ("127.0.0.0/8", "203.0.113.7", "2001:db8::/32")
+    assert len(networks(ReplicateSettings(webhook_allowed_ips=good).webhook_allowed_ips)) == len(good)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "doubtful"),
+    [
+        ("http://example.com", True), ("http://10.0.0.1:8080/v1", True), ("http://localhost.example.com", True),
+        ("https://example.com", False), ("http://127.0.0.1:80", False), ("http://[::1]:80", False), ("http://localhost", False),
+    ],
+)  # fmt: skip
+def test_a_way_in_clear_is_told(base_url: str, doubtful: bool) -> None:
+    assert any("in clear" in text for text in ReplicateSettings(base_url=base_url).doubts) is doubtful
+
+
+def test_a_run_limit_of_weeks_is_refused_in_days() -> None:
+    with pytest.raises(InvalidRequest, match="7 days"):
+        ReplicateSettings(run_limit_s=7 * 86400.0 + 1)
+    assert ReplicateSettings(run_limit_s=7 * 86400.0).run_limit_s == 604800
+
+
+def test_notes_are_in_folders_of_their_owner_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "providers" / "replicate"
+    before = os.umask(0o022)
+    try:
+        Notes(folder).write_sent("j-1", 1.0)
+    finally:
+        os.umask(before)
+    made = (folder.parent, folder, folder / "uploads")
+    assert [stat.S_IMODE(one.stat().st_mode) for one in made] == [0o700] * 3
 
 
 def test_settings_are_told_all_at_once_and_have_defaults_that_work() -> None:

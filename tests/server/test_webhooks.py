@@ -198,6 +198,15 @@ def test_a_refusal_comes_before_the_body(route: str) -> None:
     assert (text.split()[1], sent < 20) == ("413", True)
 
 
+def test_why_it_cannot_be_verified_is_for_the_log_alone(hooked: Hooked, route: str) -> None:
+    for _ in range(10):
+        answer = post(route, {"id": "x", "trouble": True})
+        assert (answer.status_code, answer.json()["code"]) == (503, "provider_unavailable")
+        assert "oken" not in answer.text
+        assert answer.json()["hint"] == ""
+    assert hooked.server.log().count("one was not taken: Invalid token") == 1
+
+
 def test_refusals_fill_no_log(hooked: Hooked) -> None:
     for _ in range(20):
         assert post(hooked.route, {"id": "x"}, source="127.0.0.2").status_code == 403

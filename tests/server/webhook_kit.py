@@ -62,6 +62,8 @@ class Signed(LocalProvider):
         secret = Secret(os.environ["SIGNED_SECRET"])
         _standard_webhooks.verify(headers, body, [secret], now=time.time())
         told = json.loads(body)
+        if told.get("trouble"):
+            raise ProviderUnavailable("Invalid token: it is not accepted", hint="make another")
         if told.get("hang"):
             eventually(Path(os.environ["GO_ON"]).exists)
         with Path(os.environ["SEEN"]).open("a") as seen:

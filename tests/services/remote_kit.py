@@ -62,6 +62,10 @@ class ElsewhereSettings:
             raise ValueError("run_limit_s is at least a second")
 
 
+LACK = "A plain one reads no captions"
+"""Of its target `plain`."""
+
+
 class Elsewhere:
     """Runs are files; `faults.json` says which method fails how, and whether what it was to do was done all the same."""
 
@@ -94,7 +98,7 @@ class Elsewhere:
         return Options(
             targets=(
                 Target(id="trainer", label="Our trainer", version="1", live_metrics=True, resume=True),
-                Target(id="plain", label="A plain one", version="7", live_metrics=False, resume=False),
+                Target(id="plain", label="A plain one", version="7", live_metrics=False, resume=False, lacks=(LACK,)),
                 Target(
                     id="theirs",
                     label="Another trainer",

@@ -15,6 +15,7 @@ from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import JobFilter, JobState
 from simpletuner_lab.services.lab import Lab, Surroundings
 from tests.lab_kit import dataset, png, quick_home, request, settled, submitted
+from tests.services.remote_kit import LACK, away_lab, elsewhere
 
 
 def test_a_plan_changes_nothing(lab: Lab, images: Path) -> None:
@@ -250,3 +251,9 @@ def test_a_plan_says_that_a_base_is_gated(lab: Lab, images: Path) -> None:
     assert "https://huggingface.co/black-forest-labs/FLUX.1-dev" in note
     assert "HF_TOKEN" in note
     assert said("somebody/else") == []
+
+
+def test_a_plan_says_once_what_its_target_lacks(tmp_path: Path, images: Path) -> None:
+    with away_lab(tmp_path) as away:
+        assert away.lab.plan(elsewhere(images, target="plain")).warnings.count(LACK) == 1
+        assert LACK not in away.lab.plan(elsewhere(images, target="trainer")).warnings

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
+from simpletuner_lab.commands.answers import provider_answer
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import dumps
+from simpletuner_lab.services.lab import Lab
 from tests.services.remote_kit import away_lab
 
 
@@ -69,6 +72,48 @@ def test_a_token_is_kept_for_its_owner_and_counts_at_once(tmp_path: Path, caplog
         assert setup.delete_token("elsewhere").deleted
         assert not setup.delete_token("elsewhere").deleted
         assert setup.validate("elsewhere").user_info == "ann"
+
+
+def test_a_token_that_others_can_read_is_told_and_hides_no_settings(tmp_path: Path) -> None:
+    with away_lab(tmp_path) as away:
+        setup = away.lab.setup
+        path = Path(setup.set_token("elsewhere", Secret("e_bob")))
+        path.chmod(0o644)
+        found = setup.change("elsewhere", {"price": 2})
+        assert (found.config["price"], found.token_set) == (2.0, False)
+        assert f"{path} can be read by others: chmod 600 {path}" in found.token_problem
+        text = provider_answer(found, setup.validate("elsewhere")).text
+        assert f"ELSEWHERE_TOKEN cannot be used: {path} can be read by others" in text
+        path.chmod(0o600)
+        assert (setup.config("elsewhere").token_set, setup.config("elsewhere").token_problem) == (True, "")
+
+
+KEYRING = """
+from keyring import errors
+
+
+def get_password(service, name):
+    return "r8_of-the-keyring" if (service, name) == ("simpletuner_lab", "REPLICATE_API_TOKEN") else None
+"""
+
+
+def test_a_token_in_the_keyring_is_there(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider that uses it is the one that looks."""
+    assert not lab.setup.config("replicate").token_set
+    package = tmp_path / "site" / "keyring"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(KEYRING)
+    (package / "errors.py").write_text("class KeyringError(Exception):\n    pass\n")
+    for name in ("keyring", "keyring.errors"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(package.parent)
+    try:
+        found = lab.setup.config("replicate")
+    finally:
+        for name in ("keyring", "keyring.errors"):
+            sys.modules.pop(name, None)
+    assert (found.token_name, found.token_set) == ("REPLICATE_API_TOKEN", True)
+    assert "of-the-keyring" not in dumps(found)
 
 
 @pytest.mark.parametrize("text", ["", "x_bob", "e_b ob", "e_b\nob", "e_" + "a" * 20_000])

@@ -15,7 +15,7 @@ interface TokenProps {
 export function Token({ config, changed }: TokenProps) {
   const t = useWords();
   const { desk } = useLab();
-  const { provider, token_name, token_set } = config;
+  const { provider, token_name, token_set, token_problem } = config;
   const [typed, type] = useState("");
   const [said, say] = useState("");
   const { act, busy, error } = useAct(async () => {
@@ -44,7 +44,11 @@ export function Token({ config, changed }: TokenProps) {
     >
       <Field
         label={t("Token ({name})", { name: token_name })}
-        hint={token_set ? t("One is set. It is never shown again; a new one takes its place.") : t("None is set.")}
+        hint={
+          token_set
+            ? t("One is set. It is never shown again; a new one takes its place.")
+            : token_problem || t("None is set.")
+        }
       >
         {(ids) => (
           <input

@@ -20,13 +20,12 @@ export function PlanDetails({ plan }: { plan: PlanView }) {
 /** `provider`: what the plan's provider calls itself. */
 export function PlanFacts({ plan, provider }: { plan: PlanView; provider: string }) {
   const t = useWords();
-  const warnings = [...new Set([...plan.warnings, ...plan.target.lacks])];
   return (
     <div class="stc-plan">
-      {warnings.length > 0 && (
+      {plan.warnings.length > 0 && (
         <Note tone="warn">
           <ul class="stc-warnings">
-            {warnings.map((warning) => (
+            {plan.warnings.map((warning) => (
               <li key={warning}>{warning}</li>
             ))}
           </ul>
