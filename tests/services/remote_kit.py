@@ -206,11 +206,6 @@ class Place:
                        images_per_s=1.0, eta_s=1.0, memory_mb=1.0)  # fmt: skip
         self.change(ref, log=run.get("log", "") + rp.format_line(one, nonce=run["nonce"]) + "\n")
 
-    @property
-    def uploads(self) -> int:
-        path = self._folder / "uploads"
-        return len(path.read_text().splitlines()) if path.exists() else 0
-
     def uploaded(self, tag: RunTag) -> str:
         uploads = self._folder / "uploads"
         with uploads.open("a") as stream:

@@ -77,7 +77,7 @@ def test_a_token_is_kept_for_its_owner_and_counts_at_once(tmp_path: Path, caplog
 def test_a_token_that_others_can_read_is_told_and_hides_no_settings(tmp_path: Path) -> None:
     with away_lab(tmp_path) as away:
         setup = away.lab.setup
-        path = Path(setup.set_token("elsewhere", Secret("e_bob")))
+        path = Path(setup.set_token("elsewhere", Secret("e_bob")).file_path)
         path.chmod(0o644)
         found = setup.change("elsewhere", {"price": 2})
         assert (found.config["price"], found.token_set) == (2.0, False)
