@@ -250,7 +250,7 @@ def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[s
         found.append(f"{target.label} shows no loss while it runs")
     if not target.resume:
         found.append(f"{target.label} cannot go on after an interruption")
-    return (*found, *target.lacks)
+    return tuple(found)
 
 
 def _delivery_warnings(provider: Provider, destination: Destination) -> list[str]:
