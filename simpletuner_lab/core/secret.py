@@ -7,6 +7,11 @@ from typing import Final
 MASK: Final = "********"
 
 
+def is_token(text: str) -> bool:
+    """Whether a token could read so: printable, of one line, no space. A client repeats one with a line break in its error."""
+    return all("!" <= character <= "~" for character in text)
+
+
 class Secret:
     """A token or key. `reveal()` is the only way to its text; repr, str and format are masked."""
 

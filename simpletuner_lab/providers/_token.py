@@ -8,7 +8,7 @@ from typing import Final
 
 from simpletuner_lab.core.errors import TokenUnusable
 from simpletuner_lab.core.provider import ProviderContext
-from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.core.secret import Secret, is_token
 
 KEYRING_SERVICE: Final = "simpletuner_lab"
 _MAX_BYTES: Final = 16 << 10
@@ -88,7 +88,7 @@ class Token:
         return self._token(text, str(path))
 
     def _token(self, text: str, where: str) -> Secret | None:
-        if not all("!" <= character <= "~" for character in text):
+        if not is_token(text):
             hint = f"{where} holds the {self._name} alone: one line, no spaces, no comment"
             raise TokenUnusable(f"{where} holds a space, a line break or a letter that no token has", hint=hint)
         return Secret(text) if text else None

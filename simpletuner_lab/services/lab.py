@@ -67,8 +67,6 @@ from simpletuner_lab.services.webhooks import Webhooks
 
 _CONSENT: Final = "consent"
 _DESTINATION: Final = "destination"
-_TRIES: Final = 20
-"""A write that keeps losing races against other processes is given up after so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +131,7 @@ class Lab:
             store, registry, self.runner, self.courier, holder=secrets.token_hex(8), clock=around.clock
         )
         settings = ProviderSettings(home.provider_settings)
-        self.doubts = Doubts(store=store, recorder=self.recorder, clock=around.clock)
+        self.doubts = Doubts(recorder=self.recorder, clock=around.clock)
         self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
         self.setup = ProviderSetup(registry, settings, self.tokens, store)
         self.webhooks = Webhooks(store, registry, self.watcher.nudge, settings=settings, clock=around.clock)
@@ -299,21 +297,18 @@ class Lab:
         Raises:
             IllegalTransition: it has ended by itself.
         """
-        for _ in range(_TRIES):
-            job = self.store.jobs.get(job_id)
-            if job.terminal:
-                raise IllegalTransition(f"job {job_id} is already {job.state}", hint="there is nothing to cancel")
-            if job.cancel_requested_at is not None:
-                return job
-            now = self._clock()
-            after = dataclasses.replace(job, cancel_requested_at=now, retry_at=None, updated_at=now)
-            try:
-                job = self.recorder.note(job, after, EventKind.CANCEL_REQUESTED, at=now)
-            except StaleRecord:
-                continue
-            self.watcher.nudge(job_id)
+        job = self.recorder.decide(job_id, self._cancelled)
+        self.watcher.nudge(job_id)
+        return job
+
+    def _cancelled(self, job: Job) -> Job:
+        if job.terminal:
+            raise IllegalTransition(f"job {job.id} is already {job.state}", hint="there is nothing to cancel")
+        if job.cancel_requested_at is not None:
             return job
-        raise StaleRecord(f"job {job_id} is being written by others all the time", hint="try again")
+        now = self._clock()
+        after = dataclasses.replace(job, cancel_requested_at=now, retry_at=None, updated_at=now)
+        return self.recorder.note(job, after, EventKind.CANCEL_REQUESTED, at=now)
 
     def resolve(self, job_id: str, decision: Decision, *, entry: str = "python") -> Job:
         """Decides about a start of which nobody can tell whether it arrived (`Doubts.resolve`)."""

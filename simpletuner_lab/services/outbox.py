@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from simpletuner_lab.core.destination import DeliveryState, Push, Sender, label
 from simpletuner_lab.core.diff import Change
-from simpletuner_lab.core.errors import Conflict, OutputNotFound, StaleRecord
+from simpletuner_lab.core.errors import Conflict, OutputNotFound
 from simpletuner_lab.core.event import EventDraft, EventKind
+from simpletuner_lab.core.job import Job
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.store import Store
-
-_TRIES: Final = 20
-"""A write that keeps losing races against other processes is given up after so many."""
-
 
 Written: TypeAlias = tuple[Push, tuple[EventDraft, ...]]
 """A push as it is to be, and what is told of it."""
@@ -112,14 +109,16 @@ class Outbox:
 
     def _write(self, push: Push, decide: Callable[[], Written]) -> Push:
         """The job is read before it is decided: a change in between makes the write a stale one, and it is done again."""
-        for _ in range(_TRIES):
-            job = self.store.jobs.get(push.job_id)
+        after = push
+
+        def write(job: Job) -> Job:
+            nonlocal after
             after, events = decide()
             change = Change(job=replace(job, updated_at=self.clock()), events=events, points=PointsChange())
-            with contextlib.suppress(StaleRecord):
-                self.recorder.record(job, change, push=after)
-                return after
-        raise StaleRecord(f"job {push.job_id} is being written by others all the time", hint="try again")
+            return self.recorder.record(job, change, push=after)
+
+        self.recorder.decide(push.job_id, write)
+        return after
 
 
 def _nothing_waits(job_id: str, hint: str) -> Conflict:

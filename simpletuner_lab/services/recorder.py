@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from simpletuner_lab.core.destination import Push
 from simpletuner_lab.core.diff import Change
+from simpletuner_lab.core.errors import StaleRecord
 from simpletuner_lab.core.event import Event, EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.metric import PointsChange
@@ -15,6 +18,9 @@ from simpletuner_lab.services.store import Store
 
 Listener = Callable[[Job, Sequence[Event]], None]
 """Called after a commit, in the thread that made it; must be quick and not raise. A deletion is an event, the last."""
+
+_TRIES: Final = 20
+"""A write that keeps losing races against other processes is given up after so many."""
 
 
 class Recorder:
@@ -51,6 +57,17 @@ class Recorder:
         if after.state is not before.state:
             events.append(_moved(before, after, at))
         return self.record(before, Change(job=after, events=tuple(events), points=PointsChange()))
+
+    def decide(self, job_id: str, write: Callable[[Job], Job]) -> Job:
+        """Has a change decided and written from the job as it is now, and again where somebody else was faster.
+
+        Raises:
+            StaleRecord: others write it all the time.
+        """
+        for _ in range(_TRIES):
+            with contextlib.suppress(StaleRecord):
+                return write(self._store.jobs.get(job_id))
+        raise StaleRecord(f"job {job_id} is being written by others all the time", hint="try again")
 
     def delete(self, job: Job, *, at: float) -> None:
         """Removes a job with its log. Whether it may go is the caller's to check.

@@ -16,10 +16,10 @@ from simpletuner_lab.core.diff import ENDED, Change, Delivered, diff
 from simpletuner_lab.core.errors import LabError, ProviderElsewhere, ProviderUnavailable, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import TERMINAL, Failure, Job, JobState
-from simpletuner_lab.core.ledger import metered, opened, spent_usd, with_charge
+from simpletuner_lab.core.ledger import metered, spent_usd, with_charge
 from simpletuner_lab.core.plan import Plan
-from simpletuner_lab.core.provider import Provider, RunState, Snapshot
-from simpletuner_lab.services.binding import DATA_SETS, bound_provider
+from simpletuner_lab.core.provider import RunState, Snapshot
+from simpletuner_lab.services.binding import DATA_SETS
 from simpletuner_lab.services.starter import LOOK_S, Rooms, Starter, tag_of
 
 _RETRY_S: Final = 5.0
@@ -70,8 +70,8 @@ class Runner:
         Raises:
             LabError: the provider's, or a lost race.
         """
-        plan = self._plan(job)
-        provider = self._bound(job, plan)
+        plan = self._rooms.plan(job)
+        provider = self._rooms.bound(job, plan)
         snapshot = provider.poll(job.run.ref, job.run.cursor)
         if job.cancel_requested_at is not None and snapshot.state not in ENDED:
             provider.cancel(job.run.ref)
@@ -92,8 +92,7 @@ class Runner:
     def _charged(self, job: Job, plan: Plan, snapshot: Snapshot, change: Change, *, now: float) -> Change:
         """The change with what the run has cost, booked in the same transaction."""
         booked = self._rooms.store.charges.of_job(job.id)
-        ours = (charge for charge in booked if charge.ref == job.run.ref)
-        before = next(ours, None) or opened(job, job.run.ref, account=plan.identity.account, rate=plan.rate, now=now)
+        before = self._rooms.charge(job, job.run.ref, plan, now=now)
         after = metered(before, snapshot, ended=snapshot.state in ENDED, now=now)
         if after in booked:
             return change
@@ -129,14 +128,16 @@ class Runner:
         delivered = job.state is JobState.COMPLETED
         self._rooms.desk.close(job, at=now if delivered else now + _GRANT_AFTER_END_S)
         sent = (one.what == DATA_SETS for one in self._rooms.store.transfers.of_job(job.id))
-        if (job.upload_ref or any(sent)) and not self._bound(job, self._plan(job)).discard(tag_of(job), job.upload_ref):
+        if (job.upload_ref or any(sent)) and not self._rooms.bound(job, self._rooms.plan(job)).discard(
+            tag_of(job), job.upload_ref
+        ):
             return self._rooms.recorder.note(
                 job, dataclasses.replace(job, retry_at=now + _RETRY_S), at=now
             )  # the data are still there: asked again until they are seen to be gone
         self._rooms.spool.remove(job.id)
         self._rooms.store.transfers.discarded(job.id, what=DATA_SETS, at=now)
         after = dataclasses.replace(job, settled_at=now, retry_at=None, waiting="")
-        if job.imported or not self._plan(job).identity.manifest.files:  # nothing of ours was ever there
+        if job.imported or not self._rooms.plan(job).identity.manifest.files:  # nothing of ours was ever there
             return self._rooms.recorder.note(job, after, at=now)
         return self._rooms.recorder.note(job, after, EventKind.DISCARDED, at=now, data_left=False)
 
@@ -160,12 +161,6 @@ class Runner:
         return self._rooms.recorder.note(
             job, dataclasses.replace(job.moved(JobState.FAILED, now=now), failure=failure), at=now
         )
-
-    def _bound(self, job: Job, plan: Plan) -> Provider:
-        return bound_provider(self._rooms.store, self._rooms.registry, job, plan)
-
-    def _plan(self, job: Job) -> Plan:
-        return self._rooms.store.jobs.plan(job.id)
 
 
 def _said(push: Push | None, *, manifest: bool) -> Delivered:

@@ -11,7 +11,7 @@ from simpletuner_lab.core.diff import Change
 from simpletuner_lab.core.errors import ProviderFailure, ProviderUnavailable, ProviderUncertain, UploadGone
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import Failure, Job, JobState, RunRef
-from simpletuner_lab.core.ledger import opened
+from simpletuner_lab.core.ledger import Charge, opened
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.core.provider import Archive, Provider, RunTag, StartOrder
@@ -44,6 +44,19 @@ class Rooms:
     outputs: Outputs
     desk: Desk
 
+    def plan(self, job: Job) -> Plan:
+        """What was agreed to."""
+        return self.store.jobs.plan(job.id)
+
+    def bound(self, job: Job, plan: Plan) -> Provider:
+        """The job's provider, where it is still that of the plan (`services.binding`)."""
+        return bound_provider(self.store, self.registry, job, plan)
+
+    def charge(self, job: Job, ref: str, plan: Plan, *, now: float) -> Charge:
+        """What is booked for a run of the job; a new one where nothing is."""
+        known = (charge for charge in self.store.charges.of_job(job.id) if charge.ref == ref)
+        return next(known, None) or opened(job, ref, account=plan.identity.account, rate=plan.rate, now=now)
+
 
 class Starter:
     """The steps of a job that has no run yet."""
@@ -73,7 +86,7 @@ class Starter:
         return self._rooms.recorder.note(job, job.moved(JobState.CANCELLED, now=now), at=now)
 
     def _pack(self, job: Job) -> Job:
-        archive = self._archive(job, self._plan(job))
+        archive = self._archive(job, self._rooms.plan(job))
         if archive is not None:
             require_size(self._rooms.registry.get(job.provider), archive.bytes)
         now = self._clock()
@@ -81,12 +94,12 @@ class Starter:
 
     def _upload(self, job: Job) -> Job:
         """Also where the provider has lost what it was handed before: then the job is queued already."""
-        plan = self._plan(job)
+        plan = self._rooms.plan(job)
         archive = self._archive(job, plan)
         if archive is None:
             now = self._clock()
             return self._rooms.recorder.note(job, job.moved(JobState.QUEUED, now=now), at=now)
-        provider = self._bound(job, plan)
+        provider = self._rooms.bound(job, plan)
         if plan.remote:
             self._rooms.store.transfers.sent(
                 job.id, what=DATA_SETS, where_to=plan.identity.endpoint, digest=archive.sha256,
@@ -106,7 +119,7 @@ class Starter:
     def _look(self, job: Job) -> Job:
         """A start was sent whose answer is not known: there is a run, there is none, or that cannot be told."""
         try:
-            found = self._bound(job, self._plan(job)).find(tag_of(job))
+            found = self._rooms.bound(job, self._rooms.plan(job)).find(tag_of(job))
         except ProviderFailure as error:
             return self._not_told(job, error)
         if found is not None:
@@ -116,9 +129,9 @@ class Starter:
         return self._look_again(job) if job.uncertain else self._start(job)
 
     def _start(self, job: Job) -> Job:
-        plan = self._plan(job)
+        plan = self._rooms.plan(job)
         archive = self._archive(job, plan)
-        provider = self._bound(job, plan)
+        provider = self._rooms.bound(job, plan)
         limit_s = provider.options().run_limit_s if plan.remote else None
         now = self._clock()
         tried = dataclasses.replace(job, run=RunRef(start_tried=True, tried_at=now), updated_at=now)
@@ -170,9 +183,7 @@ class Starter:
 
     def _started(self, job: Job, ref: str) -> Job:
         now = self._clock()
-        plan = self._plan(job)
-        known = (charge for charge in self._rooms.store.charges.of_job(job.id) if charge.ref == ref)
-        charge = next(known, None) or opened(job, ref, account=plan.identity.account, rate=plan.rate, now=now)
+        charge = self._rooms.charge(job, ref, self._rooms.plan(job), now=now)
         after = dataclasses.replace(
             job,
             run=RunRef(ref=ref),
@@ -225,12 +236,6 @@ class Starter:
         """The packed data sets; None where all data lie elsewhere, so that nothing is packed or handed over."""
         manifest = plan.identity.manifest
         return self._rooms.spool.pack(job.id, manifest) if manifest.files else None
-
-    def _plan(self, job: Job) -> Plan:
-        return self._rooms.store.jobs.plan(job.id)
-
-    def _bound(self, job: Job, plan: Plan) -> Provider:
-        return bound_provider(self._rooms.store, self._rooms.registry, job, plan)
 
 
 def tag_of(job: Job) -> RunTag:

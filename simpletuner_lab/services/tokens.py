@@ -24,7 +24,7 @@ from simpletuner_lab.core.destination import (
     S3Destination,
 )
 from simpletuner_lab.core.errors import CredentialUnusable, InvalidRequest, ProviderUnavailable
-from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.core.secret import Secret, is_token
 from simpletuner_lab.services.files import sync_folder, write_atomically
 from simpletuner_trainer import hub
 from simpletuner_trainer.errors import Refused
@@ -214,8 +214,7 @@ class Tokens:
 
 
 def _token(name: str, text: str, where: str) -> Secret | None:
-    """A client that is given a line break in a token repeats the whole of it in its error."""
-    if not all("!" <= character <= "~" for character in text):
+    if not is_token(text):
         hint = f"{where} holds the {name} alone: one line, no spaces, no comment"
         raise CredentialUnusable(f"{where} holds a space, a line break or a letter that no token has", hint=hint)
     return Secret(text) if text else None
