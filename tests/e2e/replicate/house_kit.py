@@ -72,11 +72,11 @@ class SharedClock(ManualClock):
 class Nursery:
     """The process that servers are forked from; it ends with its standard input."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, time_of: str = "order") -> None:
         self.folder = folder
         environment = {name: value for name, value in os.environ.items() if not name.endswith(("_TOKEN", "_PROXY"))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.replicate.house_process", str(folder)],
+            [sys.executable, "-m", "tests.e2e.replicate.house_process", str(folder), time_of],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "servers.log").open("ab"), text=True, cwd=_ROOT,
             env=environment | {"OMP_NUM_THREADS": "1", "HOME": str(folder)},
         )  # fmt: skip

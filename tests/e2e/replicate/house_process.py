@@ -1,7 +1,7 @@
 """Our server as a process that is there in a moment and may be killed at any: forked from one that has imported all.
 
 `python -m tests.e2e.replicate.house_process FOLDER` makes an empty home in the folder, says so, and forks a server for
-each order that it reads. Time there is what an order's clock says.
+each order that it reads. Time there is what an order's clock says; with a second argument `wall` it is everybody's.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _AT_MOST_S = 900
 """Whatever goes wrong in a test, nothing stays longer."""
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, time_of: str = "order") -> None:
     clock = Clock()
-    clock.rule()
+    if time_of == "order":
+        clock.rule()
     from tests.e2e.replicate.house_server import serve, warm
 
     warm(folder / HOME)
@@ -39,7 +40,8 @@ def main(folder: Path) -> None:
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(2, 1)
         order = json.loads(line)
-        clock.read(Path(order["clock"]))
+        if time_of == "order":
+            clock.read(Path(order["clock"]))
         try:
             serve(order, clock.now)
         finally:
@@ -48,4 +50,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -36,7 +36,7 @@ from simpletuner_lab.server.listener import Listener
 from simpletuner_lab.server.rooms import Rooms
 from simpletuner_lab.server.routes import Routes
 from simpletuner_lab.server.storage.objects import ObjectStore
-from simpletuner_lab.services import database, registry
+from simpletuner_lab.services import database, registry, watcher
 from simpletuner_lab.services.front import Front
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.lab import Lab, Surroundings
@@ -98,6 +98,13 @@ class Verbs:
     def charges(self) -> tuple[Charge, ...]:
         return self._lab.store.charges.of_provider("replicate")
 
+    def steps(self, job_id: str) -> list[int]:
+        """Those that the curve has, in its order."""
+        return list(self._lab.store.points.read(job_id).step)
+
+    def output(self, job_id: str, path: str) -> bytes:
+        return b"".join(Front(self._lab).read_output(job_id, path))
+
     def log(self, job_id: str) -> str:
         return self._lab.logs.read(job_id, 0, 1 << 20).decode()
 
@@ -155,8 +162,10 @@ def serve(order: dict, clock: Callable[[], float]) -> None:
     around = Surroundings(
         environment={"REPLICATE_API_TOKEN": order["token"], "HOME": str(home.root)},
         clock=clock,
+        endpoint=lambda: f"{url}/api/cloud/storage" if order.get("local") else None,
         public_endpoint=lambda: f"{url}/api/cloud/storage",
     )
+    watcher._LEASE_S = order.get("lease_s", watcher._LEASE_S)
     lab = Lab.open(home.root, around)
     ready = threading.Event()
     threading.Thread(target=lambda: asyncio.run(_listen(home, lab, order["port"], ready)), daemon=True).start()
