@@ -71,9 +71,11 @@ class Spool:
         return found
 
     def remove(self, job_id: str) -> None:
-        """Deletes archive and note."""
+        """Deletes archive and note, and what killed packings of this job left half written."""
         self._note(job_id).unlink(missing_ok=True)
         self._zip(job_id).unlink(missing_ok=True)
+        for draft in self._folder.glob(f".{job_id}.*"):
+            draft.unlink(missing_ok=True)
 
     def _zip(self, job_id: str) -> Path:
         return self._folder / f"{job_id}.zip"

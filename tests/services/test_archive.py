@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from simpletuner_lab.core.errors import DiskFull, PlanChanged
 from simpletuner_lab.core.manifest import DatasetManifest, FileEntry, Manifest
 from simpletuner_lab.services.archive import pack, verify
+from simpletuner_lab.services.spool import Spool
 from tests.core.planted import SECRET_NAMES, SECRETS
 from tests.services.dataset_kit import Remembered, dataset, image_bytes, put, scanned, small_set
 
@@ -358,3 +359,20 @@ def test_no_descriptor_is_left_open(root, spool):
         with pytest.raises(PlanChanged):
             pack(manifest, spool)
     assert descriptors() == before
+
+
+def test_what_a_killed_packing_left_goes_with_its_job(tmp_path, root):
+    """A child is killed in the middle of it; another job's archive stays."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom simpletuner_lab.services.archive import pack\n"
+        "from tests.services.dataset_kit import dataset, scanned\n"
+        "pack(scanned(dataset(Path(sys.argv[1]))), Path(sys.argv[2]), progress=lambda *_: os.kill(os.getpid(), 9))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(root), str(folder / "one.zip")], check=False)
+    assert done.returncode == -9
+    Spool(folder).pack("other", scanned(dataset(root)))
+    assert any(path.name.startswith(".one.zip.") for path in folder.iterdir())
+    Spool(folder).remove("one")
+    assert sorted(path.name for path in folder.iterdir()) == ["other.json", "other.zip"]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from simpletuner_lab.testing.replicate_emulator.clock import Alarm, Timeline
@@ -175,7 +175,7 @@ class Courier:
         )  # fmt: skip
         try:
             status = (await self._client.fetch(request, raise_error=False)).code
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPClientError):  # the last: hung up on in the middle
             status = 0
         if status == 599:  # tornado's word for no answer
             status = 0
