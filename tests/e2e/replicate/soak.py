@@ -150,9 +150,11 @@ class Soak:
         eventually(self._processes, lambda left: not left, patience_s=20)
 
     def _check_local(self, job: Job) -> None:
-        """It is done, and whole; only one that was killed before its first step again and again may have failed."""
+        """It is done, and whole; only one that was killed again and again without getting any further may have failed."""
         if job.state is JobState.FAILED:
-            assert job.stalled >= MAX_STALLED, job
+            assert job.stalled == MAX_STALLED - 1, job
+            assert job.failure is not None, job
+            assert job.failure.code == "run_lost", job
             return
         assert job.state is JobState.COMPLETED, job
         assert job.result_sha256, job
