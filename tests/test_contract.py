@@ -1,4 +1,4 @@
-"""`js/src/contract.ts` says what Python answers: the same fields, the same nulls, the same words."""
+"""`js/src/contract.ts` and `verbs.ts` say what Python answers: the same fields, the same nulls, the same words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ from simpletuner_lab.services.provider_views import Billing, ProviderConfig, Syn
 from simpletuner_lab.services.reach.report import Mode, WebhookReport
 from simpletuner_lab.services.setting_fields import SettingField
 
-CONTRACT = (Path(__file__).resolve().parent.parent / "js" / "src" / "contract.ts").read_text("utf-8")
+SOURCE = Path(__file__).resolve().parent.parent / "js" / "src"
+CONTRACT = "\n".join((SOURCE / name).read_text("utf-8") for name in ("contract.ts", "verbs.ts"))
 
 INTERFACES = {
     name: re.sub(r"/\*\*.*?\*/", "", body, flags=re.DOTALL)

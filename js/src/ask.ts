@@ -1,7 +1,8 @@
 /** Questions to the lab as promises, over a model's `send` and `msg:custom`. */
 
-import type { ErrorView, Gives, Takes, Verb } from "./contract";
+import type { ErrorView } from "./contract";
 import type { Message, Model } from "./model";
+import type { Gives, Takes, Verb } from "./verbs";
 
 const PATIENCE_MS = 60_000;
 

@@ -3,8 +3,8 @@
 import { createContext } from "preact";
 import { useCallback, useContext, useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import { type Desk, isOfTheWay, LabError } from "./ask";
-import type { Gives, Takes, Verb } from "./contract";
 import type { Key, Message, Model, News, State } from "./model";
+import type { Gives, Takes, Verb } from "./verbs";
 
 /** The model and the desk of a tree of components. */
 export const Lab = createContext<{ model: Model; desk: Desk } | null>(null);

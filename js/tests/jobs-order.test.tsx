@@ -3,8 +3,9 @@
 import { expect, test } from "vitest";
 import { page, userEvent } from "vitest/browser";
 import { JobList } from "../src/components/jobs/JobList";
-import type { JobsQuery, JobView } from "../src/contract";
+import type { JobView } from "../src/contract";
 import { MemoryModel } from "../src/hosts/memory";
+import type { JobsQuery } from "../src/verbs";
 import { sampleJob, sampleProvider } from "./samples";
 import { stage } from "./stage";
 

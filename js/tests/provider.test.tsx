@@ -75,6 +75,33 @@ test("what the lab refuses stands at its field, until it is mended", async () =>
   await expect.element(field("timeout_s")).not.toHaveAccessibleDescription(/not between/);
 });
 
+test("jobs that stand still at another endpoint are told of until it is set back", async () => {
+  const warning = "1 job that is not done with is at api.replicate.example: set base_url back";
+  let config = sampleConfig();
+  const model = lab({
+    provider: () => config,
+    set_provider: ({ config: given }) => {
+      const back = given.base_url === sampleConfig().config.base_url;
+      config = { ...config, config: { ...config.config, ...given }, warning: back ? "" : warning };
+      return config;
+    },
+  });
+  stage(model, <Settings />, { width: 420 });
+  await button("Set up Replicate").click();
+  const note = page.getByText(warning);
+  await expect.element(field("base_url")).toBeVisible();
+  await expect.element(note).not.toBeInTheDocument();
+  for (const [address, shown] of [
+    ["https://other.example", true],
+    ["https://api.replicate.example", false],
+  ] as const) {
+    await field("base_url").fill(address);
+    await button("Save the settings").click();
+    if (shown) await expect.element(note).toBeVisible();
+    else await expect.element(note).not.toBeInTheDocument();
+  }
+});
+
 test("TLS that is not verified is warned of, before it is saved and after", async () => {
   const { all } = stage(lab(), <Settings />);
   await button("Set up Replicate").click();

@@ -356,6 +356,7 @@ export function sampleConfig(over: Partial<ProviderConfig> = {}): ProviderConfig
     token_name: "REPLICATE_API_TOKEN",
     token_set: true,
     token_problem: "",
+    warning: "",
     ...over,
   };
 }

@@ -127,17 +127,16 @@ class Runner:
         now = self._clock()
         delivered = job.state is JobState.COMPLETED
         self._rooms.desk.close(job, at=now if delivered else now + _GRANT_AFTER_END_S)
-        sent = (one.what == DATA_SETS for one in self._rooms.store.transfers.of_job(job.id))
-        if (job.upload_ref or any(sent)) and not self._rooms.bound(job, self._rooms.plan(job)).discard(
-            tag_of(job), job.upload_ref
-        ):
+        sent = any(one.what == DATA_SETS for one in self._rooms.store.transfers.of_job(job.id))
+        copied = sent or job.upload_ref != ""
+        if copied and not self._rooms.bound(job, self._rooms.plan(job)).discard(tag_of(job), job.upload_ref):
             return self._rooms.recorder.note(
                 job, dataclasses.replace(job, retry_at=now + _RETRY_S), at=now
             )  # the data are still there: asked again until they are seen to be gone
         self._rooms.spool.remove(job.id)
         self._rooms.store.transfers.discarded(job.id, what=DATA_SETS, at=now)
         after = dataclasses.replace(job, settled_at=now, retry_at=None, waiting="")
-        if job.imported or not self._rooms.plan(job).identity.manifest.files:  # nothing of ours was ever there
+        if not copied:
             return self._rooms.recorder.note(job, after, at=now)
         return self._rooms.recorder.note(job, after, EventKind.DISCARDED, at=now, data_left=False)
 

@@ -58,6 +58,7 @@ def test_nothing_is_sent_to_another_place(tmp_path: Path, images: Path, what: st
         assert (len(away.place.uploads()), len(there(away).uploads())) == (0, 0)
         assert away.lab.store.transfers.of_job(job.id) == ()
         assert job.settled_at is not None, "nothing is anywhere: nothing is waited for"
+        assert away.lab.store.events.of_kind(job.id, EventKind.DISCARDED) == (), "and nothing is said to be gone"
 
 
 @pytest.mark.parametrize("what", NAMES)

@@ -1,7 +1,8 @@
 /** A host without a lab: answers come from functions that a test gives, and what was asked is kept. */
 
-import type { ErrorView, Gives, Takes, Verb } from "../contract";
+import type { ErrorView } from "../contract";
 import type { News, Question, State } from "../model";
+import type { Gives, Takes, Verb } from "../verbs";
 import { OwnModel } from "./own";
 
 export type Answers = { [V in Verb]?: (args: Takes<V>) => Gives<V> | Promise<Gives<V>> };

@@ -1,6 +1,6 @@
 /** Each verb as a request to REST (docs/rest.md). */
 
-import type { Gives, Takes, Verb } from "../contract";
+import type { Gives, Takes, Verb } from "../verbs";
 
 export interface Call {
   method: "GET" | "POST" | "PUT" | "DELETE";

@@ -1,8 +1,8 @@
 /** The lab behind a notebook server: questions by REST, news by its event bus. No kernel takes part. */
 
 import { NO_ANSWER } from "../ask";
-import type { Takes } from "../contract";
 import type { Connection, News, Question, State } from "../model";
+import type { Takes } from "../verbs";
 import { type Events, Follower, type Seen } from "./follower";
 import { Line, type Reply, type Request } from "./line";
 import { OwnModel } from "./own";

@@ -1,6 +1,7 @@
 /** What the list shows: filter, order and page, and the question that asks for it. */
 
-import type { JobState, JobsQuery } from "../../contract";
+import type { JobState } from "../../contract";
+import type { JobsQuery } from "../../verbs";
 
 export const STATES: JobState[] = ["pending", "uploading", "queued", "running", "completed", "failed", "cancelled"];
 export const SIZES = [25, 50, 100, 500];

@@ -5,7 +5,7 @@ import { useState } from "preact/hooks";
 import type { ProviderView, Validation } from "../../contract";
 import { useAct, useAnswer, useLab, useUniqueId } from "../../hooks";
 import { type Translate, useWords } from "../../words";
-import { Button, ErrorBanner } from "../atoms";
+import { Button, ErrorBanner, Note } from "../atoms";
 import { Costs } from "./Costs";
 import { SettingsForm } from "./SettingsForm";
 import { Token } from "./Token";
@@ -139,6 +139,7 @@ function SetUp({ provider, changed }: { provider: string; changed: () => void })
   if (!value) return <p class="stc-faint">{t("Asking…")}</p>;
   return (
     <div class="stc-stack">
+      {value.warning && <Note tone="warn">{value.warning}</Note>}
       {value.token_name && <Token config={value} changed={both} />}
       {value.fields.length > 0 && <SettingsForm config={value} saved={both} />}
     </div>
