@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from simpletuner_lab.core.book import claim_of
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, consent_state
 from simpletuner_lab.core.cost import Rate, estimate_run
@@ -33,6 +34,7 @@ from simpletuner_lab.core.publishing_keys import translate
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.services.archive import STORED_SUFFIXES
 from simpletuner_lab.services.desk import PUBLIC_HINT
+from simpletuner_lab.services.figures import figures_of
 from simpletuner_lab.services.limits import limit_notes
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.scan import scan
@@ -59,6 +61,7 @@ class Setting:
     consent: ConsentMode
     endpoint: Endpoint
     """Where the object endpoint is reached by a run here or elsewhere; where it is, a grant travels with the job."""
+    now: float
     destination: Destination = HOME
     """Where models go when neither request nor config says."""
 
@@ -105,7 +108,11 @@ class Planner:
         steps = total_steps(training, manifest)
         remote = provider.capabilities.remote
         past = self._store.jobs.past_step_s(run_class(identity, target))
-        estimate = estimate_run(steps=steps, rate=rate, past_step_s=past)
+        estimate = estimate_run(steps=steps, rate=rate, past_step_s=past, published=figures_of(training, steps, rate))
+        goes_on = _goes_on(provider, target, destination)
+        limit_s = options.run_limit_s if remote else None
+        claim = claim_of(estimate, rate.usd_per_hour, limit_s, goes_on=goes_on)
+        spend = self._store.spending.verdict(claim, provider.id, now=setting.now)
         return Plan(
             name=request.name or training.name,
             identity=identity,
@@ -120,7 +127,9 @@ class Planner:
                 *training.notes,
                 *doubts_on_steps(training, steps),
                 *_warnings(provider, target, manifest),
-                *limit_notes(estimate, options.run_limit_s, target, goes_on=_goes_on(provider, target, destination)),
+                *limit_notes(estimate, options.run_limit_s, target, goes_on=goes_on),
+                *spend.warnings,
+                *filter(None, (spend.refusal,)),
                 *doubts,
                 *_delivery_warnings(provider, destination),
             ),
@@ -129,6 +138,7 @@ class Planner:
                 remote=remote or is_away(destination),
                 agreed=self._store.consents.agreed(setting.owner, digest),
             ),
+            spend=spend,
         )
 
     def _credentials(self, setting: Setting, provider: Provider, destination: Destination) -> tuple[Credential, ...]:
