@@ -47,7 +47,8 @@ def allow(
         kept = holding.reserved_usd if least is None else max(least, holding.reserved_usd or 0.0)
         return Allowance(reserved_usd=kept, run_usd=want)
     if usd_per_hour is None or used is None:
-        return Allowance(reserved_usd=None, refusal="what it costs is not known, and a spend limit blocks")
+        refusal = "what it costs is not known, and a spend limit blocks"
+        return Allowance(reserved_usd=None, refusal=refusal, for_good=not blocking)
     bite = want if want is not None else holding.left_usd or None  # nothing left of its estimate: what the limits leave
     caps = (
         []

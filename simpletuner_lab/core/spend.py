@@ -86,6 +86,10 @@ class SpendLimits:
         own = self.providers.get(provider, SpendLimit())
         yield from ((scope, limit) for scope, limit in ((provider, own), (ALL, self.total)) if limit.enabled)
 
+    def block(self, provider: str) -> bool:
+        """Whether one of them can refuse a job there, or end it."""
+        return self.job.cap_usd is not None or any(limit.blocks for _, limit in self.of(provider))
+
 
 def _require_amount(amount_usd: float) -> None:
     if not math.isfinite(amount_usd) or amount_usd < 0:

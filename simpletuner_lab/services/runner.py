@@ -116,8 +116,10 @@ class Runner:
             return False
         booked = next((one for one in self._rooms.store.charges.of_job(job.id) if one.ref == job.run.ref), None)
         charge = change.charge or booked
-        cap_usd = self._rooms.store.spending.limits().job.cap_usd
-        return charge is not None and is_overrun(charge, cap_usd, change.job.cost_usd, now=now)
+        limits = self._rooms.store.spending.limits()
+        if charge is None or not limits.block(job.provider):
+            return False
+        return is_overrun(charge, limits.job.cap_usd, change.job.cost_usd, now=now)
 
     def _trainers_push(self, job: Job) -> Push | None:
         """The push of a job whose trainer delivers by itself."""
