@@ -38,31 +38,31 @@ def given_limits(args: argparse.Namespace) -> dict[str, object]:
         InvalidRequest: what is to be changed makes no sense together.
     """
     changes: dict[str, object] = {}
-    own: dict[str, object] = {}
-    if args.amount is not None:
-        if args.off:
-            raise InvalidRequest("--off and an amount do not go together", hint="one of them")
-        own |= {"amount_usd": args.amount, "enabled": True}
-    if args.period:
-        own["period"] = args.period
-    if args.action:
-        own["action"] = args.action
-    if args.off:
-        own["enabled"] = False
-    if own:
+    if own := _of_period(args):
         changes |= {"providers": {args.provider: own}} if args.provider else {"total": own}
     elif args.provider:
         raise InvalidRequest("--provider says whose limit is to change, and not how", hint="give an amount, or --off")
-    job: dict[str, object] = {}
-    if args.job is not None:
-        job["amount_usd"] = None if args.job == _NONE else _amount(args.job)
-    if args.job_action:
-        job["action"] = args.job_action
-    if job:
+    if job := _of_job(args):
         changes["job"] = job
     if args.zone:
         changes["time_zone"] = args.zone
     return changes
+
+
+def _of_period(args: argparse.Namespace) -> dict[str, object]:
+    if args.off and args.amount is not None:
+        raise InvalidRequest("--off and an amount do not go together", hint="one of them")
+    own = {name: value for name, value in (("period", args.period), ("action", args.action)) if value}
+    if args.amount is not None:
+        own |= {"amount_usd": args.amount, "enabled": True}
+    return own | ({"enabled": False} if args.off else {})
+
+
+def _of_job(args: argparse.Namespace) -> dict[str, object]:
+    own: dict[str, object] = {"action": args.job_action} if args.job_action else {}
+    if args.job is not None:
+        own["amount_usd"] = None if args.job == _NONE else _amount(args.job)
+    return own
 
 
 def _amount(text: str) -> float:

@@ -71,9 +71,7 @@ def build_parser(
     )
     _add_spend(command("spend", "show what was spent, by day, provider and job, and how near the limits are"))
     _add_limit(command("limit", "show or set what may be spent in a period, and by a job"))
-    destination = command("destination", "show or set where models go when a submit does not say")
-    destination.add_argument("to", nargs="?", metavar="WHERE", help=_WHERE)
-    _add_destination(destination)
+    _add_default(command("destination", "show or set where models go when a submit does not say"))
     _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
     webhook = command("webhook", "whether what a provider calls back with arrives")
     _add_webhook(webhook, common)
@@ -161,6 +159,11 @@ def _add_push(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--give-up", action="store_true", help="send it no further: all that waits, or what goes --to")
     _add_destination(command, by_trainer=False)
+
+
+def _add_default(command: argparse.ArgumentParser) -> None:
+    command.add_argument("to", nargs="?", metavar="WHERE", help=_WHERE)
+    _add_destination(command)
 
 
 def _add_destination(command: argparse.ArgumentParser, *, by_trainer: bool = True) -> None:

@@ -78,6 +78,11 @@ class SpendVerdict:
     warnings: tuple[str, ...] = ()
     limits: tuple[LimitState, ...] = ()
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """All that is to be said of it, in sentences."""
+        return (*self.warnings, self.refusal) if self.refusal else self.warnings
+
 
 def state_of(scope: str, limit: SpendLimit, book: Book, *, now: float, zone: tzinfo, without: str = "") -> LimitState:
     """Where a limit stands; `without`: a job whose reservation is left out."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from simpletuner_lab.core.spend import LimitAction, Period, SpendLimit
 from simpletuner_lab.services.codec import decode
+from simpletuner_lab.services.setting_fields import CHOICES, fields_of
 from simpletuner_lab.services.store import Store
 
 
@@ -17,12 +18,19 @@ class LimitKeys:
     """As they are given and answered."""
 
     cost_limit_enabled: bool = False
+    """Whether there is a limit on what may be spent here."""
     cost_limit_amount: float = 0.0
-    cost_limit_period: Period = Period.MONTHLY
-    cost_limit_action: LimitAction = LimitAction.WARN
+    """US dollars in a period."""
+    cost_limit_period: Period = field(default=Period.MONTHLY, metadata={CHOICES: tuple(Period)})
+    """A day, a week from Monday, or a month of the calendar in your time zone."""
+    cost_limit_action: LimitAction = field(default=LimitAction.WARN, metadata={CHOICES: tuple(LimitAction)})
+    """Once it would be passed: warn, or block the submit."""
 
 
-LIMIT_KEYS: Final = frozenset(LimitKeys.__dataclass_fields__)
+LIMIT_FIELDS: Final = fields_of(LimitKeys)
+"""As forms draw them, after a provider's own."""
+
+LIMIT_KEYS: Final = frozenset(field.name for field in LIMIT_FIELDS)
 
 
 def limit_from(keys: Mapping[str, object]) -> SpendLimit:

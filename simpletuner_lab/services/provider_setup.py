@@ -23,7 +23,7 @@ from simpletuner_lab.core.provider import HoldsToken, Located
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode, encode
-from simpletuner_lab.services.limit_keys import LIMIT_KEYS, LimitSettings
+from simpletuner_lab.services.limit_keys import LIMIT_FIELDS, LIMIT_KEYS, LimitSettings
 from simpletuner_lab.services.provider_settings import ProviderSettings
 from simpletuner_lab.services.provider_views import (
     Billing,
@@ -64,7 +64,7 @@ class ProviderSetup:
         return ProviderConfig(
             provider=provider_id,
             config=encode(self._settings.read(provider_id, cls.Settings)) | self._limits.read(provider_id),
-            fields=fields_of(cls.Settings),
+            fields=(*fields_of(cls.Settings), *LIMIT_FIELDS),
             token_name=name,
             token_set=token_set,
             token_problem=token_problem,

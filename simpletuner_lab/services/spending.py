@@ -154,10 +154,9 @@ def admit(connection: Connection, job: Job, asks: Request) -> None:
     found = _judged(connection, asks.claim, job.provider, job.created_at, without=job.id)
     if not found.allowed and not asks.started:
         raise SpendLimitReached(found.refusal, hint=found.hint)
-    told = "; ".join((*found.warnings, *filter(None, (found.refusal,))))
     connection.execute(
         insert(schema.reservations).values(
-            job_id=job.id, reserved_usd=found.reserved_usd, run_usd=asks.claim.most_usd, warning=told
+            job_id=job.id, reserved_usd=found.reserved_usd, run_usd=asks.claim.most_usd, warning="; ".join(found.told)
         )
     )
 
