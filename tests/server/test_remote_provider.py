@@ -17,6 +17,8 @@ from simpletuner_lab.core import errors
 from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.services.forms import form_of
+from simpletuner_lab.spending import spend_figure
 from simpletuner_lab.testing import eventually
 from tests.lab_kit import dataset, quick_home
 from tests.server.server_kit import TOKEN, Server
@@ -137,3 +139,81 @@ def test_a_provider_in_the_terminal(server: Server, stcloud: Stcloud) -> None:
     assert (code, "ELSEWHERE_TOKEN is missing" in told, "price = 2.5" in told) == (0, True, True)
     code, told = stcloud("provider", "elsewhere", "--set", "price")
     assert (code, "--set KEY=VALUE" in told) == (1, True)
+
+
+def test_money_over_rest(server: Server, place: Place, tmp_path: Path) -> None:
+    images, client = dataset(tmp_path / "images"), server.client()
+    with server.http() as http:
+        limit = {"cost_limit_enabled": True, "cost_limit_amount": 0.05, "price": 3.6, "run_limit_s": 60}
+        saved = http.put("/providers/elsewhere", json=limit)
+        assert (saved.status_code, saved.json()["config"]["cost_limit_amount"]) == (200, 0.05)
+        assert http.put("/providers/elsewhere", json={"cost_limit_amount": -1}).status_code == 400
+        body = form_of(elsewhere(images))
+        plan = http.post("/jobs/plan", json=body).json()
+        assert plan["spend"]["allowed"]
+        answer = http.post("/jobs/submit", json=body | {"approve": plan["digest"]}, params={"provider": "elsewhere"})
+        assert answer.status_code == 202
+        warning = answer.json()["cost_limit_warning"]
+        assert warning.startswith("the monthly spend limit of $0.0500 for elsewhere")
+        job_id = answer.json()["job_id"]
+        assert http.get(f"/jobs/{job_id}/cost-limit").json() == {"job_id": job_id, "warning": warning}
+        assert http.get("/jobs/nothing/cost-limit").status_code == 404
+        http.put("/providers/elsewhere", json={"cost_limit_action": "block", "cost_limit_amount": 0.0001})
+        refused = http.post("/jobs/submit", json=body | {"approve": plan["digest"]})
+        assert (refused.status_code, refused.json()["code"]) == (403, "spend_limit")
+        status = http.get("/cost-limit/status", params={"provider": "elsewhere"})
+        assert status.status_code == 200
+        assert {"enabled", "limit_amount", "period", "action", "current_spend", "percent_used", "is_exceeded",
+                "is_warning", "message"} <= set(status.json())  # fmt: skip
+        assert http.get("/cost-limit/status?provider=nobody").status_code == 404
+        estimate = http.post("/cost-estimate", json=body["dataloader_config"], params={"provider": "elsewhere"}).json()
+        assert (estimate["has_estimate"], estimate["hardware_cost_per_hour"]) == (False, 3.6)
+        assert estimate["data_size_mb"] > 0
+        assert "message" in http.post("/cost-estimate", json=body).json()
+        assert [http.post("/cost-estimate", json=wrong).status_code for wrong in ([1], {"a": 1}, 3)] == [400] * 3
+        hardware = http.get("/hardware-options").json()
+        assert (hardware["provider"], hardware["default_hardware"]) == ("elsewhere", "gpu"), "where things cost money"
+        assert hardware["hardware"][0]["cost_per_second"] == pytest.approx(0.001)
+        assert {row["label"] for row in hardware["cards"]} == {"L40S", "A100 80 GB"}
+        assert [http.get(f"/{path}").status_code for path in ("spend?days=0", "metrics?days=366")] == [400, 400]
+        assert http.post("/billing/refresh").json()["credit_balance"] is None
+        assert http.put("/cost-limit", json=[]).status_code == 400
+        http.put("/providers/elsewhere", json={"cost_limit_enabled": False})
+    money = client.money
+    assert money.dashboard(7).period_days == 7
+    assert money.estimate(elsewhere(images)).hardware_cost_per_hour == 3.6
+    assert (money.hardware("elsewhere").default_hardware, money.refresh().credit_balance) == ("gpu", None)
+    eventually(lambda: money.spend(1).runs, lambda runs: runs > 0)
+    assert money.warning(job_id).warning == warning
+    assert money.status().message == "no spend limit is set"
+
+
+def test_money_in_the_terminal(server: Server, stcloud: Stcloud) -> None:
+    code, said = stcloud("limit")
+    assert (code, said.splitlines()[0]) == (0, "no limit on what may be spent: stcloud limit AMOUNT --action block")
+    code, said = stcloud("limit", "25", "--period", "weekly", "--action", "block", "--job", "5", "--zone", "Asia/Tokyo")
+    assert code == 0
+    for part in ("all providers: [", "of $25.00 weekly, then block", "a job: $5.00, then block", "Asia/Tokyo"):
+        assert part in said
+    assert stcloud("limit", "9", "--provider", "elsewhere")[0] == 0
+    (shown,) = [json.loads(line) for line in stcloud("limit", "--json")[1].splitlines()]
+    assert shown["limits"]["providers"]["elsewhere"]["amount_usd"] == 9.0
+    code, said = stcloud("spend", "--days", "3")
+    assert code == 0
+    assert "in 3 days since" in said
+    assert "provider elsewhere" in said
+    (shown,) = [json.loads(line) for line in stcloud("spend", "--json")[1].splitlines()]
+    assert len(shown["by_day"]) == 30
+    figure = spend_figure(3, client=server.client())
+    assert [trace.type for trace in figure.data] == ["bar", "scatter", "scatter", "scatter"]
+    for wrong in (
+        ("limit", "9", "--off"),
+        ("limit", "--provider", "elsewhere"),
+        ("limit", "--job", "x"),
+        ("limit", "-1"),
+    ):
+        assert stcloud(*wrong)[0] == 1, wrong
+    assert stcloud("limit", "--zone", "Mars/Olympus")[0] == 1
+    for words in (("--off", "--job", "none", "--zone", "UTC"), ("--off", "--provider", "elsewhere")):
+        assert stcloud("limit", *words)[0] == 0
+    assert stcloud("limit")[1].startswith("no limit")
