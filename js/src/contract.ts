@@ -313,6 +313,97 @@ export interface Billing {
   default_hardware: string;
 }
 
+export type Period = "daily" | "weekly" | "monthly";
+export type LimitAction = "warn" | "block";
+
+/** A limit and where it stands, in days of the limits' zone. Null: not known. */
+export interface LimitState {
+  /** `all`, or a provider. */
+  scope: string;
+  amount_usd: number;
+  period: Period;
+  action: LimitAction;
+  spent_usd: number | null;
+  /** What jobs under way may still cost. */
+  committed_usd: number | null;
+  since: string;
+  /** The first day of the next period. */
+  until: string;
+  with_job_usd: number | null;
+}
+
+export interface SpendLimit {
+  enabled: boolean;
+  amount_usd: number;
+  period: Period;
+  action: LimitAction;
+}
+
+export interface JobLimit {
+  amount_usd: number | null;
+  action: LimitAction;
+}
+
+export interface SpendLimits {
+  time_zone: string;
+  total: SpendLimit;
+  providers: Record<string, SpendLimit>;
+  job: JobLimit;
+}
+
+export interface LimitsView {
+  limits: SpendLimits;
+  states: LimitState[];
+}
+
+/** What of the limits is to change; what is left out stays. */
+export interface LimitChanges {
+  time_zone?: string;
+  total?: Partial<SpendLimit>;
+  job?: Partial<JobLimit>;
+}
+
+export interface DaySpend {
+  day: string;
+  cost_usd: number;
+  runs: number;
+  unpriced: number;
+}
+
+export interface NamedSpend {
+  name: string;
+  cost_usd: number;
+  runs: number;
+  unpriced: number;
+}
+
+export interface JobSpend {
+  job_id: string;
+  /** Empty once it was deleted. */
+  config_name: string;
+  provider: string;
+  owner: string;
+  cost_usd: number;
+  runs: number;
+  unpriced: number;
+  metered_s: number;
+}
+
+/** What was spent in the last days; `unpriced`: runs of which that is not known. */
+export interface SpendView {
+  days: number;
+  time_zone: string;
+  since: string;
+  total_usd: number;
+  runs: number;
+  unpriced: number;
+  by_day: DaySpend[];
+  by_provider: NamedSpend[];
+  by_user: NamedSpend[];
+  by_job: JobSpend[];
+  limits: LimitState[];
+}
+
 /** How many jobs are new, how many known ones were looked at, and the new ones. */
 export interface SyncView {
   synced: number;
@@ -435,6 +526,9 @@ export interface Verbs {
   delete_token: { takes: { provider: string }; gives: { deleted: boolean } };
   validate: { takes: { provider: string }; gives: Validation };
   billing: { takes: { provider: string }; gives: Billing };
+  spend: { takes: { days: number }; gives: SpendView };
+  limits: { takes: Record<string, never>; gives: LimitsView };
+  set_limits: { takes: { changes: LimitChanges }; gives: LimitsView };
   test_webhook: { takes: { provider: string; mode: Mode }; gives: WebhookReport };
   consent: { takes: Record<string, never>; gives: { consent: ConsentMode } };
   set_consent: { takes: { mode: ConsentMode }; gives: { consent: ConsentMode } };

@@ -30,7 +30,10 @@ export type OfThePanel =
   | "delete_token"
   | "validate"
   | "billing"
-  | "test_webhook";
+  | "test_webhook"
+  | "spend"
+  | "limits"
+  | "set_limits";
 
 /** Verbs that a request answers. */
 export type Routed = Exclude<Verb, Addressed>;
