@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simpletuner_lab.core.plan import SubmitRequest
     from simpletuner_lab.results import JobFailed
     from simpletuner_lab.services.lab import Lab
+    from simpletuner_lab.spending import spend, spend_figure
     from simpletuner_lab.widgets import JobsWidget, JobWidget, SubmitWidget, job, jobs, submit
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "connect",
     "job",
     "jobs",
+    "spend",
+    "spend_figure",
     "submit",
 ]
 
@@ -47,6 +50,8 @@ _HOMES = {
     "connect": "simpletuner_lab.client",
     "job": "simpletuner_lab.widgets",
     "jobs": "simpletuner_lab.widgets",
+    "spend": "simpletuner_lab.spending",
+    "spend_figure": "simpletuner_lab.spending",
     "submit": "simpletuner_lab.widgets",
 }
 

@@ -9,6 +9,8 @@ from typing import Final
 from simpletuner_lab.core.cost import Estimate
 from simpletuner_lab.core.destination import label
 from simpletuner_lab.core.manifest import DatasetManifest
+from simpletuner_lab.core.spend import dollars
+from simpletuner_lab.core.verdict import SpendVerdict
 from simpletuner_lab.services.views import ChargeView, DeliveryView, JobDetail, JobView, PlanView, ProviderView
 
 _LISTED: Final = 6
@@ -49,6 +51,8 @@ def _plan_lines(plan: PlanView) -> Iterator[str]:
     for rest in plan.stays:
         yield f"  stays there   {rest}"
     yield f"  estimate      {estimate_text(plan.estimate)}"
+    if plan.spend is not None and plan.spend.claim.usd_per_hour != 0:
+        yield f"  money         {spend_text(plan.spend)}"
     for warning in plan.warnings:
         yield f"  note          {warning}"
     yield f"  digest        {plan.digest}"
@@ -163,6 +167,12 @@ def estimate_text(estimate: Estimate) -> str:
     else:
         money = f"${estimate.usd_low:.2f} to ${estimate.usd_high:.2f}"
     return f"{money}, {time} ({estimate.basis})"
+
+
+def spend_text(spend: SpendVerdict) -> str:
+    """What a submit would reserve, and whether the limits allow it."""
+    reserved = "what it may cost is not known" if spend.reserved_usd is None else f"up to {dollars(spend.reserved_usd)}"
+    return f"{reserved}: {'allowed by the spend limits' if spend.allowed else 'refused by a spend limit'}"
 
 
 def duration(seconds: float) -> str:

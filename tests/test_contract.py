@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from simpletuner_lab.client import Client
+from simpletuner_lab.core.book import Claim
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
 from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import (
@@ -30,6 +31,8 @@ from simpletuner_lab.core.job import Failure, JobState, Progress
 from simpletuner_lab.core.manifest import DatasetManifest, FileEntry, Withheld
 from simpletuner_lab.core.plan import Credential
 from simpletuner_lab.core.provider import Target
+from simpletuner_lab.core.spend import LimitAction, Period
+from simpletuner_lab.core.verdict import LimitState, SpendVerdict
 from simpletuner_lab.server.handlers import SubmitBody
 from simpletuner_lab.services import views
 from simpletuner_lab.services.provider_views import Billing, ProviderConfig, SyncView, Validation
@@ -52,6 +55,7 @@ VIEWS = [
 ]
 VALUES = [
     *(Progress, Failure, Rate, Estimate, Target, FileEntry, Withheld, DatasetManifest, Credential, Problem),
+    *(Claim, LimitState, SpendVerdict),
     *(HomeDestination, S3Destination, HubDestination),
     *(ProviderConfig, SettingField, Validation, Billing, SyncView, WebhookReport),
 ]
@@ -99,7 +103,9 @@ def _same(told: str, hint: object) -> bool:
 
 
 @pytest.mark.parametrize(
-    "enum", [JobState, ConsentMode, Decision, DeliveryState, Sender, Mode], ids=lambda enum: enum.__name__
+    "enum",
+    [JobState, ConsentMode, Decision, DeliveryState, Sender, Mode, Period, LimitAction],
+    ids=lambda enum: enum.__name__,
 )
 def test_words_of_a_choice(enum: type[StrEnum]) -> None:
     found = re.search(rf"^export type {enum.__name__} = (.+);", CONTRACT, re.MULTILINE)

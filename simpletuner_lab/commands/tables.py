@@ -70,24 +70,24 @@ def state_cell(state: JobState) -> Cell:
 
 def jobs_table(page: JobPage, note: str) -> Table:
     """The list of jobs."""
-    return _table(
+    return table_of(
         ("id", "state", "provider", "name", "progress", "loss", "left", "cost", ""), map(_job, page.jobs), note
     )
 
 
 def outputs_table(found: OutputsView, note: str) -> Table:
     """What a job delivered."""
-    return _table(("size", "file"), ((size(file.bytes), file.path) for file in found.outputs), note)
+    return table_of(("size", "file"), ((size(file.bytes), file.path) for file in found.outputs), note)
 
 
 def providers_table(providers: Sequence[ProviderView]) -> Table:
     """Where jobs can run."""
-    return _table(("id", "name", "state", "account", "hardware"), map(_provider, providers))
+    return table_of(("id", "name", "state", "account", "hardware"), map(_provider, providers))
 
 
 def findings_table(findings: Sequence[Finding], note: str) -> Table:
     """What doctor found."""
-    return _table(("", "what", "found"), map(_finding, findings), note)
+    return table_of(("", "what", "found"), map(_finding, findings), note)
 
 
 def html_table(table: Table) -> str:
@@ -103,7 +103,8 @@ def _html_cell(cell: Cell) -> str:
     return f"<td style='text-align:left{colour}'>{html.escape(cell.text)}</td>"
 
 
-def _table(columns: tuple[str, ...], rows: Iterable[Sequence[Cell | str]], note: str = "") -> Table:
+def table_of(columns: tuple[str, ...], rows: Iterable[Sequence[Cell | str]], note: str = "") -> Table:
+    """Rows of cells and texts; a text is put on one line."""
     made = (tuple(cell if isinstance(cell, Cell) else Cell(one_line(cell)) for cell in row) for row in rows)
     return Table(columns=columns, rows=tuple(made), note=note)
 

@@ -10,6 +10,7 @@ from simpletuner_lab._version import __version__
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
+from simpletuner_lab.core.spend import LimitAction, Period
 
 _WHERE: Final = "home, hub:OWNER/NAME or s3://BUCKET/PREFIX"
 
@@ -68,9 +69,9 @@ def build_parser(
     command("consent", "show or set the consent mode").add_argument(
         "mode", nargs="?", choices=[mode.value for mode in ConsentMode]
     )
-    destination = command("destination", "show or set where models go when a submit does not say")
-    destination.add_argument("to", nargs="?", metavar="WHERE", help=_WHERE)
-    _add_destination(destination)
+    _add_spend(command("spend", "show what was spent, by day, provider and job, and how near the limits are"))
+    _add_limit(command("limit", "show or set what may be spent in a period, and by a job"))
+    _add_default(command("destination", "show or set where models go when a submit does not say"))
     _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
     webhook = command("webhook", "whether what a provider calls back with arrives")
     _add_webhook(webhook, common)
@@ -132,6 +133,25 @@ def _add_provider(command: argparse.ArgumentParser) -> None:
     token.add_argument("--forget-token", action="store_true", help="delete the token that was kept")
 
 
+def _add_spend(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--days", type=int, default=30, metavar="N", help="so many days, today among them (default: 30)"
+    )
+    command.add_argument("--provider", default="", help="of this provider alone")
+
+
+def _add_limit(command: argparse.ArgumentParser) -> None:
+    actions = [action.value for action in LimitAction]
+    command.add_argument("amount", nargs="?", type=float, default=None, metavar="AMOUNT", help="US dollars in a period")
+    command.add_argument("--period", choices=[period.value for period in Period], default="", help="a calendar period")
+    command.add_argument("--action", choices=actions, default="", help="what it does once it would be passed")
+    command.add_argument("--provider", default="", help="the limit of this provider alone (default: of all together)")
+    command.add_argument("--off", action="store_true", help="no limit any more")
+    command.add_argument("--job", default=None, metavar="AMOUNT", help="what one job may cost; none: whatever it does")
+    command.add_argument("--job-action", choices=actions, default="", help="block: it is ended before that")
+    command.add_argument("--zone", default="", metavar="ZONE", help="whose days count, such as Europe/Berlin")
+
+
 def _add_push(command: argparse.ArgumentParser) -> None:
     _add_one_job(command)
     command.add_argument(
@@ -139,6 +159,11 @@ def _add_push(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--give-up", action="store_true", help="send it no further: all that waits, or what goes --to")
     _add_destination(command, by_trainer=False)
+
+
+def _add_default(command: argparse.ArgumentParser) -> None:
+    command.add_argument("to", nargs="?", metavar="WHERE", help=_WHERE)
+    _add_destination(command)
 
 
 def _add_destination(command: argparse.ArgumentParser, *, by_trainer: bool = True) -> None:

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from simpletuner_lab.client import Client
 from simpletuner_lab.commands import answers
+from simpletuner_lab.commands.money import limit, spend
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.commands.setting import given_settings, given_token
 from simpletuner_lab.commands.storage import ACTIONS
@@ -239,6 +240,8 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
             providers,
             provider,
             consent,
+            spend,
+            limit,
             destination,
             storage,
             webhook,

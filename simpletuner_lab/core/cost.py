@@ -1,4 +1,4 @@
-"""Rates, estimates and spend verdicts. No price known is not free: `None` is kept apart from 0 (SPEC M1, M3)."""
+"""Rates and estimates. No price known is not free: `None` is kept apart from 0 (SPEC M1)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ class Estimate:
     usd_low: float | None
     usd_high: float | None
     basis: str
+    seconds_likely: float | None = None
+    usd_likely: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What published figures say of the time of a run; `reason`: which they are, or why there are none."""
+
+    seconds_low: float | None = None
+    seconds_high: float | None = None
+    reason: str = ""
 
 
 _SPREAD: Final = 1.3
@@ -37,30 +48,51 @@ _OVERHEAD_S: Final = 20.0
 """Start of the process, caches, validation and delivery: outside the step rate."""
 
 
-def estimate_run(*, steps: int, rate: Rate, past_step_s: Sequence[float]) -> Estimate:
-    """Run time from the median seconds a step of past runs like this one; cost from the rate.
+def estimate_run(
+    *, steps: int, rate: Rate, past_step_s: Sequence[float], published: Published | None = None
+) -> Estimate:
+    """Run time by own history, else by published figures; cost from the rate. Always low <= likely <= high.
 
     `past_step_s` holds seconds a step of comparable finished jobs (same provider, hardware, family, resolution,
-    batch), newest first; empty means there is no basis, and 0
-    steps are not known, which is said rather than guessed.
+    batch), newest first; empty means that published figures are the next best. Where there are none either, or steps
+    are not known (0), that is said rather than guessed.
     """
+    if steps and past_step_s:
+        low, likely, high = _by_history(steps, past_step_s)
+        basis = f"median of {len(past_step_s)} finished run{'s' if len(past_step_s) > 1 else ''} like this one"
+        return _priced(low, likely, high, rate, basis)
+    if steps and published is not None and published.seconds_low is not None and published.seconds_high is not None:
+        low, high = published.seconds_low, max(published.seconds_low, published.seconds_high)
+        return _priced(low, (low * high) ** 0.5, high, rate, published.reason)
+    why = "no finished run like this one yet" if steps else "how many steps it makes is not known"
+    if steps and published is not None and published.reason:
+        why += f", and {published.reason}"
     free = rate.usd_per_hour == 0
-    if not past_step_s or not steps:
-        why = "no finished run like this one yet" if steps else "how many steps it makes is not known"
-        return Estimate(
-            seconds_low=None,
-            seconds_high=None,
-            usd_low=0.0 if free else None,
-            usd_high=0.0 if free else None,
-            basis=why + (", but this machine costs nothing" if free else ""),
-        )
-    typical = sorted(past_step_s)[len(past_step_s) // 2] * steps
-    low, high = typical / _SPREAD, typical * _SPREAD + _OVERHEAD_S
+    return Estimate(
+        seconds_low=None,
+        seconds_high=None,
+        usd_low=0.0 if free else None,
+        usd_high=0.0 if free else None,
+        usd_likely=0.0 if free else None,
+        basis=why + (", but this machine costs nothing" if free else ""),
+    )
+
+
+def _by_history(steps: int, past_step_s: Sequence[float]) -> tuple[float, float, float]:
+    """The median of past runs; the range has each of them in it."""
+    typical = sorted(past_step_s)[len(past_step_s) // 2]
+    low, high = min(typical / _SPREAD, *past_step_s), max(typical * _SPREAD, *past_step_s)
+    return low * steps, typical * steps + _OVERHEAD_S / 2, high * steps + _OVERHEAD_S
+
+
+def _priced(low: float, likely: float, high: float, rate: Rate, basis: str) -> Estimate:
     price = rate.usd_per_hour
     return Estimate(
         seconds_low=low,
         seconds_high=high,
+        seconds_likely=likely,
         usd_low=None if price is None else price * low / 3600,
         usd_high=None if price is None else price * high / 3600,
-        basis=f"median of {len(past_step_s)} finished run{'s' if len(past_step_s) > 1 else ''} like this one",
+        usd_likely=None if price is None else price * likely / 3600,
+        basis=basis,
     )

@@ -7,7 +7,8 @@
     │   ├── RunTooLong            400  run_too_long          longer than a run may take, where no run goes on from one
     │   └── SecretInConfig        400  secret_in_config      a token shape where none belongs
     ├── Forbidden                 403  forbidden
-    │   └── UploadsForbidden      403  uploads_forbidden     consent mode is `never`
+    │   ├── UploadsForbidden      403  uploads_forbidden     consent mode is `never`
+    │   └── SpendLimitReached     403  spend_limit           a limit of this lab on what may be spent
     ├── NotFound                  404  not_found
     │   ├── JobNotFound           404  job_not_found
     │   ├── ProviderNotFound      404  provider_not_found
@@ -114,6 +115,12 @@ class UploadsForbidden(Forbidden):
     """Consent mode `never`: nothing may be sent to another machine."""
 
     code = "uploads_forbidden"
+
+
+class SpendLimitReached(Forbidden):
+    """A spend limit of this lab does not let a job be paid for. Out of credit is the provider's word: `OutOfCredit`."""
+
+    code = "spend_limit"
 
 
 class NotFound(LabError):

@@ -34,6 +34,8 @@ class EventKind(enum.StrEnum):
     """The user no longer wants a model to be sent there."""
     CANCEL_REQUESTED = "cancel_requested"
     PROBLEM = "problem"
+    SPEND_LIMIT = "spend_limit"
+    """A limit on what may be spent is passed, or keeps a run from being started."""
     RESOLVED = "resolved"
     """The user decided about an uncertain start: sent again, or given up."""
     IMPORTED = "imported"

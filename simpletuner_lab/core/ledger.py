@@ -34,9 +34,15 @@ class Charge:
     updated_at: float
     final: bool = False
     """The run has ended: the provider adds nothing to this."""
+    owner: str = ""
+    """Whose job it is, or was."""
+    opened_at: float = 0.0
+    """When the run was started: the day on which its cost counts."""
+    most_usd: float | None = None
+    """What was reserved for it; None: nothing bounds it."""
 
 
-def opened(job: Job, ref: str, *, account: str, rate: Rate | None, now: float) -> Charge:
+def opened(job: Job, ref: str, *, account: str, rate: Rate | None, now: float, most_usd: float | None = None) -> Charge:
     """The charge of a run that has just been started, or found."""
     return Charge(
         provider=job.provider,
@@ -48,6 +54,9 @@ def opened(job: Job, ref: str, *, account: str, rate: Rate | None, now: float) -
         usd_per_hour=None if rate is None else rate.usd_per_hour,
         as_of="" if rate is None else rate.as_of,
         updated_at=now,
+        owner=job.owner,
+        opened_at=now,
+        most_usd=most_usd,
     )
 
 

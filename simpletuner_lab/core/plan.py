@@ -13,6 +13,7 @@ from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.provider import Target
+from simpletuner_lab.core.verdict import SpendVerdict
 
 PLAN_FORMAT: Final = "lab-plan/1"
 
@@ -78,6 +79,8 @@ class Plan:
     stays: tuple[str, ...]
     warnings: tuple[str, ...]
     consent: ConsentState
+    spend: SpendVerdict | None = None
+    """Whether it may be paid for, as limits stood when the plan was made; None: an older plan."""
 
 
 def digest_of(identity: Identity) -> str:

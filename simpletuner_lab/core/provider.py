@@ -144,6 +144,8 @@ class StartOrder:
     delivery: Delivery
     deadline_s: float | None
     """The run is to end within this time of its start, with a checkpoint; the provider's own deadline lies behind it."""
+    limit_s: float | None = None
+    """After this time the provider ends the run itself, whatever it does, where it can be told so: it is not paid for."""
     webhook_url: str = ""
     """Where the provider may call back from outside; empty where nothing of this lab can be reached."""
     secrets: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))

@@ -76,9 +76,13 @@ def inputs(order: StartOrder, data_url: str) -> dict[str, Any]:
     return {**made, "tag": tag_text(order.tag)}
 
 
-def life_s(deadline_s: float | None, run_limit_s: float) -> int:
-    """`Cancel-After` in seconds: a little after the deadline that the trainer keeps, never past what a run may take."""
+def life_s(deadline_s: float | None, run_limit_s: float, limit_s: float | None = None) -> int:
+    """`Cancel-After` in seconds: a little after the deadline that the trainer keeps, never past what a run may take.
+
+    `limit_s`: nor past what is paid for.
+    """
     wanted = run_limit_s if deadline_s is None else min(run_limit_s, deadline_s + _SLACK_S)
+    wanted = wanted if limit_s is None else min(wanted, limit_s)
     return max(_SHORTEST_LIFE_S, math.ceil(wanted))
 
 

@@ -57,7 +57,7 @@ class Runs:
             LabError: nothing was started.
         """
         now = self._now()
-        wanted = life_s(order.deadline_s, run_limit_s)
+        wanted = life_s(order.deadline_s, run_limit_s, order.limit_s)
         given = inputs(order, data_url)
         note = StartNote(
             job_id=order.tag.job_id, attempt=order.tag.attempt, target=order.target, model=self._targets.model(order.target),

@@ -17,6 +17,7 @@ from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler, RetryHandler
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
 from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler, WebhookTestHandler
+from simpletuner_lab.server.money import JobLimitHandler, money_rules
 from simpletuner_lab.server.provider_setup import (
     BillingHandler,
     ProviderHandler,
@@ -79,7 +80,9 @@ class SubmitHandler(LabHandler):
             lambda front: front.submit(request, approve=body.approve, key=body.idempotency_key, entry=body.entry[:32]),
             disk=True,
         )
-        self.answer({"success": True, "job_id": job.job_id, "status": job.status, "job": job}, status=202)
+        warning = (await self.ask(lambda front: front.money.warning(job.job_id))).warning or None
+        told = {"success": True, "job_id": job.job_id, "status": job.status, "job": job}
+        self.answer(told | {"cost_limit_warning": warning}, status=202)
 
 
 class JobsHandler(LabHandler):
@@ -344,6 +347,7 @@ def api_rules(base: str) -> Rules:
         (job + r"/inline-progress", ProgressHandler),
         (job + r"/events", EventsHandler),
         (job + r"/metrics", MetricsHandler),
+        (job + r"/cost-limit", JobLimitHandler),
         (job + r"/outputs", OutputsHandler),
         (job + r"/outputs\.zip", ArchiveHandler),
         (job + r"/outputs/(.+)", OutputHandler),
@@ -361,6 +365,7 @@ def api_rules(base: str) -> Rules:
         (provider + r"/versions", VersionsHandler),
         (provider + r"/billing", BillingHandler),
         (provider + r"/test-webhook", WebhookTestHandler),
+        *money_rules(),
         (r"/local-upload/config", LocalUploadHandler),
         (r"/local-upload/test", LocalUploadTestHandler),
         (r"/health(?:/(live|ready))?", HealthHandler),

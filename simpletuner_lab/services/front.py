@@ -22,6 +22,7 @@ from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, Job, JobFilter, Job
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.services.metrics import downsample
+from simpletuner_lab.services.money import Money
 from simpletuner_lab.services.outputs import Arrival
 from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.provider_views import SyncView, provider_view, unusable_view
@@ -59,6 +60,11 @@ class Front:
     def setup(self) -> ProviderSetup:
         """How its providers are set up."""
         return self.lab.setup
+
+    @property
+    def money(self) -> Money:
+        """Its limits and what was spent."""
+        return self.lab.money
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would send, to whom, for how much, and the digest to approve."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from simpletuner_lab.core.book import claim_of
 from simpletuner_lab.core.consent import ConsentState
 from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import HOME
@@ -25,6 +26,7 @@ from simpletuner_lab.core.provider import ListedRun, Options, Provider, RunState
 from simpletuner_lab.services.codec import dumps
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.runner import Runner
+from simpletuner_lab.services.spending import Request
 from simpletuner_lab.services.store import Store
 
 _UNDISTURBED_S: Final = 30.0
@@ -70,7 +72,8 @@ class Imports:
                     self._book(provider, run, run.tag.attempt, job)
             elif run.ref not in charged:
                 with contextlib.suppress(Conflict):  # imported before, or by another process just now
-                    imported.append(self._import(provider, run, _plan(provider, run, options, account), owner))
+                    plan = _plan(provider, run, options, account)
+                    imported.append(self._import(provider, run, plan, owner, options.run_limit_s))
         return Synced(imported=tuple(imported), seen=tuple(dict.fromkeys(seen)))
 
     def _known(self, job_id: str) -> Job | None:
@@ -86,7 +89,9 @@ class Imports:
             return
         now, plan = self.clock(), self.store.jobs.plan(job.id)
         charge = opened(job, run.ref, account=plan.identity.account, rate=plan.rate, now=now)
-        charge = dataclasses.replace(charge, attempt=attempt, cost_usd=run.cost_usd, final=True)
+        charge = dataclasses.replace(
+            charge, attempt=attempt, cost_usd=run.cost_usd, final=True, opened_at=run.started_at or run.created_at
+        )
         spent = spent_usd(job, with_charge(self.store.charges.of_job(job.id), charge))
         message = f"a run of attempt {attempt} has turned up after all, and has ended: {run.ref}"
         event = EventDraft(kind=EventKind.PROBLEM, at=now, data={"code": ProviderUncertain.code, "message": message})
@@ -94,12 +99,14 @@ class Imports:
         with contextlib.suppress(StaleRecord):  # the next sync books it
             self.recorder.record(job, Change(job=after, events=(event,), points=PointsChange(), charge=charge))
 
-    def _import(self, provider: Provider, run: ListedRun, plan: Plan, owner: str) -> Job:
+    def _import(self, provider: Provider, run: ListedRun, plan: Plan, owner: str, run_limit_s: float | None) -> Job:
         now = self.clock()
         new = dataclasses.replace(_job(provider, run, plan, owner), retry_at=now + _UNDISTURBED_S, updated_at=now)
-        charge = opened(new, run.ref, account=plan.identity.account, rate=plan.rate, now=now)
+        claim = claim_of(plan.estimate, plan.rate.usd_per_hour, run_limit_s, goes_on=False)
+        charge = opened(new, run.ref, account=plan.identity.account, rate=plan.rate, now=now, most_usd=claim.most_usd)
+        charge = dataclasses.replace(charge, opened_at=run.started_at or run.created_at)
         event = EventDraft(kind=EventKind.IMPORTED, at=now, data={"ref": run.ref, "state": run.raw_state or run.state})
-        job = self.store.jobs.insert(new, dumps(plan), (event,), charge=charge)
+        job = self.store.jobs.insert(new, dumps(plan), (event,), charge=charge, asks=Request(claim=claim, started=True))
         self.recorder.announce(job, self.store.events.after(0, job_id=job.id))
         at = now if run.completed_at is None or run.state not in ENDED else run.completed_at
         with contextlib.suppress(LabError, StaleRecord):  # the watcher looks again

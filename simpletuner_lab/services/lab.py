@@ -48,6 +48,7 @@ from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.imports import Imports, Synced
 from simpletuner_lab.services.logs import Logs
+from simpletuner_lab.services.money import Money, asked_by
 from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.planning import Planner, Setting, require_destination
@@ -134,6 +135,7 @@ class Lab:
         self.doubts = Doubts(recorder=self.recorder, clock=around.clock)
         self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
         self.setup = ProviderSetup(registry, settings, self.tokens, store)
+        self.money = Money(store, registry, self._planner, self.plan, around.clock)
         self.webhooks = Webhooks(store, registry, self.watcher.nudge, settings=settings, clock=around.clock)
         self.prover = Prover(key, around.clock)
 
@@ -190,6 +192,7 @@ class Lab:
 
         Raises:
             ConsentRequired, PlanChanged, UploadsForbidden: consent is not given; nothing was stored or sent.
+            SpendLimitReached: a limit does not let it be paid for; nothing was stored or sent.
             ProviderUnavailable: the provider cannot be used now.
         """
         if key is not None and (first := self.store.jobs.by_key(self.owner, key, now=self._clock())) is not None:
@@ -211,7 +214,7 @@ class Lab:
         destination = plan.identity.destination
         push = None if isinstance(destination, HomeDestination) else new_push(new.id, destination, at=now)
         job = self.store.jobs.insert(
-            new, dumps(plan), events, run_class=run_class(plan.identity, plan.target), push=push
+            new, dumps(plan), events, run_class=run_class(plan.identity, plan.target), push=push, asks=asked_by(plan)
         )
         self.recorder.announce(job, self.store.events.after(0, job_id=job.id))
         self.watcher.nudge(job.id)
@@ -362,6 +365,7 @@ class Lab:
             owner=self.owner,
             consent=self.consent_mode(),
             endpoint=self.desk.endpoint,
+            now=self._clock(),
             destination=self.destination(),
         )
 

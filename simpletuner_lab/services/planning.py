@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from simpletuner_lab.core.book import claim_of
 from simpletuner_lab.core.canonical import JsonObject
-from simpletuner_lab.core.consent import ConsentMode, consent_state
-from simpletuner_lab.core.cost import Rate, estimate_run
+from simpletuner_lab.core.consent import ConsentMode, ConsentState, consent_state
+from simpletuner_lab.core.cost import Estimate, Rate, estimate_run
 from simpletuner_lab.core.destination import (
     HOME,
     Destination,
@@ -31,8 +32,10 @@ from simpletuner_lab.core.plan import STORAGE_GRANT, Credential, Identity, Plan,
 from simpletuner_lab.core.provider import Options, Provider, Target
 from simpletuner_lab.core.publishing_keys import translate
 from simpletuner_lab.core.redact import find_secrets
+from simpletuner_lab.core.verdict import SpendVerdict
 from simpletuner_lab.services.archive import STORED_SUFFIXES
 from simpletuner_lab.services.desk import PUBLIC_HINT
+from simpletuner_lab.services.figures import figures_of
 from simpletuner_lab.services.limits import limit_notes
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.scan import scan
@@ -59,6 +62,7 @@ class Setting:
     consent: ConsentMode
     endpoint: Endpoint
     """Where the object endpoint is reached by a run here or elsewhere; where it is, a grant travels with the job."""
+    now: float
     destination: Destination = HOME
     """Where models go when neither request nor config says."""
 
@@ -105,7 +109,9 @@ class Planner:
         steps = total_steps(training, manifest)
         remote = provider.capabilities.remote
         past = self._store.jobs.past_step_s(run_class(identity, target))
-        estimate = estimate_run(steps=steps, rate=rate, past_step_s=past)
+        estimate = estimate_run(steps=steps, rate=rate, past_step_s=past, published=figures_of(training, steps, rate))
+        goes_on = _goes_on(provider, target, destination)
+        spend = self._verdict(provider, options, estimate, rate, goes_on=goes_on, now=setting.now)
         return Plan(
             name=request.name or training.name,
             identity=identity,
@@ -120,16 +126,26 @@ class Planner:
                 *training.notes,
                 *doubts_on_steps(training, steps),
                 *_warnings(provider, target, manifest),
-                *limit_notes(estimate, options.run_limit_s, target, goes_on=_goes_on(provider, target, destination)),
+                *limit_notes(estimate, options.run_limit_s, target, goes_on=goes_on),
+                *spend.told,
                 *doubts,
                 *_delivery_warnings(provider, destination),
             ),
-            consent=consent_state(
-                mode=setting.consent,
-                remote=remote or is_away(destination),
-                agreed=self._store.consents.agreed(setting.owner, digest),
-            ),
+            consent=self._consent(setting, digest, remote=remote or is_away(destination)),
+            spend=spend,
         )
+
+    def _consent(self, setting: Setting, digest: str, *, remote: bool) -> ConsentState:
+        agreed = self._store.consents.agreed(setting.owner, digest)
+        return consent_state(mode=setting.consent, remote=remote, agreed=agreed)
+
+    def _verdict(
+        self, provider: Provider, options: Options, estimate: Estimate, rate: Rate, *, goes_on: bool, now: float
+    ) -> SpendVerdict:
+        """What the spend limits say of it now; a submit asks again."""
+        limit_s = options.run_limit_s if provider.capabilities.remote else None
+        claim = claim_of(estimate, rate.usd_per_hour, limit_s, goes_on=goes_on)
+        return self._store.spending.verdict(claim, provider.id, now=now)
 
     def _credentials(self, setting: Setting, provider: Provider, destination: Destination) -> tuple[Credential, ...]:
         if not sent_by_trainer(destination):

@@ -23,6 +23,7 @@ from simpletuner_lab.core.provider import HoldsToken, Located
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode, encode
+from simpletuner_lab.services.limit_keys import LIMIT_FIELDS, LIMIT_KEYS, LimitSettings
 from simpletuner_lab.services.provider_settings import ProviderSettings
 from simpletuner_lab.services.provider_views import (
     Billing,
@@ -47,6 +48,7 @@ class ProviderSetup:
         self._settings = settings
         self._tokens = tokens
         self._store = store
+        self._limits = LimitSettings(store)
         self._lock = threading.Lock()
 
     def config(self, provider_id: str) -> ProviderConfig:
@@ -61,8 +63,8 @@ class ProviderSetup:
         token_set, token_problem = self._token_state(provider_id, name)
         return ProviderConfig(
             provider=provider_id,
-            config=encode(self._settings.read(provider_id, cls.Settings)),
-            fields=fields_of(cls.Settings),
+            config=encode(self._settings.read(provider_id, cls.Settings)) | self._limits.read(provider_id),
+            fields=(*fields_of(cls.Settings), *LIMIT_FIELDS),
             token_name=name,
             token_set=token_set,
             token_problem=token_problem,
@@ -72,7 +74,7 @@ class ProviderSetup:
     def change(self, provider_id: str, given: Mapping[str, object]) -> ProviderConfig:
         """Sets some settings; those that are not given stay. Refused as a whole, or in force as a whole.
 
-        Jobs under way do not hinder it: those of another endpoint stand still, and the answer's `warning` says so.
+        The keys of its spend limit are among them. Jobs under way do not hinder it: those of another endpoint stand still, and the answer's `warning` says so.
 
         Raises:
             InvalidRequest: keys that are not known, wrong types, values that the provider refuses: all at once.
@@ -83,11 +85,18 @@ class ProviderSetup:
             hint = f"its token has a place of its own: {_token_name(cls)}" if _token_name(cls) else "leave it out"
             raise SecretInConfig(f"{found[0].path} holds what looks like a secret", problems=found, hint=hint)
         with self._lock:
-            wanted = self._now(provider_id, cls) | dict(given)
+            limit = self._limits.prepare(provider_id, given)
+            own = {key: value for key, value in given.items() if key not in LIMIT_KEYS}
+            if limit is not None and not own:
+                self._limits.write(provider_id, limit)
+                return self.config(provider_id)
+            wanted = self._now(provider_id, cls) | own
             settings: Any = decode(cls.Settings, wanted, what="settings")
             made = self._registry.build(provider_id, settings)
             self._settings.write(provider_id, settings)
             self._registry.replace(made)
+            if limit is not None:
+                self._limits.write(provider_id, limit)
         return self.config(provider_id)
 
     def set_token(self, provider_id: str, token: Secret) -> TokenStored:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from simpletuner_lab.core.allowance import is_overrun
 from simpletuner_lab.core.destination import Push, Sender, sent_by_trainer
 from simpletuner_lab.core.diff import ENDED, Change, Delivered, diff
 from simpletuner_lab.core.errors import LabError, ProviderElsewhere, ProviderUnavailable, StaleRecord
@@ -20,6 +21,7 @@ from simpletuner_lab.core.ledger import metered, spent_usd, with_charge
 from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.core.provider import RunState, Snapshot
 from simpletuner_lab.services.binding import DATA_SETS
+from simpletuner_lab.services.overrun import ended_for_money, limit_passed
 from simpletuner_lab.services.starter import LOOK_S, Rooms, Starter, tag_of
 
 _RETRY_S: Final = 5.0
@@ -82,6 +84,9 @@ class Runner:
         resumable = plan.target.resume and not job.imported
         change = diff(job, snapshot, delivered=delivered, resumable=resumable, now=now)
         change = self._charged(job, plan, snapshot, change, now=now)
+        if self._is_overrun(job, snapshot, change, now=now):
+            provider.cancel(job.run.ref)
+            change = ended_for_money(change, now=now)
         if not away:
             change = dataclasses.replace(change, events=tuple(self._checked(job, event) for event in change.events))
         quiet = dataclasses.replace(change.job, updated_at=job.updated_at)
@@ -97,7 +102,24 @@ class Runner:
         if after in booked:
             return change
         cost_usd = spent_usd(job, with_charge(booked, after))
-        return dataclasses.replace(change, job=dataclasses.replace(change.job, cost_usd=cost_usd), charge=after)
+        warned = limit_passed(job, cost_usd, self._rooms.store.spending.limits().job, now=now)
+        return dataclasses.replace(
+            change,
+            job=dataclasses.replace(change.job, cost_usd=cost_usd),
+            charge=after,
+            events=(*change.events, *warned),
+        )
+
+    def _is_overrun(self, job: Job, snapshot: Snapshot, change: Change, *, now: float) -> bool:
+        """Whether the run goes on past what was set aside for it, which its deadline should have kept it from (SPEC M4)."""
+        if snapshot.state in ENDED or job.cancel_requested_at is not None or job.cost_usd == change.job.cost_usd == 0:
+            return False
+        booked = next((one for one in self._rooms.store.charges.of_job(job.id) if one.ref == job.run.ref), None)
+        charge = change.charge or booked
+        limits = self._rooms.store.spending.limits()
+        if charge is None or not limits.block(job.provider):
+            return False
+        return is_overrun(charge, limits.job.cap_usd, change.job.cost_usd, now=now)
 
     def _trainers_push(self, job: Job) -> Push | None:
         """The push of a job whose trainer delivers by itself."""

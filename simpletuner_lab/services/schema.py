@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every schema version there was, oldest first. A database with another one was written by a newer release."""
 
 metadata: Final = MetaData(
@@ -221,9 +221,23 @@ charges: Final = Table(
     Column("as_of", Text, nullable=False),
     Column("updated_at", Float(53), nullable=False),
     Column("final", Boolean, nullable=False),
+    Column("owner", Text, nullable=False, server_default=""),
+    Column("opened_at", Float(53), nullable=False, server_default="0"),
+    Column("most_usd", Float(53)),
     Index("charges_of_job", "job_id", "attempt"),
+    Index("charges_opened", "opened_at"),
 )
 """What each run costs. Outlives its job: deleting a job does not unspend anything (SPEC M2)."""
+
+reservations: Final = Table(
+    "reservations",
+    metadata,
+    _job_column(primary_key=True),
+    Column("reserved_usd", Float(53)),
+    Column("run_usd", Float(53)),
+    Column("warning", Text, nullable=False),
+)
+"""What a job may cost in all, and its next run, while it has not ended; null is not known (SPEC M3)."""
 
 pushes: Final = Table(
     "pushes",

@@ -7,8 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from simpletuner_lab.core.allowance import Allowance
 from simpletuner_lab.core.diff import Change
-from simpletuner_lab.core.errors import ProviderFailure, ProviderUnavailable, ProviderUncertain, UploadGone
+from simpletuner_lab.core.errors import (
+    ProviderFailure,
+    ProviderUnavailable,
+    ProviderUncertain,
+    SpendLimitReached,
+    UploadGone,
+)
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import Failure, Job, JobState, RunRef
 from simpletuner_lab.core.ledger import Charge, opened
@@ -54,8 +61,11 @@ class Rooms:
 
     def charge(self, job: Job, ref: str, plan: Plan, *, now: float) -> Charge:
         """What is booked for a run of the job; a new one where nothing is."""
-        known = (charge for charge in self.store.charges.of_job(job.id) if charge.ref == ref)
-        return next(known, None) or opened(job, ref, account=plan.identity.account, rate=plan.rate, now=now)
+        known = next((charge for charge in self.store.charges.of_job(job.id) if charge.ref == ref), None)
+        if known is not None:
+            return known
+        most_usd = self.store.spending.run_usd(job.id)
+        return opened(job, ref, account=plan.identity.account, rate=plan.rate, now=now, most_usd=most_usd)
 
 
 class Starter:
@@ -134,9 +144,14 @@ class Starter:
         provider = self._rooms.bound(job, plan)
         limit_s = provider.options().run_limit_s if plan.remote else None
         now = self._clock()
+        allowed = self._rooms.store.spending.reserve(job, plan.rate.usd_per_hour, limit_s, now=now)
+        if allowed.refusal:
+            return self._unpaid(job, allowed)
+        if allowed.seconds is not None:  # shorter than a run may be: it is ended with a checkpoint before the money is
+            limit_s = allowed.seconds
         tried = dataclasses.replace(job, run=RunRef(start_tried=True, tried_at=now), updated_at=now)
         job = self._rooms.recorder.note(job, tried, at=now)
-        order = self._order(job, plan, archive, deadline_s=deadline_of(limit_s), now=now)
+        order = self._order(job, plan, archive, limit_s=limit_s, now=now)
         try:
             return self._started(job, provider.start(order))
         except UploadGone as error:
@@ -145,6 +160,15 @@ class Starter:
             return self._uncertain(job, error)
         except ProviderFailure as error:
             return self._refused(job, provider, error)
+
+    def _unpaid(self, job: Job, allowed: Allowance) -> Job:
+        """No money is left for a run. A limit of a period comes back, so that is waited for; that of a job does not."""
+        if allowed.for_good:
+            raise SpendLimitReached(allowed.refusal, hint="raise the limit of a job, and submit it again")
+        now, message = self._clock(), f"waits for money: {allowed.refusal}"
+        after = dataclasses.replace(job, retry_at=now + LOOK_S, waiting=message)
+        kind = None if job.waiting == message else EventKind.SPEND_LIMIT
+        return self._rooms.recorder.note(job, after, kind, at=now, message=message)
 
     def _refused(self, job: Job, provider: Provider, error: ProviderFailure) -> Job:
         """It may run all the same: somebody else was faster, or the answer is all that was lost."""
@@ -158,9 +182,8 @@ class Starter:
             raise error
         return self._started(job, found)
 
-    def _order(
-        self, job: Job, plan: Plan, archive: Archive | None, *, deadline_s: float | None, now: float
-    ) -> StartOrder:
+    def _order(self, job: Job, plan: Plan, archive: Archive | None, *, limit_s: float | None, now: float) -> StartOrder:
+        deadline_s = deadline_of(limit_s)
         agreed = frozenset(credential.name for credential in plan.identity.credentials)  # this travels, whoever starts
         desk = self._rooms.desk
         address = desk.address(job, plan.identity.destination, agreed=agreed, deadline_s=deadline_s, now=now)
@@ -177,6 +200,7 @@ class Starter:
             upload_ref=job.upload_ref,
             delivery=address.delivery,
             deadline_s=deadline_s,
+            limit_s=limit_s,
             webhook_url=desk.callback(job.provider) if plan.remote else "",
             secrets=address.secrets,
         )

@@ -38,6 +38,7 @@ from simpletuner_lab.services.registers import (
     Transfers,
 )
 from simpletuner_lab.services.rows import Page
+from simpletuner_lab.services.spending import Request, Spending, admit
 
 IDEMPOTENCY_S: Final = 24 * 3600.0
 """So long the same key returns the first job (SPEC J7)."""
@@ -64,6 +65,7 @@ class Store:
         self.consents = Consents(database)
         self.transfers = Transfers(database)
         self.charges = Charges(database)
+        self.spending = Spending(database)
         self.pushes = Pushes(database)
         self.settings = Settings(database)
         self.hashes = Hashes(database)
@@ -99,6 +101,7 @@ class Jobs:
         run_class: str = "",
         push: Push | None = None,
         charge: Charge | None = None,
+        asks: Request | None = None,
     ) -> Job:
         """Stores a new job; with an idempotency key its owner used in the last 24 h, returns that first job instead.
 
@@ -109,9 +112,11 @@ class Jobs:
             run_class: names runs that take alike long for a step, for `past_step_s`.
             push: where its model goes when it is trained, if it leaves the lab.
             charge: of the run that it has already.
+            asks: for what it may cost; nothing is reserved for a job that does not ask.
 
         Raises:
             Conflict: its id is taken.
+            SpendLimitReached: a limit does not let it be paid for.
         """
         with self._database.write() as connection:
             if job.idempotency_key is not None:
@@ -128,6 +133,8 @@ class Jobs:
             _append_events(connection, job.id, events, numbers)
             _put_push(connection, push)
             _put_charge(connection, charge)
+            if asks is not None:
+                admit(connection, stored, asks)
         return stored
 
     def get(self, job_id: str) -> Job:

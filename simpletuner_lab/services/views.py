@@ -20,6 +20,7 @@ from simpletuner_lab.core.manifest import DatasetManifest, Manifest
 from simpletuner_lab.core.metric import Points
 from simpletuner_lab.core.plan import Credential, Plan
 from simpletuner_lab.core.provider import Target
+from simpletuner_lab.core.verdict import SpendVerdict
 from simpletuner_lab.services.outputs import OutputFile
 
 
@@ -115,6 +116,7 @@ class PlanView:
     warnings: tuple[str, ...]
     config: Mapping[str, object]
     dataloader: tuple[Mapping[str, object], ...]
+    spend: SpendVerdict | None = None
 
     @classmethod
     def of(cls, plan: Plan) -> PlanView:
@@ -141,6 +143,7 @@ class PlanView:
             warnings=plan.warnings,
             config=identity.config,
             dataloader=tuple(identity.dataloader),
+            spend=plan.spend,
         )
 
 

@@ -22,7 +22,10 @@ def test_settings_are_merged_and_in_force_at_once(tmp_path: Path) -> None:
         setup, file = away.lab.setup, away.lab.home.provider_settings / "elsewhere.json"
         before = away.lab.registry.get("elsewhere")
         found = setup.change("elsewhere", {"run_limit_s": 1800, "hosts": ["a", "b"]})
-        assert found.config == {"run_limit_s": 1800.0, "price": 1.0, "hosts": ["a", "b"], "host": "elsewhere.example"}
+        limit = {key: value for key, value in found.config.items() if key.startswith("cost_limit_")}
+        own = {"run_limit_s": 1800.0, "price": 1.0, "hosts": ["a", "b"], "host": "elsewhere.example"}
+        assert found.config == own | limit
+        assert set(limit.values()) == {False, "monthly", "warn"}
         assert away.lab.registry.get("elsewhere").options().run_limit_s == 1800.0
         assert before.options().run_limit_s is None, "who works with the old one goes on with it"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600

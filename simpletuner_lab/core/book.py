@@ -1,0 +1,118 @@
+"""What jobs claim, hold and have used up of what was reserved for them, as spend limits count it (SPEC M3).
+
+Everything here is pure: who asks brings the ledger. What is not known is `None`, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simpletuner_lab.core.cost import Estimate
+from simpletuner_lab.core.ledger import Charge
+from simpletuner_lab.core.segments import runs_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a job asks for: the most it may cost, and the least it will. None: not known."""
+
+    most_usd: float | None
+    least_usd: float | None
+    usd_per_hour: float | None
+
+
+def claim_of(estimate: Estimate, usd_per_hour: float | None, run_limit_s: float | None, *, goes_on: bool) -> Claim:
+    """Deadline times price for as many runs as it may take, else the upper estimate (SPEC M3)."""
+    if not usd_per_hour:
+        return Claim(most_usd=usd_per_hour, least_usd=usd_per_hour, usd_per_hour=usd_per_hour)
+    most = estimate.usd_high
+    if run_limit_s is not None:
+        several = goes_on and estimate.seconds_high is not None
+        runs = runs_of(estimate.seconds_high or 0.0, run_limit_s) if several else 1
+        most = usd_of(runs * run_limit_s, usd_per_hour)
+    least = estimate.usd_low
+    if least is not None and most is not None:
+        least = min(least, most)
+    return Claim(most_usd=most, least_usd=least, usd_per_hour=usd_per_hour)
+
+
+def usd_of(seconds: float, usd_per_hour: float) -> float:
+    """What so long costs."""
+    return seconds * usd_per_hour / 3600
+
+
+def seconds_for(usd: float, usd_per_hour: float) -> float:
+    """How long that lasts."""
+    return usd * 3600 / usd_per_hour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """A job that has not ended, what was reserved for it, and what its runs have cost so far."""
+
+    job_id: str
+    provider: str
+    reserved_usd: float | None
+    attempt: int
+    charges: tuple[Charge, ...] = ()
+
+    @property
+    def used_usd(self) -> float | None:
+        """Of what was reserved; None where that is not known."""
+        return sum_known(counted_usd(charge, current=charge.attempt >= self.attempt) for charge in self.charges)
+
+    @property
+    def left_usd(self) -> float | None:
+        """What it may still cost."""
+        used = self.used_usd
+        return None if used is None or self.reserved_usd is None else max(0.0, self.reserved_usd - used)
+
+
+def counted_usd(charge: Charge, *, current: bool) -> float | None:
+    """What a run counts for: its cost; what it may have cost where it is gone without a word; None: not known.
+
+    Of a run that goes on (`current`) the rest is in what is reserved for its job.
+    """
+    if charge.usd_per_hour == 0 and not charge.cost_usd:
+        return 0.0
+    if charge.final:
+        return charge.cost_usd if charge.cost_usd is not None else None if charge.metered_s else 0.0
+    if current:
+        return charge.cost_usd if charge.cost_usd is not None else None if charge.metered_s else 0.0
+    return None if charge.most_usd is None else max(charge.most_usd, charge.cost_usd or 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """The ledger as limits read it: runs of the longest period in question, and every job that has not ended."""
+
+    charges: tuple[Charge, ...]
+    holdings: tuple[Holding, ...]
+
+    def spent_usd(self, since: float, provider: str | None) -> float | None:
+        """What runs that began in a period count for; None where that is not known of one."""
+        live = {holding.job_id: holding.attempt for holding in self.holdings}
+        return sum_known(
+            counted_usd(charge, current=charge.attempt >= live.get(charge.job_id, charge.attempt + 1))
+            for charge in self.charges
+            if charge.opened_at >= since and provider in {None, charge.provider}
+        )
+
+    def committed_usd(self, provider: str | None, *, without: str = "") -> float | None:
+        """What jobs under way may still cost, but for one; None where that is not known of one."""
+        return sum_known(
+            holding.left_usd
+            for holding in self.holdings
+            if holding.job_id != without and provider in {None, holding.provider}
+        )
+
+
+def sum_known(amounts: Iterable[float | None]) -> float | None:
+    """A sum, not known where one part is not."""
+    total = 0.0
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total

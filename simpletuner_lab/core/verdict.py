@@ -1,0 +1,180 @@
+"""Whether a job may be paid for, by every limit that counts for it. Where a limit blocks, what is not known blocks (SPEC M3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Final
+
+from simpletuner_lab.core.book import Book, Claim, seconds_for, sum_known
+from simpletuner_lab.core.spend import (
+    ALL,
+    WARN_SHARE,
+    JobLimit,
+    LimitAction,
+    Period,
+    SpendLimit,
+    SpendLimits,
+    day_of,
+    dollars,
+    span,
+)
+
+SHORTEST_RUN_S: Final = 60.0
+"""Money for less time than this starts no run."""
+
+CENT: Final = 1e-9
+"""Sums of floats are compared with this much patience."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitState:
+    """A limit and where it stands. Dates are ISO days in the zone of the limits; null: not known."""
+
+    scope: str
+    """`all`, or the id of a provider."""
+    amount_usd: float
+    period: Period
+    action: LimitAction
+    spent_usd: float | None
+    committed_usd: float | None
+    """What jobs under way may still cost."""
+    since: str
+    until: str
+    """The first day of the next period."""
+    with_job_usd: float | None = None
+    """Spent, committed and the job in question together; the first two where there is none."""
+
+    @property
+    def share(self) -> float | None:
+        """Of the amount; None where it is not known."""
+        if self.with_job_usd is None:
+            return None
+        return self.with_job_usd / self.amount_usd if self.amount_usd else float(self.with_job_usd > 0)
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether it is passed, or would be."""
+        return self.with_job_usd is not None and self.with_job_usd > self.amount_usd + CENT
+
+    @property
+    def is_warning(self) -> bool:
+        """From 80 % on."""
+        return self.share is not None and self.share >= WARN_SHARE - CENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendVerdict:
+    """Whether a job may be paid for, and what is reserved for it if so."""
+
+    claim: Claim
+    reserved_usd: float | None
+    """The most that it may cost; null: not known."""
+    allowed: bool
+    refusal: str = ""
+    hint: str = ""
+    warnings: tuple[str, ...] = ()
+    limits: tuple[LimitState, ...] = ()
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """All that is to be said of it, in sentences."""
+        return (*self.warnings, self.refusal) if self.refusal else self.warnings
+
+
+def state_of(scope: str, limit: SpendLimit, book: Book, *, now: float, zone: tzinfo, without: str = "") -> LimitState:
+    """Where a limit stands; `without`: a job whose reservation is left out."""
+    since, until = span(limit.period, now, zone)
+    provider = None if scope == ALL else scope
+    spent, committed = book.spent_usd(since, provider), book.committed_usd(provider, without=without)
+    return LimitState(
+        scope=scope,
+        amount_usd=limit.amount_usd,
+        period=limit.period,
+        action=limit.action,
+        spent_usd=spent,
+        committed_usd=committed,
+        since=day_of(since, zone).isoformat(),
+        until=day_of(until, zone).isoformat(),
+        with_job_usd=sum_known((spent, committed)),
+    )
+
+
+def judge(claim: Claim, provider: str, limits: SpendLimits, book: Book, *, now: float, zone: tzinfo) -> SpendVerdict:
+    """Whether a job with this claim may be submitted to a provider."""
+    reserved = _capped(claim.most_usd, limits.job.cap_usd) if claim.usd_per_hour else claim.most_usd
+    if claim.usd_per_hour == 0:
+        return SpendVerdict(claim=claim, reserved_usd=0.0, allowed=True)
+    states = tuple(
+        dataclasses.replace(state, with_job_usd=sum_known((state.with_job_usd, reserved)))
+        for scope, limit in limits.of(provider)
+        for state in (state_of(scope, limit, book, now=now, zone=zone),)
+    )
+    told = [*_of_job(claim, limits.job), *(one for state in states for one in _of_period(state, reserved))]
+    refusals = [text for text, blocks in told if blocks]
+    return SpendVerdict(
+        claim=claim,
+        reserved_usd=reserved,
+        allowed=not refusals,
+        refusal="; ".join(refusals),
+        hint=_HINT if refusals else "",
+        warnings=tuple(text for text, blocks in told if not blocks),
+        limits=states,
+    )
+
+
+_HINT: Final = "raise the limit or let it warn (stcloud limit), wait for the next period, or run it on cheaper hardware"
+
+
+def _capped(amount: float | None, cap: float | None) -> float | None:
+    if cap is None:
+        return amount
+    return cap if amount is None else min(amount, cap)
+
+
+def _of_job(claim: Claim, limit: JobLimit) -> Iterator[tuple[str, bool]]:
+    """What the limit of a job says, and whether it refuses."""
+    amount = limit.amount_usd
+    if amount is None:
+        return
+    blocks, most = limit.action is LimitAction.BLOCK, claim.most_usd
+    if claim.usd_per_hour is None:
+        yield f"a job may cost {dollars(amount)}, and what this one costs is not known", blocks
+    elif claim.least_usd is not None and claim.least_usd > amount + CENT:
+        yield (
+            f"a job may cost {dollars(amount)}, and this one is estimated at {dollars(claim.least_usd)} or more",
+            blocks,
+        )
+    elif blocks and seconds_for(amount, claim.usd_per_hour) < SHORTEST_RUN_S:
+        yield f"a job may cost {dollars(amount)}, which pays for less than a minute of this hardware", True
+    elif most is None or most > amount + CENT:
+        most_text = "there is no upper bound for this one" if most is None else f"this one may cost {dollars(most)}"
+        end = ": it is ended before that, with a checkpoint" if blocks else ""
+        yield f"a job may cost {dollars(amount)}, and {most_text}{end}", False
+
+
+def _of_period(state: LimitState, reserved_usd: float | None) -> Iterator[tuple[str, bool]]:
+    blocks = state.action is LimitAction.BLOCK
+    name = limit_text(state)
+    if reserved_usd is None:
+        yield f"{name}: what this job may cost is not known, and that is not nothing", blocks
+    elif state.with_job_usd is None:
+        yield f"{name}: what other runs have cost or may cost is not known", blocks
+    elif state.is_exceeded or state.is_warning:
+        sums = (
+            f"{dollars(state.spent_usd or 0.0)} spent, {dollars(state.committed_usd or 0.0)} reserved by jobs under way, "
+            f"up to {dollars(reserved_usd)} for this job"
+        )
+        share = f"{100 * (state.share or 0.0):.0f} %"
+        yield (
+            f"{name} {'would be passed' if state.is_exceeded else f'is at {share}'}: {sums}",
+            (blocks and state.is_exceeded),
+        )
+
+
+def limit_text(state: LimitState) -> str:
+    """A limit in words."""
+    whose = "" if state.scope == ALL else f" for {state.scope}"
+    return f"the {state.period} spend limit of {dollars(state.amount_usd)}{whose} ({state.since} until {state.until})"

@@ -1,0 +1,129 @@
+"""Routes about money (contract §2.2, §2.4): limits, what was spent, estimates, hardware and its prices."""
+
+from __future__ import annotations
+
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.services.codec import decode
+from simpletuner_lab.services.forms import RequestForm
+from simpletuner_lab.services.money import MOST_DAYS, USUAL_DAYS
+
+
+class LimitsHandler(LabHandler):
+    """`GET` and `PUT /cost-limit`: all limits, and where they stand."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `LimitsView`."""
+        self.answer(await self.ask(lambda front: front.money.limits()))
+
+    @web.authenticated
+    @authorized
+    async def put(self) -> None:
+        """Sets the members that are given, as deep as they are given; answers all."""
+        given = self.json()
+        if not isinstance(given, dict):
+            raise InvalidRequest("the body must be a JSON object of limits")
+        self.answer(await self.ask(lambda front: front.money.set_limits(given)))
+
+
+class LimitStatusHandler(LabHandler):
+    """`GET /cost-limit/status?provider=`: the limit that is nearest to its end."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `CostLimitStatus`."""
+        provider = self.get_query_argument("provider", "")
+        self.answer(await self.ask(lambda front: front.money.status(provider)))
+
+
+class JobLimitHandler(LabHandler):
+    """`GET /jobs/{id}/cost-limit`: what a limit said when the job was submitted."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """Answers a `JobMoney`."""
+        self.answer(await self.ask(lambda front: front.money.warning(job_id)))
+
+
+class SpendHandler(LabHandler):
+    """`GET /spend?days=&provider=`: by day, provider, user and job."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `SpendView`."""
+        days = self.number("days", USUAL_DAYS, least=1, most=MOST_DAYS) or USUAL_DAYS
+        provider = self.get_query_argument("provider", "")
+        self.answer(await self.ask(lambda front: front.money.spend(days, provider=provider)))
+
+
+class DashboardHandler(LabHandler):
+    """`GET /metrics?days=`: the dashboard of the original."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `DashboardView`."""
+        days = self.number("days", USUAL_DAYS, least=1, most=MOST_DAYS) or USUAL_DAYS
+        self.answer(await self.ask(lambda front: front.money.dashboard(days)))
+
+
+class EstimateHandler(LabHandler):
+    """`POST /cost-estimate`: a request as of a plan, or the data sets alone, as the original has them."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Answers a `CostEstimate`; changes nothing."""
+        given, provider = self.json(), self.get_query_argument("provider", "")
+        if not isinstance(given, list):
+            request = decode(RequestForm, given, what="body").request(provider)
+            self.answer(await self.ask(lambda front: front.money.estimate(request), disk=True))
+            return
+        if not all(isinstance(entry, dict) for entry in given):
+            raise InvalidRequest("the body must be a request, or a JSON list of data sets")
+        hardware = self.get_query_argument("hardware_profile", "")
+        front = await self.rooms.front()
+        self.answer(await self.rooms.run(self.rooms.executors.disk, front.money.unknown, provider, hardware, given))
+
+
+class HardwareHandler(LabHandler):
+    """`GET /hardware-options?provider=`: what there is, and what it costs."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers `HardwareOptions`."""
+        front, rooms = await self.rooms.front(), self.rooms
+        provider = self.get_query_argument("provider", "")
+        self.answer(await rooms.run(rooms.executors.net, front.money.hardware, provider))
+
+
+class BillingRefreshHandler(LabHandler):
+    """`POST /billing/refresh`: no provider tells its balance."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Answers a `BillingRefresh`."""
+        self.answer(await self.ask(lambda front: front.money.refresh()))
+
+
+def money_rules() -> list[tuple[str, type[web.RequestHandler]]]:
+    """What `api_rules` has of it, beside what stands below a job."""
+    return [
+        (r"/spend", SpendHandler),
+        (r"/metrics", DashboardHandler),
+        (r"/cost-limit", LimitsHandler),
+        (r"/cost-limit/status", LimitStatusHandler),
+        (r"/cost-estimate", EstimateHandler),
+        (r"/hardware-options", HardwareHandler),
+        (r"/billing/refresh", BillingRefreshHandler),
+    ]

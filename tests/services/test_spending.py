@@ -1,0 +1,217 @@
+"""No interleaving of submits, runs, ends and crashes lets what is spent and reserved pass a limit that blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simpletuner_lab.core.book import Claim
+from simpletuner_lab.core.errors import InvalidRequest, SpendLimitReached
+from simpletuner_lab.core.job import Job, JobState, RunRef
+from simpletuner_lab.core.ledger import Charge, opened
+from simpletuner_lab.core.spend import JobLimit, LimitAction, Period, SpendLimit, SpendLimits, span
+from simpletuner_lab.services.spending import Request, zone_of
+from simpletuner_lab.services.store import Store
+from tests.services.store_kit import T0, new_job, open_store
+from tests.services.test_store_processes import ROOT
+
+PRICE = 3.6
+RUN_S = 1000.0
+"""A run costs a dollar at most."""
+ZONE = "Europe/Berlin"
+AMOUNTS = {"all": 6.0, "p": 4.0, "q": 5.0}
+
+
+def blocking(amount: float, period: Period = Period.MONTHLY) -> SpendLimit:
+    return SpendLimit(enabled=True, amount_usd=amount, period=period, action=LimitAction.BLOCK)
+
+
+def claim(most: float | None, price: float | None = PRICE) -> Request:
+    return Request(claim=Claim(most_usd=most, least_usd=None, usd_per_hour=price))
+
+
+def insert(store: Store, job_id: str, most: float | None, *, at: float = T0, **more: object) -> Job:
+    job = new_job(job_id, **{"provider": "p", "remote": True, "created_at": at} | more)
+    return store.jobs.insert(job, "{}", asks=claim(most))
+
+
+class World:
+    """Jobs at two providers, and what their runs have truly cost, which the lab may never hear."""
+
+    def __init__(self, store: Store, seed: int) -> None:
+        self.store = store
+        self.dice = random.Random(seed)
+        self.now = T0
+        self.jobs: dict[str, Job] = {}
+        self.runs: dict[str, Charge] = {}
+        self.paid: list[tuple[float, str, float]] = []
+        self.said: Counter[str] = Counter()
+
+    def step(self) -> None:
+        self.dice.choice([self.submit, self.submit, self.start, self.start, self.meter, self.end, self.pause])()
+
+    def pause(self) -> None:
+        self.now += self.dice.choice([*[60.0] * 8, 3600.0, 86400.0, 9 * 86400.0])
+
+    def submit(self) -> None:
+        provider, runs = self.dice.choice("pq"), self.dice.choice([1, 1, 2, 3])
+        job_id = f"job-{len(self.jobs)}-{self.dice.random()}"
+        try:
+            job = insert(self.store, job_id, runs * 1.0, at=self.now, provider=provider, state=JobState.QUEUED)
+        except SpendLimitReached:
+            self.said["refused"] += 1
+            return
+        self.said["admitted"] += 1
+        self.jobs[job_id] = job
+
+    def start(self) -> None:
+        waiting = [job for job_id, job in self.jobs.items() if job_id not in self.runs]
+        if not waiting:
+            return
+        job = self.dice.choice(waiting)
+        allowed = self.store.spending.reserve(job, PRICE, RUN_S, now=self.now)
+        if allowed.refusal:
+            self.said["no money"] += 1
+            return
+        assert allowed.run_usd is not None
+        self.said["shorter" if allowed.seconds else "whole"] += 1
+        if self.dice.random() < 0.1:
+            return  # the process dies before anything is started, and reserves again later
+        ref = f"{job.id}/{job.attempt}"
+        charge = opened(job, ref, account="", rate=None, now=self.now, most_usd=allowed.run_usd)
+        self.runs[job.id] = dataclasses.replace(charge, usd_per_hour=PRICE)
+        self._write(job, dataclasses.replace(job.moved(JobState.RUNNING, now=self.now), run=RunRef(ref=ref)))
+
+    def meter(self) -> None:
+        if self.runs:
+            job_id = self.dice.choice(sorted(self.runs))
+            charge = self.runs[job_id]
+            cost = max(charge.cost_usd or 0.0, self.dice.random() * (charge.most_usd or 0.0))
+            self.runs[job_id] = dataclasses.replace(charge, cost_usd=cost, metered_s=cost * 1000)
+            self._write(self.jobs[job_id], self.jobs[job_id])
+
+    def end(self) -> None:
+        if not self.runs:
+            return
+        job = self.jobs[self.dice.choice(sorted(self.runs))]
+        charge = self.runs[job.id]
+        known = charge.cost_usd or 0.0
+        truth = known + self.dice.choice([1.0, self.dice.random()]) * ((charge.most_usd or 0.0) - known)
+        self.paid.append((charge.opened_at, job.provider, truth))
+        if self.dice.random() < 0.5:  # else it is gone without a word of what it took
+            self.runs[job.id] = dataclasses.replace(charge, cost_usd=truth, metered_s=truth * 1000, final=True)
+        after = self.dice.choice([JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED, JobState.QUEUED])
+        self._write(job, job.moved(after, now=self.now))
+        del self.runs[job.id]
+        if after is not JobState.QUEUED:
+            del self.jobs[job.id]
+
+    def _write(self, before: Job, after: Job) -> None:
+        self.jobs[before.id], _ = self.store.jobs.record(before, after, charge=self.runs[before.id])
+
+    def check(self) -> None:
+        """What the limits say, and what is true, in this period and in all before it."""
+        for state in self.store.spending.states(now=self.now):
+            assert state.with_job_usd <= AMOUNTS[state.scope] + 1e-6, state
+        zone = zone_of(ZONE)
+        truths: Counter[tuple[str, float]] = Counter()
+        for at, provider, cost in self.paid:
+            for scope, period in (("all", Period.WEEKLY), ("p", Period.DAILY), ("q", Period.MONTHLY)):
+                if scope in {"all", provider}:
+                    truths[scope, span(period, at, zone)[0]] += cost
+        assert all(cost <= AMOUNTS[scope] + 1e-6 for (scope, _), cost in truths.items()), truths
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 60))])
+def test_no_interleaving_passes_a_limit(store: Store, seed: int) -> None:
+    limits = SpendLimits(
+        time_zone=ZONE,
+        total=blocking(AMOUNTS["all"], Period.WEEKLY),
+        providers={"p": blocking(AMOUNTS["p"], Period.DAILY), "q": blocking(AMOUNTS["q"])},
+        job=JobLimit(amount_usd=1.5 if seed % 2 else None),
+    )
+    store.spending.change_limits(lambda _: limits)
+    world = World(store, seed)
+    for _ in range(80):
+        world.step()
+        world.check()
+    assert world.said["refused"], "the limits were met"
+    assert world.said["admitted"] > 3
+    assert world.said["whole"] + world.said["shorter"] > 3
+
+
+@pytest.fixture
+def limited(store: Store) -> Iterator[Store]:
+    store.spending.change_limits(lambda _: SpendLimits(total=blocking(3.5)))
+    yield store
+
+
+def test_a_refused_job_leaves_nothing_behind(limited: Store) -> None:
+    for number in range(3):
+        insert(limited, f"job-{number}", 1.0)
+    before = limited.events.max_seq()
+    with pytest.raises(SpendLimitReached, match=r"spend limit of \$3.50.*\$3.00 reserved.*up to \$1.00"):
+        insert(limited, "job-3", 1.0, idempotency_key="again")
+    assert limited.events.max_seq() == before
+    assert limited.jobs.by_key("ann", "again", now=T0) is None
+    insert(limited, "job-4", 0.5)
+    insert(limited, "free", 0.0, provider="r")
+
+
+def test_jobs_that_ask_for_nothing_are_not_taken_for_free(limited: Store) -> None:
+    """A remote job that was there before limits were: nobody knows what it may cost."""
+    limited.jobs.insert(new_job("old", provider="p", remote=True), "{}")
+    with pytest.raises(SpendLimitReached, match="not known"):
+        insert(limited, "job-1", 1.0)
+    job = limited.jobs.get("old")
+    limited.jobs.record(job, job.moved(JobState.CANCELLED, now=T0))
+    insert(limited, "job-1", 1.0)
+
+
+def test_what_runs_already_is_counted_and_not_refused(limited: Store) -> None:
+    asks = Request(claim=Claim(most_usd=9.0, least_usd=None, usd_per_hour=PRICE), started=True)
+    limited.jobs.insert(new_job("imported", provider="p", remote=True), "{}", asks=asks)
+    (state,) = limited.spending.states(now=T0)
+    assert (state.committed_usd, state.is_exceeded) == (9.0, True)
+    assert "would be passed" in limited.spending.warning("imported")
+    with pytest.raises(SpendLimitReached):
+        insert(limited, "job-1", 0.1)
+
+
+def test_a_deleted_job_stays_spent(limited: Store) -> None:
+    job = insert(limited, "job-1", 3.0, state=JobState.RUNNING)
+    charge = opened(job, "r", account="", rate=None, now=T0, most_usd=3.0)
+    charge = dataclasses.replace(charge, usd_per_hour=PRICE, cost_usd=3.0, metered_s=9.0, final=True)
+    limited.jobs.record(job, job.moved(JobState.COMPLETED, now=T0), charge=charge)
+    limited.jobs.delete("job-1", at=T0)
+    with pytest.raises(SpendLimitReached):
+        insert(limited, "job-2", 1.0)
+    next_month = T0 + 31 * 86400
+    insert(limited, "job-3", 1.0, at=next_month)
+
+
+def test_eight_processes_submit_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "lab.db"
+    store = open_store(path)
+    store.spending.change_limits(lambda _: SpendLimits(total=blocking(3.5)))
+    command = [sys.executable, "-m", "tests.services.spend_herd", str(path), "8"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert Counter(done.stdout.split()) == {"reserved": 3, "spend_limit": 5}
+    assert len(store.jobs.active()) == 3
+    (state,) = store.spending.states(now=T0)
+    assert state.with_job_usd == 3.0
+    store.close()
+
+
+def test_zones_are_real(store: Store) -> None:
+    assert zone_of("Asia/Kathmandu").utcoffset(None) is None
+    for name in ("Mars/Olympus", "", "../etc/passwd", "Europe"):
+        with pytest.raises(InvalidRequest):
+            zone_of(name)
