@@ -1,4 +1,4 @@
-/** Routes of what the side panel alone asks: how providers are set up, how models come home, what it costs. */
+/** Routes of what the side panel alone asks: how providers are set up, how models come home. */
 
 import { type Call, get, LONG_MS, type OfThePanel, type Routes } from "./routes";
 
@@ -17,9 +17,6 @@ export const SETUP: Routes<OfThePanel> = {
     body: { mode },
     patience_ms: LONG_MS,
   }),
-  spend: ({ days }) => get(`/spend?days=${days}`),
-  limits: () => get("/cost-limit"),
-  set_limits: ({ changes }) => ({ method: "PUT", path: "/cost-limit", body: changes }),
 };
 
 /** The provider is asked in its turn, which may take as long as its timeout. */
