@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from simpletuner_lab.core.plan import SubmitRequest
     from simpletuner_lab.results import JobFailed
     from simpletuner_lab.services.lab import Lab
-    from simpletuner_lab.spending import spend, spend_figure
-    from simpletuner_lab.widgets import JobsWidget, JobWidget, SubmitWidget, job, jobs, submit
+    from simpletuner_lab.spending import spend_figure
+    from simpletuner_lab.widgets import JobsWidget, JobWidget, SpendWidget, SubmitWidget, job, jobs, spend, submit
 
 __all__ = [
     "JobFailed",
@@ -27,6 +27,7 @@ __all__ = [
     "Lab",
     "LabClient",
     "LabError",
+    "SpendWidget",
     "SubmitRequest",
     "SubmitWidget",
     "__version__",
@@ -45,12 +46,13 @@ _HOMES = {
     "Lab": "simpletuner_lab.services.lab",
     "LabClient": "simpletuner_lab.client",
     "LabError": "simpletuner_lab.core.errors",
+    "SpendWidget": "simpletuner_lab.widgets",
     "SubmitRequest": "simpletuner_lab.core.plan",
     "SubmitWidget": "simpletuner_lab.widgets",
     "connect": "simpletuner_lab.client",
     "job": "simpletuner_lab.widgets",
     "jobs": "simpletuner_lab.widgets",
-    "spend": "simpletuner_lab.spending",
+    "spend": "simpletuner_lab.widgets",
     "spend_figure": "simpletuner_lab.spending",
     "submit": "simpletuner_lab.widgets",
 }

@@ -31,16 +31,18 @@ from simpletuner_lab.core.job import Failure, JobState, Progress
 from simpletuner_lab.core.manifest import DatasetManifest, FileEntry, Withheld
 from simpletuner_lab.core.plan import Credential
 from simpletuner_lab.core.provider import Target
-from simpletuner_lab.core.spend import LimitAction, Period
+from simpletuner_lab.core.spend import JobLimit, LimitAction, Period, SpendLimit, SpendLimits
 from simpletuner_lab.core.verdict import LimitState, SpendVerdict
+from simpletuner_lab.rest_money import MoneyDesk
 from simpletuner_lab.server.handlers import SubmitBody
 from simpletuner_lab.services import views
+from simpletuner_lab.services.money_views import DaySpend, JobSpend, LimitsView, NamedSpend, SpendView
 from simpletuner_lab.services.provider_views import Billing, ProviderConfig, SyncView, Validation
 from simpletuner_lab.services.reach.report import Mode, WebhookReport
 from simpletuner_lab.services.setting_fields import SettingField
 
 SOURCE = Path(__file__).resolve().parent.parent / "js" / "src"
-CONTRACT = "\n".join((SOURCE / name).read_text("utf-8") for name in ("contract.ts", "verbs.ts"))
+CONTRACT = "\n".join((SOURCE / name).read_text("utf-8") for name in ("contract.ts", "money.ts", "verbs.ts"))
 
 INTERFACES = {
     name: re.sub(r"/\*\*.*?\*/", "", body, flags=re.DOTALL)
@@ -56,7 +58,8 @@ VIEWS = [
 ]
 VALUES = [
     *(Progress, Failure, Rate, Estimate, Target, FileEntry, Withheld, DatasetManifest, Credential, Problem),
-    *(Claim, LimitState, SpendVerdict),
+    *(Claim, LimitState, SpendVerdict, SpendLimit, SpendLimits, JobLimit),
+    *(LimitsView, SpendView, DaySpend, NamedSpend, JobSpend),
     *(HomeDestination, S3Destination, HubDestination),
     *(ProviderConfig, SettingField, Validation, Billing, SyncView, WebhookReport),
 ]
@@ -135,7 +138,9 @@ def test_verbs_are_the_clients() -> None:
     own = {name for name in vars(Client) if not name.startswith("_") and callable(getattr(Client, name))}
     assert own - verbs == {"read_output", "hasten", "settle"}
     panel = {"provider", "set_provider", "set_token", "delete_token", "validate", "billing", "test_webhook"}
-    assert verbs - own == {"picture", "archive", "receiving", "test_receiving"} | panel
+    money = {"spend", "limits", "set_limits"}  # `Client.money`
+    assert money <= {name for name in vars(MoneyDesk) if not name.startswith("_")}
+    assert verbs - own == {"picture", "archive", "receiving", "test_receiving"} | panel | money
 
 
 def test_every_interface_is_held_to_something() -> None:

@@ -1,4 +1,4 @@
-// A bundle for each kind of widget: simpletuner_lab/static/{submit,jobs}.{js,css}. Their size is a promise: see size.mjs.
+// A bundle for each kind of widget: simpletuner_lab/static/{submit,jobs,spend}.{js,css}. Their size is a promise: see size.mjs.
 import { readFile, writeFile } from "node:fs/promises";
 import { build } from "esbuild";
 import { minify } from "terser";

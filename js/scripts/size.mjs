@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
 export const STATIC = "../simpletuner_lab/static";
-export const BUNDLES = ["submit", "jobs"];
+export const BUNDLES = ["submit", "jobs", "spend"];
 const LIMIT = 60_000;
 
 /** Prints each bundle's size, and throws where one is over. */

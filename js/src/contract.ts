@@ -5,6 +5,8 @@
  * ISO 8601 in UTC, money is US dollars, sizes are bytes, durations are seconds.
  */
 
+import type { SpendVerdict } from "./money";
+
 export type JobState = "pending" | "uploading" | "queued" | "running" | "completed" | "failed" | "cancelled";
 
 export type DeliveryState = "waiting" | "sending" | "delivered" | "failed" | "given_up";
@@ -98,42 +100,6 @@ export interface Estimate {
   /** Between the two; absent in plans of an older release. */
   seconds_likely?: number | null;
   usd_likely?: number | null;
-}
-
-export type Period = "daily" | "weekly" | "monthly";
-export type LimitAction = "warn" | "block";
-
-/** What a job asks for: the most it may cost, and the least it will. Null: not known. */
-export interface Claim {
-  most_usd: number | null;
-  least_usd: number | null;
-  usd_per_hour: number | null;
-}
-
-/** A spend limit and where it stands. Days are of the zone of the limits; null: not known. */
-export interface LimitState {
-  /** `all`, or the id of a provider. */
-  scope: string;
-  amount_usd: number;
-  period: Period;
-  action: LimitAction;
-  spent_usd: number | null;
-  committed_usd: number | null;
-  since: string;
-  until: string;
-  /** Spent, committed and the job in question together. */
-  with_job_usd: number | null;
-}
-
-/** Whether a job may be paid for, and what is reserved for it if so. */
-export interface SpendVerdict {
-  claim: Claim;
-  reserved_usd: number | null;
-  allowed: boolean;
-  refusal: string;
-  hint: string;
-  warnings: string[];
-  limits: LimitState[];
 }
 
 export interface FileEntry {

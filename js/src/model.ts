@@ -12,7 +12,7 @@ import type { ErrorView, JobView, MetricsView, SubmitRequest } from "./contract"
 /** One job alone, or the list and what is chosen in it. */
 export type View = "job" | "jobs";
 
-export type PanelTab = "jobs" | "new" | "settings";
+export type PanelTab = "jobs" | "new" | "spend" | "settings";
 
 /** `lost`: no answer from the lab, tried again by itself. `denied`: the login is gone, only the user can mend it. */
 export type Connection = "live" | "lost" | "denied";

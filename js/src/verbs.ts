@@ -30,6 +30,7 @@ import type {
   Validation,
   WebhookReport,
 } from "./contract";
+import type { LimitChanges, LimitsView, SpendView } from "./money";
 
 export interface JobsQuery {
   states?: JobState[];
@@ -76,6 +77,9 @@ export interface Verbs {
   delete_token: { takes: { provider: string }; gives: { deleted: boolean } };
   validate: { takes: { provider: string }; gives: Validation };
   billing: { takes: { provider: string }; gives: Billing };
+  spend: { takes: { days: number }; gives: SpendView };
+  limits: { takes: Record<string, never>; gives: LimitsView };
+  set_limits: { takes: { changes: LimitChanges }; gives: LimitsView };
   test_webhook: { takes: { provider: string; mode: Mode }; gives: WebhookReport };
   consent: { takes: Record<string, never>; gives: { consent: ConsentMode } };
   set_consent: { takes: { mode: ConsentMode }; gives: { consent: ConsentMode } };

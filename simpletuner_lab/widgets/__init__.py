@@ -1,4 +1,4 @@
-"""Widgets in a notebook: `submit` shows a plan and waits for consent, `job` shows one job, `jobs` all of them."""
+"""Widgets in a notebook: `submit` shows a plan and waits for consent, `job` shows one job, `jobs` all of them, `spend` what they cost."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from simpletuner_lab.widgets.form import SubmitWidget
 from simpletuner_lab.widgets.line import line_to
 from simpletuner_lab.widgets.listing import JobsWidget
 from simpletuner_lab.widgets.run import JobWidget
+from simpletuner_lab.widgets.spending import SpendWidget
 
-__all__ = ["BundleMissing", "JobWidget", "JobsWidget", "SubmitWidget", "job", "jobs", "submit"]
+__all__ = ["BundleMissing", "JobWidget", "JobsWidget", "SpendWidget", "SubmitWidget", "job", "jobs", "spend", "submit"]
 
 
 def submit(
@@ -70,6 +71,11 @@ def job(job_id: str, *, client: Client | None = None) -> JobWidget:
 def jobs(*, client: Client | None = None) -> JobsWidget:
     """The list of jobs."""
     return JobsWidget(client)
+
+
+def spend(*, client: Client | None = None) -> SpendWidget:
+    """What was spent, by day, provider and job, and the limits; as values it is `connect().money.spend()`."""
+    return SpendWidget(client)
 
 
 def _refuse(unknown: dict[str, Any]) -> None:

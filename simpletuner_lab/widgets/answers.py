@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from simpletuner_lab.client import Client
+from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import InvalidRequest, LabError, TooLarge
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
+from simpletuner_lab.rest_money import USUAL_DAYS
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import OutputsView
@@ -115,6 +117,16 @@ class _Sync:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Spend:
+    days: int = USUAL_DAYS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SetLimits:
+    changes: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _SetDestination:
     destination: Destination
 
@@ -195,6 +207,9 @@ _VERBS: Final[Mapping[str, tuple[type, Callable[[Client, Any], Any]]]] = {
     "sync": (_Sync, lambda client, args: client.sync(args.provider)),
     "delete": (_Delete, _delete),
     "providers": (_Nothing, lambda client, _: client.providers()),
+    "spend": (_Spend, lambda client, args: client.money.spend(args.days)),
+    "limits": (_Nothing, lambda client, _: client.money.limits()),
+    "set_limits": (_SetLimits, lambda client, args: client.money.set_limits(args.changes)),
     "consent": (_Nothing, lambda client, _: {"consent": client.consent()}),
     "set_consent": (_SetConsent, _set_consent),
 }

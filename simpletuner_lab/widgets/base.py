@@ -22,7 +22,7 @@ from simpletuner_lab.widgets.line import line_to
 from simpletuner_lab.widgets.paper import Paper
 from simpletuner_lab.widgets.questions import Questions
 
-CHANGING: Final = frozenset({"submit", "cancel", "resolve", "delete"})
+CHANGING: Final = frozenset({"submit", "cancel", "resolve", "delete", "set_limits"})
 """Verbs after which what is shown is old."""
 
 

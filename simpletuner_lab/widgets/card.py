@@ -11,11 +11,15 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from simpletuner_lab.core.spend import dollars
+from simpletuner_lab.core.verdict import limit_text
+from simpletuner_lab.services.money_views import SpendView
 from simpletuner_lab.services.views import JobView, MetricsView, PlanView
 from simpletuner_lab.terminal import duration, estimate_text, one_line, size, steps_text
 from simpletuner_lab.widgets.chart import draw_curve
 
 _STATE_COLOURS: Final[Mapping[str, str]] = {"completed": "#2f9e6e", "failed": "#d64545", "running": "#3b82f6"}
+_DEAREST: Final = 10
 _OTHER_COLOUR: Final = "#8a8f98"
 
 _HIDDEN_WHILE_LIVE: Final = (
@@ -67,6 +71,21 @@ def jobs_card(jobs: Sequence[JobView], total: int) -> str:
     )
     head = "<tr><th>job</th><th>state</th><th>progress</th></tr>"
     return _card(_head("Jobs", f"{len(jobs)} of {total}"), f"<table>{head}{rows}</table>" if rows else "")
+
+
+def spend_card(spend: SpendView) -> str:
+    """What was spent, by provider and job, the dearest first, and where the limits stand."""
+    rows = "".join(
+        f"<tr><td>{html.escape(one_line(job.config_name or job.job_id))}</td><td>{html.escape(job.provider)}</td>"
+        f"<td>{'not known' if job.unpriced == job.runs else dollars(job.cost_usd)}</td></tr>"
+        for job in spend.by_job[:_DEAREST]
+    )
+    head = "<tr><th>job</th><th>provider</th><th>cost</th></tr>"
+    return _card(
+        _head("Spent", f"{dollars(spend.total_usd)} since {spend.since}"),
+        *(_line([limit_text(state)]) for state in spend.limits),
+        f"<table>{head}{rows}</table>" if rows else "",
+    )
 
 
 def job_facts(job: JobView) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from simpletuner_lab.core.errors import LabError
 from simpletuner_lab.core.job import ALL_JOBS, JobFilter
+from simpletuner_lab.services.money_views import SpendView
 from simpletuner_lab.services.views import JobPage, JobView, MetricsView
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class Glance:
     def recent(self) -> JobPage:
         """The jobs that changed last."""
         return self._once("recent", "", lambda client: client.jobs(ALL_JOBS, sort="-updated_at", limit=_RECENT))
+
+    def spend(self) -> SpendView:
+        """What was spent lately."""
+        return self._once("spend", "", lambda client: client.money.spend())
 
     def curve(self, job_id: str) -> MetricsView:
         """A job's curve, thinned."""

@@ -1,4 +1,4 @@
-/** The side panel: jobs, a new job, settings. What it shows is in the model, so that a host can keep it over a reload. */
+/** The side panel: jobs, a new job, what it costs, settings. What it shows is in the model, so that a host can keep it over a reload. */
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useKey, useLab } from "../hooks";
@@ -8,6 +8,7 @@ import { useWords } from "../words";
 import { type Tab, Tabs } from "./atoms";
 import { Jobs } from "./Jobs";
 import { Settings } from "./settings/Settings";
+import { Spend } from "./spend/Spend";
 import { Way } from "./submit/Submit";
 
 export function Panel() {
@@ -19,6 +20,7 @@ export function Panel() {
   const tabs: Tab[] = [
     { id: "jobs", label: t("Jobs"), panel: () => <Jobs /> },
     { id: "new", label: t("New job"), panel: () => <Way key={forms} again={false} submitted={setJob} />, keep: true },
+    { id: "spend", label: t("Spend"), panel: () => <Spend /> },
     { id: "settings", label: t("Settings"), panel: () => <Settings /> },
   ];
   return (

@@ -141,10 +141,10 @@ class Cell implements CellModel {
   }
 
   /** From now on the page's server answers, also what the kernel was asked and did not answer. */
-  #adopt({ request, urlOf, eventsUrl }: PageServer): void {
+  #adopt({ request, urlOf, eventsUrl, more }: PageServer): void {
     this.#become("live");
     const server = new Server(
-      { request, urlOf, events: jupyterEvents(eventsUrl), entry: "widget" },
+      { request, urlOf, events: jupyterEvents(eventsUrl), entry: "widget", more },
       {
         connection: (connection) => this.#become(connection),
         news: (news) => this.#listeners.tell("msg:custom", { news }),

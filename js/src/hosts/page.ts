@@ -7,6 +7,8 @@ export interface PageServer {
   urlOf: (path: string) => string;
   /** Where its event bus listens. */
   eventsUrl: string;
+  /** Routes beside those that every host has. */
+  more?: object;
 }
 
 /** What of a document is looked at. */

@@ -32,12 +32,15 @@ export type OfThePanel =
   | "billing"
   | "test_webhook";
 
+/** Verbs about money: `spending.ts` has their routes. */
+export type OfSpending = "spend" | "limits" | "set_limits";
+
 /** Verbs that a request answers. */
 export type Routed = Exclude<Verb, Addressed>;
 
 export type Routes<V extends Routed> = { [R in V]: (args: Takes<R>, entry: Entry) => Call };
 
-export const ROUTES: Routes<Exclude<Routed, OfThePanel>> = {
+export const ROUTES: Routes<Exclude<Routed, OfThePanel | OfSpending>> = {
   plan: ({ request }) => ({ method: "POST", path: "/jobs/plan", body: request, patience_ms: LONG_MS }),
   submit: ({ request, approve, key }, entry) => ({
     method: "POST",

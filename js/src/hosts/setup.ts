@@ -1,4 +1,4 @@
-/** Routes of what the side panel alone asks: how providers are set up, and how models come home. */
+/** Routes of what the side panel alone asks: how providers are set up, how models come home. */
 
 import { type Call, get, LONG_MS, type OfThePanel, type Routes } from "./routes";
 

@@ -9,7 +9,7 @@ export interface Kept {
 }
 
 const KEY = "simpletuner-lab:panel";
-const TABS: readonly unknown[] = ["jobs", "new", "settings"] satisfies PanelTab[];
+const TABS: readonly unknown[] = ["jobs", "new", "spend", "settings"] satisfies PanelTab[];
 
 export function keep(states: IStateDB | null, { tab, job_id }: State): void {
   void states?.save(KEY, { tab, job_id });

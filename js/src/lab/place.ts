@@ -5,6 +5,7 @@ import { ServerConnection, type ServiceManager } from "@jupyterlab/services";
 import type { Events } from "../hosts/follower";
 import type { Place } from "../hosts/server";
 import { SETUP } from "../hosts/setup";
+import { SPENDING } from "../hosts/spending";
 
 export function labPlace(services: ServiceManager.IManager): Place {
   const settings = services.serverSettings;
@@ -14,7 +15,7 @@ export function labPlace(services: ServiceManager.IManager): Place {
     request: (path, init) => ServerConnection.makeRequest(urlOf(path), init, settings),
     events: streamEvents(services.events.stream),
     entry: "panel",
-    more: SETUP,
+    more: { ...SETUP, ...SPENDING },
   };
 }
 
