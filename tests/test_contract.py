@@ -146,6 +146,6 @@ def test_verbs_are_the_clients() -> None:
 def test_every_interface_is_held_to_something() -> None:
     held = {cls.__name__ for cls in (*VIEWS, *VALUES)}
     assert set(INTERFACES) - held == {
-        *("SubmitRequest", "ErrorView", "JobsQuery", "Verbs"),
+        *("SubmitRequest", "ErrorView", "JobsQuery", "LimitChanges", "Verbs"),
         *("ReceivingView", "ReceivingStep"),  # of the server alone
     }
