@@ -9,18 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.testing.hub_emulator import HubEmulator
 from simpletuner_lab.testing.storage_server import StorageServer, storage_server
 from tests.hub_kit import TOKEN, hub_of_ann
 from tests.lab_kit import dataset, quick_home
+from tests.postgres_kit import postgres, require_postgres
 from tests.services.courier_kit import Labs
 from tests.services.store_kit import open_store
-
-POSTGRES = os.environ.get("SIMPLETUNER_TEST_POSTGRES", "")
-
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
@@ -71,16 +68,43 @@ def fresh(tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])
-def address(request, tmp_path, fresh):
-    if request.param == "sqlite":
-        return shutil.copy(fresh, tmp_path / "lab.db")
-    engine = sa.create_engine(POSTGRES)
-    with engine.begin() as connection:
-        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sa.text("CREATE SCHEMA public"))
-    engine.dispose()
-    return POSTGRES
+@pytest.fixture(scope="session")
+def server():
+    """A PostgreSQL server of these tests' own."""
+    require_postgres()
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(server):
+    """A migrated database in it, to copy."""
+    name = server.create()
+    open_store(server.url(name)).close()
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request):
+    return request.param
+
+
+@pytest.fixture
+def address(engine, request, tmp_path):
+    """Path or URL of a database with tables and nothing in them."""
+    if engine == "sqlite":
+        return shutil.copy(request.getfixturevalue("fresh"), tmp_path / "lab.db")
+    server = request.getfixturevalue("server")
+    return server.url(server.create(request.getfixturevalue("template")))
+
+
+@pytest.fixture
+def bare(engine, request, tmp_path):
+    """Path or URL of a database without tables."""
+    if engine == "sqlite":
+        return tmp_path / "bare.db"
+    server = request.getfixturevalue("server")
+    return server.url(server.create())
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.store import Store
 
 T0 = 1_700_000_000.0
@@ -30,4 +31,9 @@ def new_job(job_id: str = "job-1", **changes) -> Job:
 
 def open_store(address: Path | str) -> Store:
     """A path, or a database URL."""
-    return Store.open(str(address) if "://" in str(address) else Path(address))
+    return Store.open(target_of(address))
+
+
+def target_of(address: Path | str) -> Path | Secret:
+    """An address as the store wants it."""
+    return Secret(str(address)) if "://" in str(address) else Path(address)
