@@ -15,9 +15,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, and_, create_engine, event, func, insert, inspect, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    and_,
+    create_engine,
+    event,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError as NoneFree
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoneFree
 
 from simpletuner_lab.core.errors import Conflict, DiskFull, InvalidRequest, LabError, StoreUnusable, is_interrupt
 from simpletuner_lab.core.secret import Secret

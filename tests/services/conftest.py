@@ -9,7 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from simpletuner_lab.services import schema
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.testing.hub_emulator import HubEmulator
 from simpletuner_lab.testing.storage_server import StorageServer, storage_server
@@ -18,6 +20,7 @@ from tests.lab_kit import dataset, quick_home
 from tests.postgres_kit import postgres, require_postgres
 from tests.services.courier_kit import Labs
 from tests.services.store_kit import open_store
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
@@ -77,34 +80,39 @@ def server():
 
 
 @pytest.fixture(scope="session")
-def template(server):
-    """A migrated database in it, to copy."""
-    name = server.create()
-    open_store(server.url(name)).close()
-    return name
+def tables(server):
+    """URL of a migrated database in it, to be emptied."""
+    url = server.create_schema()
+    open_store(url).close()
+    return url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request):
+def kind(request):
     return request.param
 
 
 @pytest.fixture
-def address(engine, request, tmp_path):
+def address(kind, request, tmp_path):
     """Path or URL of a database with tables and nothing in them."""
-    if engine == "sqlite":
+    if kind == "sqlite":
         return shutil.copy(request.getfixturevalue("fresh"), tmp_path / "lab.db")
-    server = request.getfixturevalue("server")
-    return server.url(server.create(request.getfixturevalue("template")))
+    url = request.getfixturevalue("tables")
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for table in reversed(schema.metadata.sorted_tables):
+            connection.execute(sa.delete(table))
+        connection.execute(sa.insert(schema.sequence).values(id=1, value=0))
+    engine.dispose()
+    return url
 
 
 @pytest.fixture
-def bare(engine, request, tmp_path):
+def bare(kind, request, tmp_path):
     """Path or URL of a database without tables."""
-    if engine == "sqlite":
+    if kind == "sqlite":
         return tmp_path / "bare.db"
-    server = request.getfixturevalue("server")
-    return server.url(server.create())
+    return request.getfixturevalue("server").create_schema()
 
 
 @pytest.fixture
