@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from simpletuner_lab.core.job import JobFilter, JobState
-from tests.services.store_kit import new_job, open_store
+from tests.services.store_kit import SLOW_ON_POSTGRESQL, new_job, open_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +57,7 @@ def test_many_may_create_the_database_at_once(bare):
     store.close()
 
 
+@SLOW_ON_POSTGRESQL
 def test_one_key_makes_one_job(address):
     answers = race(address, *[("submit", f"job-{number}", "key") for number in range(3)])
     store = open_store(address)
@@ -77,6 +78,7 @@ def test_no_change_is_lost(address):
     store.close()
 
 
+@SLOW_ON_POSTGRESQL
 def test_a_lease_is_won_once(address):
     answers = race(address, *[("acquire", "watcher", f"holder-{number}") for number in range(3)])
     assert Counter(answers) == {"True": 1, "False": 2}
