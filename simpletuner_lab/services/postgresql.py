@@ -46,7 +46,7 @@ def engine_of(address: Secret, *, busy_s: float) -> Engine:
                 "connect_timeout": CONNECT_S,
                 "application_name": "simpletuner_lab",
                 "client_encoding": "utf8",
-                "options": " ".join(filter(None, (url.query.get("options"), limits))),
+                "options": " ".join((*url.normalized_query.get("options", ()), limits)),
                 "keepalives_idle": SILENCE_S,
                 "tcp_user_timeout": SILENCE_S * 1000,
             },
@@ -61,7 +61,7 @@ def engine_of(address: Secret, *, busy_s: float) -> Engine:
 
 def place(url: URL) -> str:
     """What a database is called towards a person."""
-    host = url.host or url.query.get("host") or "this machine"
+    host = url.host or ", ".join(url.normalized_query.get("host", ())) or "this machine"
     return f"PostgreSQL database {url.database} at {host}" + (f", port {url.port}" if url.port else "")
 
 
@@ -108,9 +108,9 @@ def _not_let_in(where: str, said: str) -> LabError:
 def _said(cause: object, url: URL) -> str:
     """An error's own words, in one line and without a password."""
     text = " ".join(str(cause).split())
-    for secret in (url.password, *(value for name, value in url.query.items() if "password" in name)):
-        if secret:
-            text = text.replace(str(secret), MASK)
+    in_query = (value for name, values in url.normalized_query.items() if "password" in name for value in values)
+    for secret in filter(None, (url.password, *in_query)):
+        text = text.replace(secret, MASK)
     return text[:_LONGEST]
 
 
