@@ -14,6 +14,7 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 for name in ("HF_TOKEN", "HF_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
     os.environ.pop(name, None)
+os.environ.pop("SIMPLETUNER_DATABASE_URL", None)
 
 _caches = tempfile.TemporaryDirectory(prefix="simpletuner-cache-")
 os.environ["SIMPLETUNER_CACHE_DIR"] = _caches.name

@@ -19,7 +19,7 @@ from argcomplete.finders import CompletionFinder
 
 from simpletuner_lab.core.errors import LabError, StoreUnusable
 from simpletuner_lab.core.job import ALL_JOBS
-from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.home import DATABASE_URL, Home
 
 if TYPE_CHECKING:
     from simpletuner_lab.client import Client
@@ -120,7 +120,7 @@ def _within_patience(ask: Callable[[], list[str]], prefix: str) -> list[str]:
 def _lab_as_it_is() -> Client:
     """The lab, if there is one: a completion makes none."""
     home = Home.find(os.environ)
-    if not home.database.exists():
+    if DATABASE_URL not in os.environ and not home.database.exists():
         raise StoreUnusable(f"there is no lab in {home.root} yet")
     from simpletuner_lab.client import connect
 

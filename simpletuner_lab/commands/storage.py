@@ -132,7 +132,7 @@ def _grants() -> Iterator[Grants]:
     from simpletuner_lab.services.store import Store
 
     home = Home.find(os.environ).prepare()
-    store = Store.open(home.database)
+    store = Store.open(home.database_of(os.environ))
     try:
         yield Grants(store.grants, ServerKey.load_or_create(home.server_key), time.time)
     finally:

@@ -32,6 +32,7 @@
     │   └── UploadGone            502  upload_gone           its copy of the data is not there any more
     ├── ServerUnreachable         503  server_unreachable    a client found no server where one was named
     ├── StoreUnusable             500  store_unusable        network file system, newer schema, damaged
+    │   └── StoreUnreachable      503  store_unreachable     a shared database does not answer
     ├── ServerKeyUnusable         500  server_key_unusable   readable by others, or not 32 bytes
     └── DiskFull                  507  disk_full
 
@@ -268,6 +269,13 @@ class StoreUnusable(LabError):
     """The database cannot be used as it is."""
 
     code = "store_unusable"
+
+
+class StoreUnreachable(StoreUnusable):
+    """The server of a shared database does not answer, or the connection to it was lost."""
+
+    code = "store_unreachable"
+    status = 503
 
 
 class ServerKeyUnusable(LabError):

@@ -37,7 +37,7 @@ def examine(*, url: str | None = None, environment: Mapping[str, str] | None = N
         trained = [pool.submit(packages, python, environment) for python in interpreters(home, registry)]
         around = [
             *home_findings(home),
-            *database_findings(home),
+            *database_findings(home, environment),
             *server_findings(home, environment, Path(jupyter_runtime_dir()), url),
             *part_findings(),
             *provider_findings(registry),

@@ -6,14 +6,16 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.errors import LabError
+from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.doctor.finding import Finding, ok, problem, warning
-from simpletuner_lab.services.home import VARIABLE, Home
+from simpletuner_lab.services.home import DATABASE_URL, VARIABLE, Home
 from simpletuner_lab.services.mounts import Mount, network_kind, read_mounts
 from simpletuner_lab.terminal import size
 
@@ -45,8 +47,12 @@ def home_findings(home: Home, mounts: Iterable[Mount] | None = None) -> Iterator
         yield ok("disk", f"{size(free)} free at {place}")
 
 
-def database_findings(home: Home) -> Iterator[Finding]:
+def database_findings(home: Home, environment: Mapping[str, str] = MappingProxyType({})) -> Iterator[Finding]:
     """Whether the database opens, and the consent mode in it."""
+    address = home.database_of(environment)
+    if isinstance(address, Secret):
+        yield from _opened(address, f"the shared database of {DATABASE_URL}")
+        return
     try:
         there = home.database.exists()
     except OSError as error:
@@ -56,10 +62,14 @@ def database_findings(home: Home) -> Iterator[Finding]:
         if not _write_fault(_place(home)):
             yield ok("database", f"{home.database}, made at first use")
         return
+    yield from _opened(address, str(address))
+
+
+def _opened(address: Path | Secret, name: str) -> Iterator[Finding]:
     from simpletuner_lab.services.store import Store
 
     try:
-        store = Store.open(home.database)
+        store = Store.open(address)
     except LabError as error:
         yield problem("database", error.message, error.hint)
         return
@@ -70,7 +80,7 @@ def database_findings(home: Home) -> Iterator[Finding]:
         return
     finally:
         store.close()
-    yield ok("database", f"{home.database} opens")
+    yield ok("database", f"{name} opens")
     yield ok(
         "consent", f"mode {mode}" + ("" if mode is not ConsentMode.NEVER else ": nothing is sent to another machine")
     )

@@ -22,7 +22,7 @@ from simpletuner_lab.server.announcer import JOB_EVENT, JOB_SCHEMA, Announcer, J
 from simpletuner_lab.server.door import Door
 from simpletuner_lab.server.rooms import SETTING, Part, Rooms
 from simpletuner_lab.server.storage.errors import S3Error
-from simpletuner_lab.services.home import VARIABLE, Home
+from simpletuner_lab.services.home import DATABASE_URL, VARIABLE, Home
 
 if TYPE_CHECKING:  # imported by the thread that opens the lab, after the port listens
     from simpletuner_lab.server.listener import Listener
@@ -40,6 +40,11 @@ class SimpleTunerLabApp(ExtensionApp):
     load_other_extensions = True
 
     home = Unicode("", config=True, help=f"Folder of all state; default: ${VARIABLE}, else ~/.simpletuner.")
+    database_url = Unicode(
+        "", config=True,
+        help=f"Shared PostgreSQL database, postgresql://USER@HOST/NAME without a password; default: ${DATABASE_URL}, "
+        "which may hold one, else a file in the home.",
+    )  # fmt: skip
     max_object_bytes = Integer(
         5 << 30, min=1 << 20, config=True, help="Largest single upload to the object endpoint, in bytes."
     )
@@ -66,6 +71,10 @@ class SimpleTunerLabApp(ExtensionApp):
     @validate("trusted_proxies")
     def _checked_proxies(self, proposal: Any) -> list[str]:
         return checked_networks(proposal["value"])
+
+    @validate("database_url")
+    def _checked_database(self, proposal: Any) -> str:
+        return checked_database_url(proposal["value"])
 
     @validate("public_url")
     def _checked_url(self, proposal: Any) -> str:
@@ -174,6 +183,7 @@ class SimpleTunerLabApp(ExtensionApp):
         return open_lab(
             self.lab_home,
             self.serverapp,
+            database_url=self.database_url,
             public_endpoint=self._public_endpoint,
             max_job_bytes=self.max_job_bytes or None,
         )
@@ -192,6 +202,22 @@ def _reached(ip: str) -> str:
     """What an address is called by who connects to it."""
     host = "127.0.0.1" if ip in {"", "*", "0.0.0.0", "::", "localhost"} else ip  # noqa: S104 - what is looked for
     return f"[{host}]" if ":" in host else host
+
+
+def checked_database_url(text: str) -> str:
+    """The URL, if it has no password in it: `--show-config` prints traits.
+
+    Raises:
+        TraitError: it has one.
+    """
+    hint = f"put a URL with one into {DATABASE_URL}, or the password into ~/.pgpass"
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise TraitError(f"database_url is postgresql://USER@HOST[:PORT]/NAME without a password; {hint}") from None
+    if parts.password is not None or "password" in parts.query:
+        raise TraitError(f"database_url must have no password; {hint}")
+    return text
 
 
 def checked_public_url(text: str) -> str:

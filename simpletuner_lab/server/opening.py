@@ -13,12 +13,17 @@ from jupyter_server.utils import url_path_join
 from simpletuner_lab.server.routes import STORAGE
 from simpletuner_lab.server.storage.objects import ObjectStore
 from simpletuner_lab.services.front import Front
-from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.home import DATABASE_URL, Home
 from simpletuner_lab.services.lab import Lab, Surroundings
 
 
 def open_lab(
-    home: Home, serverapp: Any, *, public_endpoint: Callable[[], str | None], max_job_bytes: int | None
+    home: Home,
+    serverapp: Any,
+    *,
+    database_url: str,
+    public_endpoint: Callable[[], str | None],
+    max_job_bytes: int | None,
 ) -> Front:
     """The lab of this server, and the folder of its object endpoint cleared of what was left half done.
 
@@ -28,7 +33,7 @@ def open_lab(
     home.prepare()
     ObjectStore(home.outputs).sweep(time.time())
     around = Surroundings(
-        environment=dict(os.environ),
+        environment={**os.environ, **({DATABASE_URL: database_url} if database_url else {})},
         endpoint=endpoint_of(serverapp),
         public_endpoint=public_endpoint,
         max_job_bytes=max_job_bytes,

@@ -15,16 +15,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, and_, create_engine, event, insert, inspect, select, text, update
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    and_,
+    create_engine,
+    event,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoneFree
 
 from simpletuner_lab.core.errors import Conflict, DiskFull, InvalidRequest, LabError, StoreUnusable, is_interrupt
-from simpletuner_lab.services import schema
+from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.services import postgresql, schema
 from simpletuner_lab.services.mounts import network_kind, read_mounts
 
 BUSY_S: Final = 20.0
 """So long a writer waits for another process's transaction. Ours take milliseconds."""
+
+IDLE_S: Final = 60
+"""On PostgreSQL a writer that does nothing for so long (a machine asleep) is cut off, so that the others go on."""
 
 _WRITES: Final = "simpletuner_lab_writes"
 _MIGRATION_LOCK: Final = 0x73746C6162
@@ -38,21 +56,23 @@ class Database:
         self._engine = engine
         self._writer = engine.execution_options(**{_WRITES: True})
         self._sqlite = engine.dialect.name == "sqlite"
+        self._reader = engine if self._sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
 
     @classmethod
-    def open(cls, target: Path | str) -> Database:
-        """Opens a SQLite file or a database URL, and brings its tables up to date.
+    def open(cls, target: Path | Secret) -> Database:
+        """Opens a SQLite file or the URL of a PostgreSQL database, and brings its tables up to date.
 
         Raises:
-            StoreUnusable: on a network file system, damaged, of a newer release, not ours to write.
+            StoreUnusable: on a network file system, damaged, of a newer release, not ours to write, not there.
+            StoreUnreachable: the server does not answer.
             DiskFull: no room to create it.
         """
         if isinstance(target, Path):
             _prepare_file(target)
-            url = URL.create("sqlite", database=str(target))
+            engine = _engine(target)
         else:
-            url = make_url(target)
-        database = cls(_engine(url))
+            engine = postgresql.engine_of(target, busy_s=BUSY_S)
+        database = cls(engine)
         try:
             database.upgrade()
         except BaseException:
@@ -66,12 +86,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, and on SQLite sees one state of the database throughout.
+        """A transaction that only reads, and sees one state of the database throughout.
 
         Raises:
             StoreUnusable, DiskFull: the database failed.
         """
-        with _translated(self._engine), self._engine.connect() as connection:
+        with _translated(self._engine), self._reader.connect() as connection:
             yield connection
 
     @contextmanager
@@ -81,10 +101,11 @@ class Database:
         Raises:
             Conflict: a row of this key is already there.
             StoreUnusable, DiskFull: the database failed; nothing was written.
+            StoreUnreachable: the connection was lost. Lost at the very commit, all may have been written: read again.
         """
         with _translated(self._engine), self._writer.begin() as connection:
             if not self._sqlite:
-                connection.execute(select(schema.sequence.c.value).with_for_update())
+                connection.execute(_TAKE_TURN)
             yield connection
 
     def upgrade(self) -> None:
@@ -99,6 +120,7 @@ class Database:
         with _translated(self._engine), self._writer.begin() as connection:
             if not self._sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+                _require_unicode(connection)
             if _version(connection) != schema.REVISIONS[-1]:
                 _migrate(connection)
 
@@ -117,10 +139,14 @@ def put(connection: Connection, table: Table, keys: Mapping[str, Any], values: M
         connection.execute(insert(table).values({**keys, **values}))
 
 
-def _engine(url: URL) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url)
-    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+_TAKE_TURN: Final = select(
+    schema.sequence.c.value, func.set_config("idle_in_transaction_session_timeout", f"{IDLE_S}s", True)
+).with_for_update()
+"""Of PostgreSQL alone: the writers' lock, and a limit to how long a writer that sleeps may hold it."""
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_S})
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
     return engine
@@ -149,6 +175,15 @@ def _version(connection: Connection) -> str | None:
             hint="upgrade simpletuner-lab, or set SIMPLETUNER_HOME to another folder",
         )
     return version
+
+
+def _require_unicode(connection: Connection) -> None:
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise StoreUnusable(
+            f"the database keeps text as {encoding}, and names of jobs are Unicode",
+            hint="make another: createdb -T template0 -E UTF8 NAME",
+        )
 
 
 def _migrate(connection: Connection) -> None:
@@ -180,7 +215,9 @@ def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise _translate(error, engine.url.render_as_string(hide_password=True)) from error
+        raise _translate(error, engine) from error
+    except NoneFree as error:
+        raise StoreUnusable("too many transactions at once", hint="try again in a moment") from error
     except UnicodeEncodeError as error:
         raise InvalidRequest("a text holds half a character pair", hint="it cannot be written as UTF-8") from error
     except AssertionError as error:
@@ -208,14 +245,18 @@ def _no_room_beside(where: str) -> bool:
         return False
 
 
-def _translate(error: DBAPIError, where: str) -> LabError:
+def _translate(error: DBAPIError, engine: Engine) -> LabError:
     if isinstance(error, IntegrityError):
-        return Conflict(f"a row is already there, or its job is not: {error.orig}", hint="read again and decide again")
+        said = str(error.orig).partition("\n")[0]
+        return Conflict(f"a row is already there, or its job is not: {said}", hint="read again and decide again")
+    if engine.dialect.name != "sqlite":
+        return postgresql.translated(error, engine.url)
+    where = engine.url.render_as_string()
     cause: Any = error.orig
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_IOERR and _no_room_beside(where):
         code = sqlite3.SQLITE_FULL  # what SQLite says when its shared memory file cannot grow
-    if code == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", "") == "53100":
+    if code == sqlite3.SQLITE_FULL:
         return DiskFull(f"no room left for {where}", hint="free some space and try again")
     what, hint = _SQLITE.get(code, (f"failed: {cause}", "see the server's log"))
     return StoreUnusable(f"{where} {what}", hint=hint)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from simpletuner_lab.core.errors import StoreUnusable
+from simpletuner_lab.core.secret import Secret
 
 VARIABLE: Final = "SIMPLETUNER_HOME"
+DATABASE_URL: Final = "SIMPLETUNER_DATABASE_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ class Home:
     def database(self) -> Path:
         """The SQLite file."""
         return self.state / "lab.db"
+
+    def database_of(self, environment: Mapping[str, str]) -> Path | Secret:
+        """Where the store is: the URL in `SIMPLETUNER_DATABASE_URL`, else the SQLite file."""
+        named = environment.get(DATABASE_URL)
+        return Secret(named) if named else self.database
 
     @property
     def logs(self) -> Path:

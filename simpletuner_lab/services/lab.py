@@ -143,8 +143,10 @@ class Lab:
     def open(cls, root: Path | None = None, around: Surroundings | None = None) -> Lab:
         """Opens the lab kept under `root` (else `SIMPLETUNER_HOME`, else `~/.simpletuner`).
 
+        Its store is there too, unless `SIMPLETUNER_DATABASE_URL` names a shared one.
+
         Raises:
-            StoreUnusable: the database is of a newer version, damaged, or on a network file system.
+            StoreUnusable: the database is of a newer version, damaged, on a network file system, or not to be reached.
         """
         around = around or Surroundings()
         home = (Home(root) if root else Home.find(around.environment)).prepare()
@@ -154,7 +156,7 @@ class Lab:
             ),
             ProviderSettings(home.provider_settings).read,
         )
-        return cls(home, Store.open(home.database), registry, around)
+        return cls(home, Store.open(home.database_of(around.environment)), registry, around)
 
     def close(self) -> None:
         """Stops watching and closes the database. Jobs go on."""

@@ -22,6 +22,7 @@ from simpletuner_lab.core.job import ACTIVE, TRANSITIONS, Job, JobFilter, JobOrd
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan
+from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services import pages, rows, schema
 from simpletuner_lab.services.codec import loads
 from simpletuner_lab.services.curves import Curves, change_curve
@@ -71,11 +72,12 @@ class Store:
         self.hashes = Hashes(database)
 
     @classmethod
-    def open(cls, target: Path | str) -> Store:
-        """Opens a SQLite file (a Path) or a database URL (a str), and brings its tables up to date.
+    def open(cls, target: Path | Secret) -> Store:
+        """Opens a SQLite file or the URL of a PostgreSQL database, and brings its tables up to date.
 
         Raises:
-            StoreUnusable: on a network file system, damaged, of a newer release, not ours to write.
+            StoreUnusable: on a network file system, damaged, of a newer release, not ours to write, not there.
+            StoreUnreachable: the server does not answer.
             DiskFull: no room to create it.
         """
         return cls(Database.open(target))

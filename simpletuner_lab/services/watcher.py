@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from simpletuner_lab.core.destination import Push
-from simpletuner_lab.core.errors import JobNotFound, OutputNotFound, StaleRecord
+from simpletuner_lab.core.errors import JobNotFound, OutputNotFound, StaleRecord, StoreUnusable
 from simpletuner_lab.core.job import Job
 from simpletuner_lab.services.courier import Courier
 from simpletuner_lab.services.registry import Registry
@@ -68,7 +69,8 @@ class Watcher:
             self._thread.join()
         self._workers.shutdown(wait=True)
         self._carriers.shutdown(wait=True, cancel_futures=True)
-        self._store.leases.release(_LEASE, self._holder)
+        with contextlib.suppress(StoreUnusable):  # it runs out by itself
+            self._store.leases.release(_LEASE, self._holder)
 
     def nudge(self, job_id: str | None = None) -> None:
         """Look now; a job that is named is due at once (a webhook, a cancel, a submit)."""

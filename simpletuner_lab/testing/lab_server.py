@@ -19,7 +19,7 @@ from typing import Final
 
 from simpletuner_lab.client import LabClient
 from simpletuner_lab.core.errors import ServerUnreachable
-from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.home import DATABASE_URL, Home
 from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.listening import HOST
 
@@ -48,7 +48,7 @@ def lab_server(
     environment = {
         **os.environ, "HOME": str(own), "SIMPLETUNER_HOME": str(home.root), "JUPYTER_TOKEN": token, "IPYTHONDIR": str(own / "ipython"),
         "JUPYTER_CONFIG_DIR": str(own / "config"), "JUPYTER_DATA_DIR": str(own / "data"),
-        "JUPYTER_RUNTIME_DIR": str(own / "runtime"), **keys,
+        "JUPYTER_RUNTIME_DIR": str(own / "runtime"), DATABASE_URL: "", **keys,
     }  # fmt: skip
     command = [
         sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--ServerApp.ip={HOST}",

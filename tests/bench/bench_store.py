@@ -1,4 +1,7 @@
-"""Pages and writes of the store beside the bare statements, among 100,000 jobs. Run: python tests/bench/bench_store.py."""
+"""Pages and writes of the store beside the bare statements, among 100,000 jobs, on SQLite and PostgreSQL.
+
+Run: python tests/bench/bench_store.py. PostgreSQL is a server of its own that writes through to the disk.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import ACTIVE, Job, JobFilter, JobState, Progress, RunRef
 from simpletuner_lab.core.metric import Points, PointsChange
+from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services import rows, schema
 from simpletuner_lab.services.database import Database
 from simpletuner_lab.services.store import Store
+from tests.postgres_kit import postgres, programs
 
 JOBS = 100_000
 ROUNDS = 41
@@ -149,23 +154,29 @@ def writes(store: Store, database: Database) -> None:
     )
 
 
+def measure(name: str, target: Path | Secret) -> None:
+    start = time.perf_counter()
+    database = Database.open(target)
+    created = time.perf_counter() - start
+    fill(database)
+    database.close()
+    start = time.perf_counter()
+    database = Database.open(target)
+    print(f"{name}: create {created * 1e3:.1f} ms, open {(time.perf_counter() - start) * 1e3:.1f} ms")
+    store = Store(database)
+    pages(store, database)
+    writes(store, database)
+    store.close()
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "lab.db"
-        start = time.perf_counter()
-        database = Database.open(path)
-        created = time.perf_counter() - start
-        fill(database)
-        database.close()
-        start = time.perf_counter()
-        database = Database.open(path)
-        print(
-            f"create {created * 1e3:.1f} ms, open {(time.perf_counter() - start) * 1e3:.1f} ms, {path.stat().st_size >> 20} MiB"
-        )
-        store = Store(database)
-        pages(store, database)
-        writes(store, database)
-        store.close()
+        measure("SQLite", Path(folder) / "lab.db")
+    if programs() is None:
+        print("PostgreSQL is not installed: left out")
+        return
+    with postgres(safe=True) as server:
+        measure("PostgreSQL", Secret(server.tcp_url("postgres")))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -21,9 +23,16 @@ class Server:
     """`start`, `kill`, `stop`; the port stays the same over restarts."""
 
     def __init__(
-        self, folder: Path, home: Path, base: str = "/", *options: str, app: str = "jupyter_server", ours: bool = True
+        self,
+        folder: Path,
+        home: Path,
+        base: str = "/",
+        *options: str,
+        app: str = "jupyter_server",
+        ours: bool = True,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`app` is the module to run; without `ours` the extension is off."""
+        """`app` is the module to run; without `ours` the extension is off; `environment` is beside this process's."""
         self.home = home
         self.folder = folder
         self.base = base
@@ -32,6 +41,7 @@ class Server:
         self.options = options if ours else (*options, "--ServerApp.jpserver_extensions={'simpletuner_lab': False}")
         self.ours = ours
         self.app = app
+        self.environment = environment
         self.process: subprocess.Popen[bytes] | None = None
         self._clients: list[LabClient] = []
 
@@ -41,7 +51,7 @@ class Server:
         environment = os.environ | {
             "HOME": str(own), "SIMPLETUNER_HOME": str(self.home), "JUPYTER_CONFIG_DIR": str(own / "config"),
             "JUPYTER_DATA_DIR": str(own / "data"), "JUPYTER_RUNTIME_DIR": str(own / "runtime"), "IPYTHONDIR": str(own / "ipython"),
-            "JUPYTER_TOKEN": TOKEN,
+            "JUPYTER_TOKEN": TOKEN, **self.environment,
         }  # fmt: skip
         own.mkdir(parents=True, exist_ok=True)
         with (self.folder / "server.log").open("ab") as log:

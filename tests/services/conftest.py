@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from simpletuner_lab.services import schema
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.testing.hub_emulator import HubEmulator
 from simpletuner_lab.testing.storage_server import StorageServer, storage_server
 from tests.hub_kit import TOKEN, hub_of_ann
 from tests.lab_kit import dataset, quick_home
+from tests.postgres_kit import postgres, require_postgres
 from tests.services.courier_kit import Labs
 from tests.services.store_kit import open_store
-
-POSTGRES = os.environ.get("SIMPLETUNER_TEST_POSTGRES", "")
 
 
 @pytest.fixture
@@ -71,16 +71,48 @@ def fresh(tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])
-def address(request, tmp_path, fresh):
-    if request.param == "sqlite":
-        return shutil.copy(fresh, tmp_path / "lab.db")
-    engine = sa.create_engine(POSTGRES)
+@pytest.fixture(scope="session")
+def server():
+    """A PostgreSQL server of these tests' own."""
+    require_postgres()
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def tables(server):
+    """URL of a migrated database in it, to be emptied."""
+    url = server.create_schema()
+    open_store(url).close()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def address(kind, request, tmp_path):
+    """Path or URL of a database with tables and nothing in them."""
+    if kind == "sqlite":
+        return shutil.copy(request.getfixturevalue("fresh"), tmp_path / "lab.db")
+    url = request.getfixturevalue("tables")
+    engine = sa.create_engine(url)
     with engine.begin() as connection:
-        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sa.text("CREATE SCHEMA public"))
+        for table in reversed(schema.metadata.sorted_tables):
+            connection.execute(sa.delete(table))
+        connection.execute(sa.insert(schema.sequence).values(id=1, value=0))
     engine.dispose()
-    return POSTGRES
+    return url
+
+
+@pytest.fixture
+def bare(kind, request, tmp_path):
+    """Path or URL of a database without tables."""
+    if kind == "sqlite":
+        return tmp_path / "bare.db"
+    return request.getfixturevalue("server").create_schema()
 
 
 @pytest.fixture

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.store import Store
 
 T0 = 1_700_000_000.0
+
+SLOW_ON_POSTGRESQL = pytest.mark.parametrize(
+    "kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+"""For a test of which others show the same on PostgreSQL in less time."""
 
 
 def new_job(job_id: str = "job-1", **changes) -> Job:
@@ -30,4 +38,9 @@ def new_job(job_id: str = "job-1", **changes) -> Job:
 
 def open_store(address: Path | str) -> Store:
     """A path, or a database URL."""
-    return Store.open(str(address) if "://" in str(address) else Path(address))
+    return Store.open(target_of(address))
+
+
+def target_of(address: Path | str) -> Path | Secret:
+    """An address as the store wants it."""
+    return Secret(str(address)) if "://" in str(address) else Path(address)

@@ -1,4 +1,4 @@
-"""The store on a real database: SQLite always, PostgreSQL too where SIMPLETUNER_TEST_POSTGRES names one (it is emptied)."""
+"""The store on a real database, SQLite and PostgreSQL alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sorted lists and the feed of what was written: SQLite always, PostgreSQL too where SIMPLETUNER_TEST_POSTGRES is set."""
+"""Sorted lists and the feed of what was written, on SQLite and PostgreSQL alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves in the store: whatever is appended and cut, they equal a plain list."""
+"""Curves in the store, on SQLite and PostgreSQL alike: whatever is appended and cut, they equal a plain list."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from simpletuner_lab.services import schema
 from simpletuner_lab.services.curves import SEALED, change_curve
 from simpletuner_lab.services.database import Database
 from simpletuner_lab.services.store import Store
-from tests.services.store_kit import new_job
+from tests.services.store_kit import SLOW_ON_POSTGRESQL, new_job, target_of
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database.open(tmp_path / "lab.db")
+def database(address):
+    database = Database.open(target_of(address))
     Store(database).jobs.insert(new_job(), "{}")
     yield database
     database.close()
@@ -79,6 +79,7 @@ def test_any_interleaving_equals_a_plain_list(database, changes):
     assert [size for _, _, size in blobs(database)][: len(sealed)] == sealed, "sealed blobs come first"
 
 
+@SLOW_ON_POSTGRESQL
 def test_a_few_points_a_second_make_few_blobs(database):
     longest = 0
     for first in range(1, 1200, 3):
