@@ -80,7 +80,7 @@ class SubmitHandler(LabHandler):
             lambda front: front.submit(request, approve=body.approve, key=body.idempotency_key, entry=body.entry[:32]),
             disk=True,
         )
-        warning = (await self.ask(lambda front: front.money.warning(job.job_id))).warning or None
+        warning = await self.ask(lambda front: front.lab.store.spending.warning(job.job_id)) or None
         told = {"success": True, "job_id": job.job_id, "status": job.status, "job": job}
         self.answer(told | {"cost_limit_warning": warning}, status=202)
 

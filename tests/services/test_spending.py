@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from simpletuner_lab.core.book import Claim
 from simpletuner_lab.core.errors import InvalidRequest, SpendLimitReached
@@ -215,3 +216,23 @@ def test_zones_are_real(store: Store) -> None:
     for name in ("Mars/Olympus", "", "../etc/passwd", "Europe"):
         with pytest.raises(InvalidRequest):
             zone_of(name)
+
+
+def test_charges_of_the_release_before_get_their_day_and_their_owner(tmp_path: Path) -> None:
+    path = tmp_path / "lab.db"
+    store = open_store(path)
+    job = store.jobs.insert(new_job("job-1", state=JobState.RUNNING), "{}")
+    store.jobs.record(job, job, charge=opened(job, "r", account="", rate=None, now=T0 + 5))
+    store.close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE reservations"))
+        connection.execute(sa.text("DROP INDEX charges_opened"))
+        for name in ("owner", "opened_at", "most_usd"):
+            connection.execute(sa.text(f"ALTER TABLE charges DROP COLUMN {name}"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0005'"))
+    engine.dispose()
+    store = open_store(path)
+    (charge,) = store.charges.of_job("job-1")
+    assert (charge.owner, charge.opened_at, charge.most_usd) == ("ann", T0 + 5, None)
+    store.close()

@@ -186,6 +186,7 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path):
 def _back_to_the_first_schema(path):
     connection = sqlite3.connect(path)
     for statement in (
+        "DROP TABLE reservations",
         "DROP TABLE charges",
         "DROP TABLE pushes",
         *(f"ALTER TABLE grants DROP COLUMN {name}" for name in ("endpoint_url", "name", "created_at")),
