@@ -23,6 +23,7 @@ from simpletuner_lab.core.errors import InvalidRequest, OutputChanged, ServerUnr
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.refusals import body_of, error_from
+from simpletuner_lab.rest_queue import Queue, RestQueue
 from simpletuner_lab.rest_setup import RestSetup, Setup, segment
 from simpletuner_lab.servers import FoundServer, find_servers
 from simpletuner_lab.services.codec import decode, encode
@@ -63,6 +64,10 @@ class Client(Protocol):
     @property
     def setup(self) -> Setup:
         """How its providers are set up."""
+
+    @property
+    def queue(self) -> Queue:
+        """Its queue."""
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
@@ -169,6 +174,11 @@ class LabClient:
     def setup(self) -> Setup:
         """How its providers are set up."""
         return RestSetup(self._call)
+
+    @property
+    def queue(self) -> Queue:
+        """Its queue."""
+        return RestQueue(self._call, self.url)
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
