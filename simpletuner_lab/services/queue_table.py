@@ -24,7 +24,7 @@ _HOLDS: Final = or_(
 )
 """A job that is under way, whoever started it: that of a run which was imported too."""
 
-_ORDER: Final[tuple[ColumnElement[Any], ...]] = (_JOBS.rank.desc(), _JOBS.place, _JOBS.created_at, _JOBS.id)
+_ORDER: Final[tuple[ColumnElement[Any], ...]] = (_JOBS.rank, _JOBS.place, _JOBS.created_at, _JOBS.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from simpletuner_lab.core.destination import AwayDestination, DeliveryState, Pus
 from simpletuner_lab.core.event import Event, EventDraft, EventKind
 from simpletuner_lab.core.grant import Grant, Verb
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress, RunRef
+from simpletuner_lab.core.job_queue import HIGHEST
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.services import schema
 from simpletuner_lab.services.codec import dumps, loads
@@ -80,7 +81,7 @@ def job_row(job: Job) -> dict[str, Any]:
         "progress": _dump(job.progress),
         "failure": None if job.failure is None else _dump(job.failure),
         "run": _dump(job.run),
-        "rank": job.effective_priority,
+        "rank": HIGHEST - job.effective_priority,
         "loss": None if job.progress.loss is None or math.isnan(job.progress.loss) else job.progress.loss,
     }
 

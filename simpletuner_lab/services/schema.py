@@ -22,7 +22,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    text,
 )
 
 REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0007")
@@ -89,7 +88,7 @@ jobs: Final = Table(
     Column("loss", Float(53)),
     Column("priority", Integer, nullable=False, server_default="10"),
     Column("priority_override", Integer),
-    Column("rank", Integer, nullable=False, server_default="10"),
+    Column("rank", Integer, nullable=False, server_default="40"),
     Column("claimed_at", Float(53)),
     Column("place", BigInteger, nullable=False, server_default="0"),
     Index("jobs_changed", "changed"),
@@ -100,11 +99,11 @@ jobs: Final = Table(
     Index("jobs_provider_newest", "provider", "created_at", "id"),
     Index("jobs_settled", "settled_at", "created_at"),
     Index("jobs_run_class", "run_class", "completed_at"),
-    Index("jobs_queue", "state", "claimed_at", text("rank DESC"), "place"),
+    Index("jobs_queue", "state", "claimed_at", "rank", "place"),
 )
 """`changed` is the number of the last write, for those who follow the store; `loss` repeats the progress, to sort by.
 
-The queue: the highest `rank` first, which repeats the priority that counts, then the lowest `place`, a number drawn at submit."""
+The queue: the lowest `rank` first, which is 50 less the priority that counts, then the lowest `place`, drawn at submit."""
 
 deletions: Final = Table(
     "deletions",

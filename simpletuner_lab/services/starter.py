@@ -76,10 +76,10 @@ class Starter:
         if job.cancel_requested_at is not None and not job.run.start_tried:
             return self._cancelled(job)
         if job.waits_for_slot:
-            return self._queued(job)
+            job = self._queued(job)
         match job.state:
             case JobState.PENDING:
-                return self._pack(job)
+                return job if job.waits_for_slot else self._pack(job)
             case JobState.UPLOADING:
                 return self._upload(job)
             case _:

@@ -9,6 +9,9 @@ from simpletuner_lab.services.store import Store
 
 T0 = 1_700_000_000.0
 
+QUEUE_COLUMNS = ("priority", "priority_override", "rank", "claimed_at", "place")
+"""Of the jobs, since revision 0007."""
+
 
 def new_job(job_id: str = "job-1", **changes) -> Job:
     fields = {
