@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from simpletuner_lab.client import Client
 from simpletuner_lab.commands import answers
+from simpletuner_lab.commands.queueing import concurrency, priority, queue
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.commands.setting import given_settings, given_token
 from simpletuner_lab.commands.storage import ACTIONS
@@ -233,6 +234,9 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
             download,
             push,
             cancel,
+            queue,
+            priority,
+            concurrency,
             resolve,
             sync,
             delete,
@@ -262,6 +266,7 @@ def asked(args: argparse.Namespace) -> SubmitRequest:
         hardware=args.hardware,
         name=args.name,
         destination=None if args.to is None else aimed(args, args.to),
+        priority=args.priority,
     )
 
 

@@ -78,9 +78,7 @@ class JobQueue:
             return {}
         places = self._store.queue.places([job.id for job in waiting])
         limits, held = self.limits(), self._store.queue.slots()
-        return {
-            job.id: standing(places[job.id], held.bar(limits, turn_of(job))) for job in waiting if job.id in places
-        }
+        return {job.id: standing(places[job.id], held.bar(limits, turn_of(job))) for job in waiting if job.id in places}
 
     def expected_s(self) -> dict[str, float | None]:
         """Seconds until each waiting job has a slot, by how long runs took so far; None where no run tells it."""

@@ -204,7 +204,11 @@ def _changed(limits: Limits, change: ConcurrencyChange) -> Limits:
     Raises:
         InvalidRequest: see `QueueFront.set_concurrency`.
     """
-    if change.team_max_concurrent is not None or change.enable_fair_share or change.local_gpu_max_concurrent is not None:
+    if (
+        change.team_max_concurrent is not None
+        or change.enable_fair_share
+        or change.local_gpu_max_concurrent is not None
+    ):
         raise InvalidRequest(
             "there are no teams, no fair share and no numbered graphics cards to limit",
             hint="max_concurrent, user_max_concurrent, local_job_max_concurrent, providers",

@@ -96,7 +96,7 @@ class QueueTable:
         line = select(_JOBS.id, place).where(_WAITS).subquery()
         query = select(line.c.id, line.c.place).where(line.c.id.in_(sorted(job_ids)))
         with self._database.read() as connection:
-            return {job_id: number for job_id, number in connection.execute(query)}
+            return dict(connection.execute(query).tuples().all())
 
     def slots(self) -> Held:
         """How many slots are held, by whom and where."""
@@ -114,7 +114,7 @@ class QueueTable:
         """Which runs take about as long as those of these jobs (`steps.run_class`)."""
         query = select(_JOBS.id, _JOBS.run_class).where(_JOBS.id.in_(sorted(job_ids)))
         with self._database.read() as connection:
-            return {job_id: name for job_id, name in connection.execute(query)}
+            return dict(connection.execute(query).tuples().all())
 
     def past_runs_s(self, *, run_class: str = "", provider: str = "", limit: int = 20) -> tuple[float, ...]:
         """How long the newest completed runs of a class took, or of a provider, from their start to their end."""
@@ -148,7 +148,9 @@ def turn_of(job: Job) -> Turn:
 def _held(connection: Connection) -> Held:
     kind = (_JOBS.owner, _JOBS.provider, _JOBS.remote)
     held = Held()
-    for owner, provider, remote, number in connection.execute(select(*kind, func.count()).where(_HOLDS).group_by(*kind)):
+    for owner, provider, remote, number in connection.execute(
+        select(*kind, func.count()).where(_HOLDS).group_by(*kind)
+    ):
         held.take(Turn(owner=owner, provider=provider, remote=bool(remote)), number)
     return held
 
@@ -180,4 +182,3 @@ def _claim(connection: Connection, job: Job, now: float) -> tuple[Job, Event]:
 
 def _read(connection: Connection, query: Select[tuple[Any, ...]]) -> tuple[Job, ...]:
     return tuple(rows.job_from(tuple(row)) for row in connection.execute(query))
-
