@@ -96,7 +96,7 @@ class QueueTable:
         line = select(_JOBS.id, place).where(_WAITS).subquery()
         query = select(line.c.id, line.c.place).where(line.c.id.in_(sorted(job_ids)))
         with self._database.read() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row.id: row.place for row in connection.execute(query)}
 
     def slots(self) -> Held:
         """How many slots are held, by whom and where."""
@@ -114,7 +114,7 @@ class QueueTable:
         """Which runs take about as long as those of these jobs (`steps.run_class`)."""
         query = select(_JOBS.id, _JOBS.run_class).where(_JOBS.id.in_(sorted(job_ids)))
         with self._database.read() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row.id: row.run_class for row in connection.execute(query)}
 
     def past_runs_s(self, *, run_class: str = "", provider: str = "", limit: int = 20) -> tuple[float, ...]:
         """How long the newest completed runs of a class took, or of a provider, from their start to their end."""
