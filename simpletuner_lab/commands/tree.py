@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -59,10 +60,7 @@ def build_parser(
     _add_download(command("download", "copy what a job delivered to a folder, and compare the checksums"))
     _add_push(command("push", "send a completed job's model on, try again what waits, or give it up"))
     _add_one_job(command("cancel", "end a job"))
-    _add_queue(command("queue", "list who holds a slot, and who waits for one, in which order"))
-    priority = _add_one_job(command("priority", "let a job that waits for a slot go ahead of others, or behind them"))
-    priority.add_argument("priority", metavar="N", help=f"{_PRIORITY}, or `default`: that of its submit")
-    _add_concurrency(command("concurrency", "show or set how many jobs may be under way at once"))
+    _add_queueing(command)
     _add_resolve(command("resolve", "decide about a job whose start may have been lost"))
     command("sync", "follow runs that were started elsewhere, as jobs").add_argument(
         "--provider", default="", help="of this provider alone"
@@ -113,18 +111,19 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     _add_destination(command)
 
 
-def _add_queue(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-n", "--limit", type=int, default=50, help="how many (default: 50)")
-    command.add_argument("--offset", type=int, default=0, help="how many to leave out")
-
-
-def _add_concurrency(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--global", dest="total", type=int, default=None, metavar="N", help="jobs in all, 1 to 100")
-    command.add_argument("--user", type=int, default=None, metavar="N", help="jobs of one user, 1 to 20")
-    command.add_argument(
+def _add_queueing(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    queue = command("queue", "list who holds a slot, and who waits for one, in which order")
+    queue.add_argument("-n", "--limit", type=int, default=50, help="how many (default: 50)")
+    queue.add_argument("--offset", type=int, default=0, help="how many to leave out")
+    priority = _add_one_job(command("priority", "let a job that waits for a slot go ahead of others, or behind them"))
+    priority.add_argument("priority", metavar="N", help=f"{_PRIORITY}, or `default`: that of its submit")
+    limits = command("concurrency", "show or set how many jobs may be under way at once")
+    limits.add_argument("--global", dest="total", type=int, default=None, metavar="N", help="jobs in all, 1 to 100")
+    limits.add_argument("--user", type=int, default=None, metavar="N", help="jobs of one user, 1 to 20")
+    limits.add_argument(
         "--local", type=int, default=None, metavar="N", help="jobs of one provider on this machine, 1 to 10"
     )
-    command.add_argument(
+    limits.add_argument(
         "--provider", dest="of_provider", action="append", default=[], metavar="NAME=N",
         help="jobs of one provider, or NAME=default; may be repeated",
     )  # fmt: skip

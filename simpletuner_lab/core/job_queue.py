@@ -11,7 +11,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Final
 
@@ -61,10 +61,10 @@ def priority_name(priority: int) -> str:
 class Limits:
     """How many jobs may hold a slot at once."""
 
-    total: int = 5
-    user: int = 2
+    total: int = field(default=5, metadata={"most": MAX_TOTAL})
+    user: int = field(default=2, metadata={"most": MAX_USER})
     """Of one user."""
-    local: int = 1
+    local: int = field(default=1, metadata={"most": MAX_LOCAL})
     """Of one provider on this machine, which has its processors and memory once."""
     providers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Of providers by their id. One elsewhere that is not named has no limit of its own."""
@@ -75,7 +75,8 @@ class Limits:
         Raises:
             InvalidRequest: all that are out of bounds.
         """
-        bounds = {"total": (self.total, MAX_TOTAL), "user": (self.user, MAX_USER), "local": (self.local, MAX_LOCAL)}
+        own = (one for one in fields(self) if "most" in one.metadata)
+        bounds = {one.name: (getattr(self, one.name), one.metadata["most"]) for one in own}
         bounds |= {f"providers.{name}": (number, MAX_TOTAL) for name, number in self.providers.items()}
         found = [
             Problem(path=path, message=f"must be 1 to {most}, not {number}")
