@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from simpletuner_lab._version import __version__
 from simpletuner_lab.core.consent import ConsentMode
@@ -16,6 +16,9 @@ from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 _WHERE: Final = "home, hub:OWNER/NAME or s3://BUCKET/PREFIX"
 
 _PRIORITY: Final = "0 to 50, or viewer, researcher, lead, admin, critical"
+
+Command: TypeAlias = Callable[[str, str], argparse.ArgumentParser]
+"""Adds a command by its name and what it is about."""
 
 LISTED: Final = 20
 """Jobs that `jobs` shows unless another number is given."""
@@ -76,11 +79,7 @@ def build_parser(
     destination = command("destination", "show or set where models go when a submit does not say")
     destination.add_argument("to", nargs="?", metavar="WHERE", help=_WHERE)
     _add_destination(destination)
-    _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
-    webhook = command("webhook", "whether what a provider calls back with arrives")
-    _add_webhook(webhook, common)
-    _add_emulator(command("emulator", "run an emulated Replicate here, to try a provider elsewhere without an account"))
-    command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
+    _add_surroundings(command, common)
     return parser
 
 
@@ -111,7 +110,15 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     _add_destination(command)
 
 
-def _add_queueing(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+def _add_surroundings(command: Command, common: argparse.ArgumentParser) -> None:
+    _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
+    webhook = command("webhook", "whether what a provider calls back with arrives")
+    _add_webhook(webhook, common)
+    _add_emulator(command("emulator", "run an emulated Replicate here, to try a provider elsewhere without an account"))
+    command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
+
+
+def _add_queueing(command: Command) -> None:
     queue = command("queue", "list who holds a slot, and who waits for one, in which order")
     queue.add_argument("-n", "--limit", type=int, default=50, help="how many (default: 50)")
     queue.add_argument("--offset", type=int, default=0, help="how many to leave out")
