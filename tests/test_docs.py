@@ -66,7 +66,12 @@ def routes() -> Iterator[str]:
     for pattern, handler in (*api_rules(""), *queue_rules("/api/queue")):
         if handler in {MissingHandler, NoRouteHandler}:  # whatever is no route
             continue
-        path = re.sub(r"/\?$", "/", pattern).replace(r"([A-Za-z0-9._-]{1,128})", "{id}").replace("(.+)", "{path}").replace(r"\.", ".")
+        path = (
+            re.sub(r"/\?$", "/", pattern)
+            .replace(r"([A-Za-z0-9._-]{1,128})", "{id}")
+            .replace("(.+)", "{path}")
+            .replace(r"\.", ".")
+        )
         stem, _, optional = path.partition("(?:/(")
         paths = [stem, *(f"{stem}/{word}" for word in optional.removesuffix("))?").split("|") if word)]
         methods = [verb for verb in VERBS if getattr(handler, verb) is not getattr(web.RequestHandler, verb)]

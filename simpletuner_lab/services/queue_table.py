@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+import functools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, or_, select, update
 
 from simpletuner_lab.core.event import Event, EventDraft, EventKind
 from simpletuner_lab.core.job import Job, JobState
@@ -24,7 +25,11 @@ _HOLDS: Final = or_(
 )
 """A job that is under way, whoever started it: that of a run which was imported too."""
 
-_ORDER: Final[tuple[ColumnElement[Any], ...]] = (_JOBS.rank, _JOBS.place, _JOBS.created_at, _JOBS.id)
+_ORDER: Final[tuple[ColumnElement[Any], ...]] = (_JOBS.rank, _JOBS.place, _JOBS.id)
+
+
+_REMEMBERED: Final = 500
+"""Rows whose jobs are remembered: the queue is looked at again and again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,7 @@ class QueueTable:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._job_from = functools.lru_cache(_REMEMBERED)(rows.job_from)
 
     def claim(self, limits: Limits, *, now: float) -> tuple[tuple[Job, Event], ...]:
         """Gives every free slot to the job whose turn it is: all of it, or nothing.
@@ -49,12 +55,13 @@ class QueueTable:
         Where nobody waits, or nobody who waits may start, this is a look without the writers' lock.
         """
         with self._database.read() as connection:
-            if _next(connection, limits, _held(connection)) is None:
+            if not _first(connection, limits, _held(connection), _JOBS.id):
                 return ()
         claimed = []
         with self._database.write() as connection:
             held = _held(connection)
-            while (job := _next(connection, limits, held)) is not None:
+            while found := _first(connection, limits, held, *rows.JOB_COLUMNS):
+                job = rows.job_from(tuple(found[0]))
                 claimed.append(_claim(connection, job, now))
                 held.take(turn_of(job))
         return tuple(claimed)
@@ -137,7 +144,7 @@ class QueueTable:
 
     def _found(self, query: Select[tuple[Any, ...]]) -> tuple[Job, ...]:
         with self._database.read() as connection:
-            return _read(connection, query)
+            return tuple(self._job_from(tuple(row)) for row in connection.execute(query))
 
 
 def turn_of(job: Job) -> Turn:
@@ -155,16 +162,18 @@ def _held(connection: Connection) -> Held:
     return held
 
 
-def _next(connection: Connection, limits: Limits, held: Held) -> Job | None:
-    """Whose turn it is: the first in the queue whose own limits are not reached."""
+def _first(
+    connection: Connection, limits: Limits, held: Held, *columns: ColumnElement[Any]
+) -> Sequence[Row[tuple[Any, ...]]]:
+    """Whose turn it is: the first in the queue whose own limits are not reached; nothing where there is none."""
     if held.total >= limits.total:
-        return None
-    query = select(*rows.JOB_COLUMNS).where(
+        return ()
+    query = select(*columns).where(
         _WAITS,
         _JOBS.owner.not_in(sorted(held.full_users(limits))),
         _JOBS.provider.not_in(sorted(held.full_providers(limits))),
     )
-    return next(iter(_read(connection, query.order_by(*_ORDER).limit(1))), None)
+    return connection.execute(query.order_by(*_ORDER).limit(1)).all()
 
 
 def _claim(connection: Connection, job: Job, now: float) -> tuple[Job, Event]:
@@ -178,7 +187,3 @@ def _claim(connection: Connection, job: Job, now: float) -> tuple[Job, Event]:
     assert written == 1, "a job was claimed without the lock"
     connection.execute(insert(schema.events).values(rows.event_row(event)))
     return claimed, event
-
-
-def _read(connection: Connection, query: Select[tuple[Any, ...]]) -> tuple[Job, ...]:
-    return tuple(rows.job_from(tuple(row)) for row in connection.execute(query))

@@ -99,7 +99,7 @@ jobs: Final = Table(
     Index("jobs_provider_newest", "provider", "created_at", "id"),
     Index("jobs_settled", "settled_at", "created_at"),
     Index("jobs_run_class", "run_class", "completed_at"),
-    Index("jobs_queue", "state", "claimed_at", "rank", "place"),
+    Index("jobs_queue", "state", "claimed_at", "rank", "place", "id"),
 )
 """`changed` is the number of the last write, for those who follow the store; `loss` repeats the progress, to sort by.
 

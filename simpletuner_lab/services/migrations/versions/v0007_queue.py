@@ -17,4 +17,5 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("rank", sa.Integer(), nullable=False, server_default="40"))
     op.add_column("jobs", sa.Column("claimed_at", sa.Float(53), nullable=True))
     op.add_column("jobs", sa.Column("place", sa.BigInteger(), nullable=False, server_default="0"))
-    op.create_index("jobs_queue", "jobs", ["state", "claimed_at", "rank", "place"])
+    op.create_index("jobs_queue", "jobs", ["state", "claimed_at", "rank", "place", "id"])
+    op.execute("UPDATE jobs SET place = changed WHERE state = 'pending'")
