@@ -54,9 +54,8 @@ class QueueTable:
 
         Where nobody waits, or nobody who waits may start, this is a look without the writers' lock.
         """
-        with self._database.read() as connection:
-            if not _first(connection, limits, _held(connection), _JOBS.id):
-                return ()
+        if not self.ready(limits):
+            return ()
         claimed = []
         with self._database.write() as connection:
             held = _held(connection)
@@ -65,6 +64,11 @@ class QueueTable:
                 claimed.append(_claim(connection, job, now))
                 held.take(turn_of(job))
         return tuple(claimed)
+
+    def ready(self, limits: Limits) -> bool:
+        """Whether there is a free slot for somebody who waits."""
+        with self._database.read() as connection:
+            return bool(_first(connection, limits, _held(connection), _JOBS.id))
 
     def held(self) -> tuple[Job, ...]:
         """The jobs that hold a slot, the oldest first."""
