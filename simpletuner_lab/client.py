@@ -24,6 +24,7 @@ from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.refusals import body_of, error_from
 from simpletuner_lab.rest_money import MoneyDesk, RestMoney
+from simpletuner_lab.rest_queue import Queue, RestQueue
 from simpletuner_lab.rest_setup import RestSetup, Setup, segment
 from simpletuner_lab.servers import FoundServer, find_servers
 from simpletuner_lab.services.codec import decode, encode
@@ -68,6 +69,10 @@ class Client(Protocol):
     @property
     def money(self) -> MoneyDesk:
         """Its limits and what was spent."""
+
+    @property
+    def queue(self) -> Queue:
+        """Its queue."""
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
@@ -179,6 +184,11 @@ class LabClient:
     def money(self) -> MoneyDesk:
         """Its limits and what was spent."""
         return RestMoney(self._call)
+
+    @property
+    def queue(self) -> Queue:
+        """Its queue."""
+        return RestQueue(self._call, self.url)
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""

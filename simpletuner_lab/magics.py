@@ -173,6 +173,7 @@ def _submit(args: argparse.Namespace, client: Client) -> Any:
             target=args.target,
             hardware=args.hardware,
             name=args.name,
+            priority=args.priority,
             client=client,
         )
     screen = _CellScreen(streaming=True)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from simpletuner_lab.core.destination import HOME, Destination, HubDestination, S3Destination, Sender
 from simpletuner_lab.core.errors import InvalidDataset, InvalidRequest
+from simpletuner_lab.core.job_queue import DEFAULT_PRIORITY, priority_of
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
 from simpletuner_lab.services.codec import decode
 
@@ -55,6 +56,7 @@ def request_of(
     hardware: str = "",
     name: str = "",
     destination: Destination | None = None,
+    priority: int | str = DEFAULT_PRIORITY,
 ) -> SubmitRequest:
     """A request whose data set folders are absolute, ready for a plan.
 
@@ -85,6 +87,7 @@ def request_of(
         hardware=hardware,
         name=name or stem,
         destination=destination,
+        priority=priority_of(priority),
     )
 
 

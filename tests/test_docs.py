@@ -23,6 +23,7 @@ from simpletuner_lab.providers._replicate_settings import ReplicateSettings
 from simpletuner_lab.providers.local import LocalSettings
 from simpletuner_lab.server.app import SimpleTunerLabApp
 from simpletuner_lab.server.handlers import MissingHandler, api_rules
+from simpletuner_lab.server.queueing import NoRouteHandler, queue_rules
 from simpletuner_lab.server.storage.errors import STATUS
 from simpletuner_lab.services.grants import ServerKeyUnusable
 from simpletuner_trainer import errors as trainer_errors
@@ -62,10 +63,15 @@ def missing(name: str, wanted: Iterable[str]) -> list[str]:
 
 def routes() -> Iterator[str]:
     """`GET /jobs/{id}` and so on: each method of each rule, as docs/rest.md writes it."""
-    for pattern, handler in api_rules(""):
-        if handler is MissingHandler:  # whatever is no route
+    for pattern, handler in (*api_rules(""), *queue_rules("/api/queue")):
+        if handler in {MissingHandler, NoRouteHandler}:  # whatever is no route
             continue
-        path = pattern.replace(r"([A-Za-z0-9._-]{1,128})", "{id}").replace("(.+)", "{path}").replace(r"\.", ".")
+        path = (
+            re.sub(r"/\?$", "/", pattern)
+            .replace(r"([A-Za-z0-9._-]{1,128})", "{id}")
+            .replace("(.+)", "{path}")
+            .replace(r"\.", ".")
+        )
         stem, _, optional = path.partition("(?:/(")
         paths = [stem, *(f"{stem}/{word}" for word in optional.removesuffix("))?").split("|") if word)]
         methods = [verb for verb in VERBS if getattr(handler, verb) is not getattr(web.RequestHandler, verb)]

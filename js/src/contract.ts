@@ -61,6 +61,9 @@ export interface JobView {
   result_sha256: string;
   log_bytes: number;
   uncertain: boolean;
+  priority: number;
+  /** While it waits for a slot: 1 is the next. */
+  queue_position: number | null;
   /** Raised by the store at each write: an answer with a lower one is older. */
   version: number;
 }
@@ -379,6 +382,8 @@ export interface SubmitRequest {
   config_name: string;
   /** Null: what the config asks for, else the default. */
   destination: Destination | null;
+  /** 0 to 50, or a name of one; nothing: the usual one. */
+  priority?: number | string | null;
 }
 
 export interface Problem {

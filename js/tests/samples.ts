@@ -80,6 +80,8 @@ export function sampleJob(over: Partial<JobView> = {}): JobView {
     result_sha256: "",
     log_bytes: 0,
     uncertain: false,
+    priority: 10,
+    queue_position: null,
     version: 7,
     ...over,
   };

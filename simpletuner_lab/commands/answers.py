@@ -79,7 +79,8 @@ def plan_answer(plan: PlanView) -> Answer:
 def submitted_answer(job: JobView) -> Answer:
     """A new job, or what became of one that ended at once."""
     ended = job.status in {JobState.FAILED, JobState.CANCELLED}
-    return Answer(value=job, text=job_line(job) if ended else f"submitted: job {job.job_id}")
+    waits = "" if job.queue_position is None else f", {job.waiting}"
+    return Answer(value=job, text=job_line(job) if ended else f"submitted: job {job.job_id}{waits}")
 
 
 def jobs_answer(page: JobPage, *, before: int, filtered: bool) -> Answer:
@@ -136,7 +137,8 @@ def downloaded_answer(file: Downloaded) -> Answer:
 
 def cancelled_answer(job: JobView) -> Answer:
     """The end is asked for."""
-    return Answer(value=job, text=f"job {job.job_id}: cancel is under way")
+    how = "cancelled" if job.is_terminal else "cancel is under way"
+    return Answer(value=job, text=f"job {job.job_id}: {how}")
 
 
 def resolved_answer(job: JobView) -> Answer:

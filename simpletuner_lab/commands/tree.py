@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from simpletuner_lab._version import __version__
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.job import JobState
+from simpletuner_lab.core.job_queue import DEFAULT_PRIORITY
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.core.spend import LimitAction, Period
 
 _WHERE: Final = "home, hub:OWNER/NAME or s3://BUCKET/PREFIX"
+
+_PRIORITY: Final = "0 to 50, or viewer, researcher, lead, admin, critical"
+
+Command: TypeAlias = Callable[[str, str], argparse.ArgumentParser]
+"""Adds a command by its name and what it is about."""
 
 LISTED: Final = 20
 """Jobs that `jobs` shows unless another number is given."""
@@ -57,6 +64,7 @@ def build_parser(
     _add_download(command("download", "copy what a job delivered to a folder, and compare the checksums"))
     _add_push(command("push", "send a completed job's model on, try again what waits, or give it up"))
     _add_one_job(command("cancel", "end a job"))
+    _add_queueing(command)
     _add_resolve(command("resolve", "decide about a job whose start may have been lost"))
     command("sync", "follow runs that were started elsewhere, as jobs").add_argument(
         "--provider", default="", help="of this provider alone"
@@ -72,11 +80,7 @@ def build_parser(
     _add_spend(command("spend", "show what was spent, by day, provider and job, and how near the limits are"))
     _add_limit(command("limit", "show or set what may be spent in a period, and by a job"))
     _add_default(command("destination", "show or set where models go when a submit does not say"))
-    _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
-    webhook = command("webhook", "whether what a provider calls back with arrives")
-    _add_webhook(webhook, common)
-    _add_emulator(command("emulator", "run an emulated Replicate here, to try a provider elsewhere without an account"))
-    command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
+    _add_surroundings(command, common)
     return parser
 
 
@@ -100,8 +104,37 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     command.add_argument("--target", default="", help="which of the provider's targets")
     command.add_argument("--hardware", default="", help="which of the provider's hardware")
     command.add_argument("--name", default="", help="name of the job in lists")
+    command.add_argument(
+        "--priority", default=DEFAULT_PRIORITY, metavar="N", help=f"in the queue: {_PRIORITY} (default: 10)"
+    )
     command.add_argument("--to", default=None, metavar="WHERE", help=f"where the model goes: {_WHERE}")
     _add_destination(command)
+
+
+def _add_surroundings(command: Command, common: argparse.ArgumentParser) -> None:
+    _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
+    webhook = command("webhook", "whether what a provider calls back with arrives")
+    _add_webhook(webhook, common)
+    _add_emulator(command("emulator", "run an emulated Replicate here, to try a provider elsewhere without an account"))
+    command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
+
+
+def _add_queueing(command: Command) -> None:
+    queue = command("queue", "list who holds a slot, and who waits for one, in which order")
+    queue.add_argument("-n", "--limit", type=int, default=50, help="how many (default: 50)")
+    queue.add_argument("--offset", type=int, default=0, help="how many to leave out")
+    priority = _add_one_job(command("priority", "let a job that waits for a slot go ahead of others, or behind them"))
+    priority.add_argument("priority", metavar="N", help=f"{_PRIORITY}, or `default`: that of its submit")
+    limits = command("concurrency", "show or set how many jobs may be under way at once")
+    limits.add_argument("--global", dest="total", type=int, default=None, metavar="N", help="jobs in all, 1 to 100")
+    limits.add_argument("--user", type=int, default=None, metavar="N", help="jobs of one user, 1 to 20")
+    limits.add_argument(
+        "--local", type=int, default=None, metavar="N", help="jobs of one provider on this machine, 1 to 10"
+    )
+    limits.add_argument(
+        "--provider", dest="of_provider", action="append", default=[], metavar="NAME=N",
+        help="jobs of one provider, or NAME=default; may be repeated",
+    )  # fmt: skip
 
 
 def _add_logs(command: argparse.ArgumentParser) -> None:

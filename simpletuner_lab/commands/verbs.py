@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from simpletuner_lab.client import Client
 from simpletuner_lab.commands import answers
 from simpletuner_lab.commands.money import limit, spend
+from simpletuner_lab.commands.queueing import concurrency, priority, queue
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.commands.setting import given_settings, given_token
 from simpletuner_lab.commands.storage import ACTIONS
@@ -234,6 +235,9 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
             download,
             push,
             cancel,
+            queue,
+            priority,
+            concurrency,
             resolve,
             sync,
             delete,
@@ -265,6 +269,7 @@ def asked(args: argparse.Namespace) -> SubmitRequest:
         hardware=args.hardware,
         name=args.name,
         destination=None if args.to is None else aimed(args, args.to),
+        priority=args.priority,
     )
 
 

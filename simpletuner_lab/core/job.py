@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from simpletuner_lab.core.errors import IllegalTransition, InvalidRequest
+from simpletuner_lab.core.job_queue import DEFAULT_PRIORITY
 
 
 class JobState(enum.StrEnum):
@@ -133,6 +134,12 @@ class Job:
     """SHA-256 of the result's manifest once every file of it was verified on arrival."""
     uncertain: bool = False
     """Whether a run of this attempt exists cannot be told: no other is started until the user says so (SPEC J7)."""
+    priority: int = DEFAULT_PRIORITY
+    """As submitted, 0 to 50."""
+    priority_override: int | None = None
+    """Set later on; None: that of the submit counts."""
+    claimed_at: float | None = None
+    """When it got its slot (SPEC J10); it is packed, sent and started only then."""
     version: int = 0
     """Raised by the store at each write; a write with an older one is refused."""
 
@@ -140,6 +147,16 @@ class Job:
     def terminal(self) -> bool:
         """Whether the job has ended for good."""
         return self.state in TERMINAL
+
+    @property
+    def effective_priority(self) -> int:
+        """The priority that counts."""
+        return self.priority if self.priority_override is None else self.priority_override
+
+    @property
+    def waits_for_slot(self) -> bool:
+        """Whether it stands in the queue: nothing of it has been packed or sent."""
+        return self.state is JobState.PENDING and self.claimed_at is None
 
     @property
     def imported(self) -> bool:

@@ -11,6 +11,7 @@ from simpletuner_lab.core.canonical import JsonObject, canonical_json, sha256_he
 from simpletuner_lab.core.consent import ConsentState
 from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.job_queue import DEFAULT_PRIORITY
 from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.provider import Target
 from simpletuner_lab.core.verdict import SpendVerdict
@@ -36,6 +37,8 @@ class SubmitRequest:
     name: str = ""
     destination: Destination | None = None
     """None: what the config asks for in SimpleTuner's own keys, else the default of the lab."""
+    priority: int = DEFAULT_PRIORITY
+    """In the queue, 0 to 50. No part of what is agreed to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

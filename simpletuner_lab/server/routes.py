@@ -15,12 +15,14 @@ from simpletuner_lab.server.callers import Network
 from simpletuner_lab.server.handlers import api_rules
 from simpletuner_lab.server.hooks import Hooks, WebhookHandler
 from simpletuner_lab.server.listener import NowhereHandler
+from simpletuner_lab.server.queueing import queue_rules
 from simpletuner_lab.server.rooms import Rooms
 from simpletuner_lab.server.storage.exchange import StorageContext
 from simpletuner_lab.server.storage.handlers import either_spelling, storage_routes
 from simpletuner_lab.server.storage.objects import ObjectStore
 
 API: Final = "api/cloud"
+QUEUE: Final = "api/queue"
 STORAGE: Final = "api/cloud/storage"
 WEBHOOKS: Final = WEBHOOK_PATH.strip("/")
 
@@ -41,7 +43,7 @@ class Routes:
         """Adds those for Jupyter's application, which looks whether each method authenticates."""
         base_url = web_app.settings["base_url"]
         storage = storage_routes(self._context(base_url), url_path_join(base_url, STORAGE))
-        api = api_rules(url_path_join(base_url, API))
+        api = [*api_rules(url_path_join(base_url, API)), *queue_rules(url_path_join(base_url, QUEUE))]
         web_app.add_handlers(".*$", [*api, *storage, self._webhooks(base_url)])
 
     def public(self) -> list[Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.job_queue import DEFAULT_PRIORITY, priority_of
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
 from simpletuner_lab.services.codec import encode
 
@@ -23,6 +24,8 @@ class RequestForm:
     config_name: str = ""
     destination: Destination | None = None
     """None: what the config asks for, else the default."""
+    priority: int | str | None = None
+    """0 to 50, or a name of one."""
 
     def request(self, provider: str = "") -> SubmitRequest:
         """The request in it; a provider that is named here wins."""
@@ -34,6 +37,7 @@ class RequestForm:
             hardware=self.hardware_profile,
             name=self.config_name,
             destination=self.destination,
+            priority=DEFAULT_PRIORITY if self.priority is None else priority_of(self.priority),
         )
 
 
@@ -47,4 +51,5 @@ def form_of(request: SubmitRequest) -> dict[str, Any]:
         "hardware_profile": request.hardware,
         "config_name": request.name,
         "destination": None if request.destination is None else encode(request.destination),
+        "priority": request.priority,
     }

@@ -21,11 +21,13 @@ from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, Job, JobFilter, JobOrder
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.lab import Lab
+from simpletuner_lab.services.looks import look_at, look_at_all, start
 from simpletuner_lab.services.metrics import downsample
 from simpletuner_lab.services.money import Money
 from simpletuner_lab.services.outputs import Arrival
 from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.provider_views import SyncView, provider_view, unusable_view
+from simpletuner_lab.services.queue_front import QueueFront
 from simpletuner_lab.services.steady import read_steadily
 from simpletuner_lab.services.views import (
     ChargeView,
@@ -66,6 +68,11 @@ class Front:
         """Its limits and what was spent."""
         return self.lab.money
 
+    @property
+    def queue(self) -> QueueFront:
+        """Its queue."""
+        return QueueFront(self.lab)
+
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would send, to whom, for how much, and the digest to approve."""
         return PlanView.of(self.lab.plan(request))
@@ -79,25 +86,25 @@ class Front:
         self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
     ) -> JobView:
         """Submits a plan that was agreed to."""
-        return JobView.of(self.lab.submit(request, approve=approve, key=key, entry=entry))
+        return self._view(self.lab.submit(request, approve=approve, key=key, entry=entry))
 
     def jobs(
         self, chosen: JobFilter = ALL_JOBS, *, sort: str = NEWEST_FIRST, limit: int = 50, offset: int = 0
     ) -> JobPage:
         """A page of jobs, sorted as `core.job.JobOrder` reads it, and the true total."""
         page = self.lab.store.jobs.page(chosen, JobOrder.parse(sort), limit=limit, offset=offset)
-        return JobPage(jobs=tuple(JobView.of(job) for job in page.jobs), total=page.total)
+        return JobPage(jobs=self._views(page.jobs), total=page.total)
 
     def job(self, job_id: str) -> JobView:
         """One job as the list shows it."""
-        return JobView.of(self.lab.store.jobs.get(job_id))
+        return self._view(self.lab.store.jobs.get(job_id))
 
     def detail(self, job_id: str) -> JobDetail:
         """A job with its plan and timeline."""
         job = self.lab.store.jobs.get(job_id)
         plan = self.lab.store.jobs.plan(job_id)
         return JobDetail(
-            job=JobView.of(job),
+            job=self._view(job),
             plan=PlanView.of(plan),
             events=tuple(self.events(0, job_id=job_id)),
             deliveries=_deliveries(self.lab.store.pushes.of_job(job_id)),
@@ -232,6 +239,13 @@ class Front:
         """Changes the consent setting."""
         self.lab.set_consent_mode(mode)
 
+    def _views(self, jobs: Sequence[Job]) -> tuple[JobView, ...]:
+        standings = self.lab.queue.standings(jobs)
+        return tuple(JobView.of(job, standings.get(job.id)) for job in jobs)
+
+    def _view(self, job: Job) -> JobView:
+        return self._views((job,))[0]
+
 
 class InProcess(Front):
     """The verbs without a server: nobody else watches, so each look at jobs first brings them up to date.
@@ -242,36 +256,29 @@ class InProcess(Front):
     def submit(
         self, request: SubmitRequest, *, approve: str | None = None, key: str | None = None, entry: str = "python"
     ) -> JobView:
-        """Submits, and stays until the run exists: from then on it lives without this process."""
-        job = self.lab.submit(request, approve=approve, key=key, entry=entry)
-        while not job.terminal and not job.run.ref and job.retry_at is None:
-            try:
-                job = self.lab.runner.advance(job)
-            except StaleRecord:
-                job = self.lab.store.jobs.get(job.id)
-        return JobView.of(job)
+        """Submits, and stays until the run exists, or it waits for a slot: a run lives without this process."""
+        return self._view(start(self.lab, self.lab.submit(request, approve=approve, key=key, entry=entry)))
 
     def job(self, job_id: str) -> JobView:
         """One job, after a look at its run."""
-        self._bring_up_to_date(job_id)
+        look_at(self.lab, job_id)
         return super().job(job_id)
 
     def detail(self, job_id: str) -> JobDetail:
         """Job, plan and timeline, after a look at its run."""
-        self._bring_up_to_date(job_id)
+        look_at(self.lab, job_id)
         return super().detail(job_id)
 
     def log(self, job_id: str, *, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """A piece of the log, after a look at the run."""
-        self._bring_up_to_date(job_id)
+        look_at(self.lab, job_id)
         return super().log(job_id, offset=offset, limit=limit)
 
     def jobs(
         self, chosen: JobFilter = ALL_JOBS, *, sort: str = NEWEST_FIRST, limit: int = 50, offset: int = 0
     ) -> JobPage:
         """A page of jobs, after a look at every run."""
-        for job in self.lab.store.jobs.unsettled():
-            self._bring_up_to_date(job.id)
+        look_at_all(self.lab)
         return super().jobs(chosen, sort=sort, limit=limit, offset=offset)
 
     def cancel(self, job_id: str) -> JobView:
@@ -293,23 +300,22 @@ class InProcess(Front):
 
     def hasten(self, job_id: str) -> Sequence[DeliveryView]:
         """Sends what waits, and stays for one try of each."""
-        self._bring_up_to_date(job_id)
+        look_at(self.lab, job_id)
         super().hasten(job_id)
         return self.settle(job_id)
 
     def settle(self, job_id: str) -> Sequence[DeliveryView]:
         """Clears up after a job that has ended, and stays for a try of each push that is due."""
-        self._bring_up_to_date(job_id)
+        look_at(self.lab, job_id)
         for push in self.lab.courier.due(job_id):
             with contextlib.suppress(StaleRecord):
                 self.lab.courier.carry(push)
         return super().settle(job_id)
 
-    def _bring_up_to_date(self, job_id: str) -> None:
-        with contextlib.suppress(StaleRecord):  # another process is at it
-            job = self.lab.store.jobs.get(job_id)
-            if job.settled_at is None:
-                self.lab.runner.advance(job)
+    @property
+    def queue(self) -> QueueFront:
+        """Its queue, after a look at every run."""
+        return QueueFront(self.lab, look=lambda: look_at_all(self.lab))
 
 
 def _deliveries(pushes: Sequence[Push]) -> tuple[DeliveryView, ...]:

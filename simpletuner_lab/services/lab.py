@@ -47,6 +47,7 @@ from simpletuner_lab.services.doubts import Doubts
 from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.imports import Imports, Synced
+from simpletuner_lab.services.job_queue import JobQueue
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.money import Money, asked_by
 from simpletuner_lab.services.outbox import Outbox
@@ -98,6 +99,7 @@ class Lab:
         self.grants = Grants(store.grants, key, around.clock)
         self.recorder = Recorder(store, self.logs)
         self._clock = around.clock
+        self.queue = JobQueue(store, self.recorder, around.clock)
         self.tokens = Tokens(home.secrets, around.environment, around.clock)
         self.desk = Desk(
             self.outputs,
@@ -117,6 +119,7 @@ class Lab:
             spool=self._spool,
             outputs=self.outputs,
             desk=self.desk,
+            queue=self.queue,
         )
         self.runner = Runner(rooms, around.clock)
         bag = Bag(
@@ -129,7 +132,7 @@ class Lab:
         self._outbox = Outbox(store=store, recorder=self.recorder, clock=around.clock)
         self.courier = Courier(bag, self._outbox, around.clock)
         self.watcher = Watcher(
-            store, registry, self.runner, self.courier, holder=secrets.token_hex(8), clock=around.clock
+            store, registry, self.runner, self.courier, self.queue, holder=secrets.token_hex(8), clock=around.clock
         )
         settings = ProviderSettings(home.provider_settings)
         self.doubts = Doubts(recorder=self.recorder, clock=around.clock)
@@ -212,7 +215,7 @@ class Lab:
             EventDraft(kind=EventKind.CREATED, at=now, data=dict(plan.identity.manifest.summary())),
             EventDraft(kind=EventKind.CONSENTED, at=now, data=agreed),
         )
-        new = _new_job(plan, self.owner, key, now)
+        new = dataclasses.replace(_new_job(plan, self.owner, key, now), priority=request.priority)
         destination = plan.identity.destination
         push = None if isinstance(destination, HomeDestination) else new_push(new.id, destination, at=now)
         job = self.store.jobs.insert(
@@ -312,7 +315,8 @@ class Lab:
         if job.cancel_requested_at is not None:
             return job
         now = self._clock()
-        after = dataclasses.replace(job, cancel_requested_at=now, retry_at=None, updated_at=now)
+        ended = job.moved(JobState.CANCELLED, now=now) if job.waits_for_slot else job  # nothing of it is anywhere
+        after = dataclasses.replace(ended, cancel_requested_at=now, retry_at=None, updated_at=now)
         return self.recorder.note(job, after, EventKind.CANCEL_REQUESTED, at=now)
 
     def resolve(self, job_id: str, decision: Decision, *, entry: str = "python") -> Job:

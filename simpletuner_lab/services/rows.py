@@ -15,6 +15,7 @@ from simpletuner_lab.core.destination import AwayDestination, DeliveryState, Pus
 from simpletuner_lab.core.event import Event, EventDraft, EventKind
 from simpletuner_lab.core.grant import Grant, Verb
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress, RunRef
+from simpletuner_lab.core.job_queue import HIGHEST
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.services import schema
 from simpletuner_lab.services.codec import dumps, loads
@@ -59,7 +60,9 @@ class FileStamp:
         return f"{self.size} {self.mtime_ns} {self.ctime_ns} {self.inode}"
 
 
-JOB_COLUMNS: Final = tuple(column for column in schema.jobs.c if column.name not in {"run_class", "changed", "loss"})
+_OWN: Final = {"run_class", "changed", "loss", "rank", "place"}
+"""Columns of the store alone: what is written beside a job, and what repeats it."""
+JOB_COLUMNS: Final = tuple(column for column in schema.jobs.c if column.name not in _OWN)
 _JOB_NAMES: Final = tuple(column.name for column in JOB_COLUMNS)
 _INNER: Final = {"progress": Progress, "failure": Failure, "run": RunRef}
 _PLAIN: Final = tuple(f.name for f in dataclasses.fields(Job) if f.name not in {"state", "version", *_INNER})
@@ -72,12 +75,13 @@ def dump_json(value: object) -> str:
 
 
 def job_row(job: Job) -> dict[str, Any]:
-    """Every column of a job but its version, its run class and the number of the write."""
+    """Every column of a job but its version, and what the store writes beside it."""
     return {name: getattr(job, name) for name in _PLAIN} | {
         "state": job.state.value,
         "progress": _dump(job.progress),
         "failure": None if job.failure is None else _dump(job.failure),
         "run": _dump(job.run),
+        "rank": HIGHEST - job.effective_priority,
         "loss": None if job.progress.loss is None or math.isnan(job.progress.loss) else job.progress.loss,
     }
 

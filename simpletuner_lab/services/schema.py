@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every schema version there was, oldest first. A database with another one was written by a newer release."""
 
 metadata: Final = MetaData(
@@ -86,6 +86,11 @@ jobs: Final = Table(
     Column("run_class", Text, nullable=False),
     Column("changed", BigInteger, nullable=False, server_default="0"),
     Column("loss", Float(53)),
+    Column("priority", Integer, nullable=False, server_default="10"),
+    Column("priority_override", Integer),
+    Column("rank", Integer, nullable=False, server_default="40"),
+    Column("claimed_at", Float(53)),
+    Column("place", BigInteger, nullable=False, server_default="0"),
     Index("jobs_changed", "changed"),
     Index("jobs_key", "idempotency_key"),
     Index("jobs_newest", "created_at", "id"),
@@ -94,8 +99,11 @@ jobs: Final = Table(
     Index("jobs_provider_newest", "provider", "created_at", "id"),
     Index("jobs_settled", "settled_at", "created_at"),
     Index("jobs_run_class", "run_class", "completed_at"),
+    Index("jobs_queue", "state", "claimed_at", "rank", "place", "id"),
 )
-"""`changed` is the number of the last write, for those who follow the store; `loss` repeats the progress, to sort by."""
+"""`changed` is the number of the last write, for those who follow the store; `loss` repeats the progress, to sort by.
+
+The queue: the lowest `rank` first, which is 50 less the priority that counts, then the lowest `place`, drawn at submit."""
 
 deletions: Final = Table(
     "deletions",

@@ -25,6 +25,7 @@ from simpletuner_lab.core.provider import Archive, Provider, RunTag, StartOrder
 from simpletuner_lab.core.segments import deadline_of
 from simpletuner_lab.services.binding import DATA_SETS, bound_provider
 from simpletuner_lab.services.desk import Desk
+from simpletuner_lab.services.job_queue import JobQueue
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.planning import require_size
 from simpletuner_lab.services.recorder import Recorder
@@ -50,6 +51,7 @@ class Rooms:
     spool: Spool
     outputs: Outputs
     desk: Desk
+    queue: JobQueue
 
     def plan(self, job: Job) -> Plan:
         """What was agreed to."""
@@ -83,13 +85,20 @@ class Starter:
         """
         if job.cancel_requested_at is not None and not job.run.start_tried:
             return self._cancelled(job)
+        if job.waits_for_slot:
+            job = self._queued(job)
         match job.state:
             case JobState.PENDING:
-                return self._pack(job)
+                return job if job.waits_for_slot else self._pack(job)
             case JobState.UPLOADING:
                 return self._upload(job)
             case _:
                 return self._look(job) if job.run.start_tried else self._start(job)
+
+    def _queued(self, job: Job) -> Job:
+        """With a slot, if one was free for it."""
+        self._rooms.queue.process()
+        return self._rooms.store.jobs.get(job.id)
 
     def _cancelled(self, job: Job) -> Job:
         now = self._clock()

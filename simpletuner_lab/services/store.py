@@ -28,6 +28,7 @@ from simpletuner_lab.services.codec import loads
 from simpletuner_lab.services.curves import Curves, change_curve
 from simpletuner_lab.services.database import Database, draw_numbers, put
 from simpletuner_lab.services.feed import Feed
+from simpletuner_lab.services.queue_table import QueueTable
 from simpletuner_lab.services.registers import (
     Charges,
     Consents,
@@ -59,6 +60,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.jobs = Jobs(database)
+        self.queue = QueueTable(database)
         self.events = Feed(database)
         self.points = Curves(database)
         self.leases = Leases(database)
@@ -127,7 +129,7 @@ class Jobs:
                     return first
             stored = dataclasses.replace(job, version=1)
             numbers = _draw(connection, events)
-            own = {"version": 1, "run_class": run_class, "changed": numbers[-1]}
+            own = {"version": 1, "run_class": run_class, "changed": numbers[-1], "place": numbers[-1]}
             connection.execute(insert(schema.jobs).values(rows.job_row(stored) | own))
             connection.execute(insert(schema.plans).values(job_id=job.id, plan=plan))
             _remember_key(connection, job)

@@ -15,6 +15,7 @@ from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import DeliveryState, Destination, Push
 from simpletuner_lab.core.event import Event, EventKind, Scalar
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress
+from simpletuner_lab.core.job_queue import Standing
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.manifest import DatasetManifest, Manifest
 from simpletuner_lab.core.metric import Points
@@ -55,12 +56,15 @@ class JobView:
     log_bytes: int
     uncertain: bool
     updated_at: str
+    priority: int
+    queue_position: int | None
+    """While it waits for a slot: 1 is the next."""
     version: int
     """Raised by every write, so of two views of a job the one with the higher version is the newer."""
 
     @classmethod
-    def of(cls, job: Job) -> JobView:
-        """The view of a job."""
+    def of(cls, job: Job, standing: Standing | None = None) -> JobView:
+        """The view of a job, and of where it stands in the queue."""
         end = job.completed_at if job.terminal else job.updated_at
         return cls(
             job_id=job.id,
@@ -71,23 +75,25 @@ class JobView:
             config_name=job.name,
             hardware_type=job.hardware,
             attempt=job.attempt,
-            created_at=_iso(job.created_at),
-            started_at=None if job.started_at is None else _iso(job.started_at),
-            completed_at=None if job.completed_at is None else _iso(job.completed_at),
+            created_at=iso(job.created_at),
+            started_at=None if job.started_at is None else iso(job.started_at),
+            completed_at=None if job.completed_at is None else iso(job.completed_at),
             duration_seconds=None if job.started_at is None or end is None else round(end - job.started_at, 3),
             is_terminal=job.terminal,
             is_active=not job.terminal,
             cancel_requested=job.cancel_requested_at is not None,
             progress=job.progress,
             cost_usd=job.cost_usd,
-            waiting=job.waiting,
+            waiting=job.waiting if standing is None else standing.why,
             error=job.failure,
             error_message=None if job.failure is None else job.failure.message,
             digest=job.digest,
             result_sha256=job.result_sha256,
             log_bytes=job.log_bytes,
             uncertain=job.uncertain,
-            updated_at=_iso(job.updated_at),
+            updated_at=iso(job.updated_at),
+            priority=job.effective_priority,
+            queue_position=None if standing is None else standing.position,
             version=job.version,
         )
 
@@ -207,7 +213,7 @@ class EventView:
     @classmethod
     def of(cls, event: Event) -> EventView:
         """The view of an event."""
-        return cls(seq=event.seq, job_id=event.job_id, kind=event.kind, at=_iso(event.at), data=dict(event.data))
+        return cls(seq=event.seq, job_id=event.job_id, kind=event.kind, at=iso(event.at), data=dict(event.data))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +272,7 @@ class OutputView:
     @classmethod
     def of(cls, file: OutputFile) -> OutputView:
         """The view of an output."""
-        return cls(path=file.path, bytes=file.bytes, modified_at=_iso(file.modified_at), sha256=file.sha256)
+        return cls(path=file.path, bytes=file.bytes, modified_at=iso(file.modified_at), sha256=file.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,7 +386,8 @@ class JobDetail:
     """One a run, in the order of the attempts."""
 
 
-def _iso(at: float) -> str:
+def iso(at: float) -> str:
+    """A time as views have it."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -13,6 +13,7 @@ from simpletuner_lab.core.destination import Push
 from simpletuner_lab.core.errors import JobNotFound, OutputNotFound, StaleRecord, StoreUnusable
 from simpletuner_lab.core.job import Job
 from simpletuner_lab.services.courier import Courier
+from simpletuner_lab.services.job_queue import JobQueue
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.runner import Runner
 from simpletuner_lab.services.store import Store
@@ -38,6 +39,7 @@ class Watcher:
         registry: Registry,
         runner: Runner,
         courier: Courier,
+        queue: JobQueue,
         *,
         holder: str,
         clock: Callable[[], float],
@@ -46,6 +48,7 @@ class Watcher:
         self._registry = registry
         self._runner = runner
         self._courier = courier
+        self._queue = queue
         self._holder = holder
         self._clock = clock
         self._wake = threading.Event()
@@ -96,7 +99,8 @@ class Watcher:
         now = self._clock()
         if not self._store.leases.acquire(_LEASE, self._holder, ttl_s=_LEASE_S, now=now):
             return _IDLE_S
-        jobs = self._store.jobs.unsettled()
+        self._queue.process()
+        jobs = tuple(job for job in self._store.jobs.unsettled() if not job.waits_for_slot)
         self._busy = {job_id: step for job_id, step in self._busy.items() if not step.done()}
         for job in jobs:
             if job.id not in self._busy and self._due.get(job.id, 0.0) <= now:

@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 from simpletuner_lab.client import Client
+from simpletuner_lab.core.job_queue import DEFAULT_PRIORITY
 from simpletuner_lab.submission import Config, Data, Where, request_of, where
 from simpletuner_lab.widgets.base import BundleMissing
 from simpletuner_lab.widgets.form import SubmitWidget
@@ -27,6 +28,7 @@ def submit(
     hardware: str = "",
     name: str = "",
     destination: Where = None,
+    priority: int | str = DEFAULT_PRIORITY,
     client: Client | None = None,
     **unknown: Any,
 ) -> SubmitWidget:
@@ -41,6 +43,7 @@ def submit(
         name: what the job is called in lists.
         destination: where the model goes: "home", "hub:OWNER/NAME", "s3://BUCKET/PREFIX", or a mapping with a `kind`
             and more (docs/rest.md); else what the config asks for, else the lab's default.
+        priority: in the queue, 0 to 50, or a name of one (`stcloud priority` has them).
         client: from `connect()`; else the lab is found.
         unknown: refused.
 
@@ -54,7 +57,16 @@ def submit(
     if empty:
         return SubmitWidget(None, client)
     place = where(destination)
-    asked = request_of(config, data, provider=provider, target=target, hardware=hardware, name=name, destination=place)
+    asked = request_of(
+        config,
+        data,
+        provider=provider,
+        target=target,
+        hardware=hardware,
+        name=name,
+        destination=place,
+        priority=priority,
+    )
     return SubmitWidget(asked, client)
 
 

@@ -220,7 +220,7 @@ def main() -> None:
         folder = Path(name)
         home = quick_home(folder)
         images = dataset(folder / "images")
-        server = jupyterlab(folder, home.root, "/user/ann/").start()
+        server = jupyterlab(folder, home.root, "/user/ann/").start().slots(4)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         try:
             line_to_screen(browser, server, images)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import httpx
 
 from simpletuner_lab.client import LabClient
+from simpletuner_lab.services.queue_views import ConcurrencyChange
 from simpletuner_lab.testing import eventually
 
 TOKEN = "test-token"
@@ -74,6 +75,12 @@ class Server:
         """A bare HTTP client below `api/cloud`."""
         headers = {"Authorization": f"token {token}"} if token else {}
         return httpx.Client(base_url=self.url + "api/cloud", headers=headers, timeout=30)
+
+    def slots(self, number: int) -> Server:
+        """So many jobs at once on this machine."""
+        change = ConcurrencyChange(local_job_max_concurrent=number, user_max_concurrent=number)
+        self.client().queue.set_concurrency(change)
+        return self
 
     def kill(self) -> None:
         """SIGKILL, as a crash of the machine's memory would."""

@@ -318,8 +318,8 @@ def test_a_killed_server_loses_nothing(tmp_path: Path) -> None:
     try:
         client = server.client()
         images = dataset(tmp_path / "images")
-        job = submitted(client, images, "wait")
         done = ended(client, submitted(client, images))
+        job = submitted(client, images, "wait")
         eventually(lambda: "waiting" in client.log(job.job_id).logs)
         before = client.job(job.job_id)
         server.kill()

@@ -16,6 +16,8 @@ SLOW_ON_POSTGRESQL = pytest.mark.parametrize(
     "kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
 )
 """For a test of which others show the same on PostgreSQL in less time."""
+QUEUE_COLUMNS = ("priority", "priority_override", "rank", "claimed_at", "place")
+"""Of the jobs, since revision 0007."""
 
 
 def new_job(job_id: str = "job-1", **changes) -> Job:

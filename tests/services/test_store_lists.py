@@ -13,7 +13,7 @@ from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import Job, JobFilter, JobOrder, JobState, Progress, SortKey
 from simpletuner_lab.services import feed
 from simpletuner_lab.services.store import Store
-from tests.services.store_kit import T0, new_job
+from tests.services.store_kit import QUEUE_COLUMNS, T0, new_job
 
 DAY_S = 24 * 3600.0
 LOSSES = (0.5, None, 0.1, math.nan, 0.5, math.inf)
@@ -187,6 +187,8 @@ def _back_to_the_first_schema(path):
     connection = sqlite3.connect(path)
     for statement in (
         "DROP TABLE reservations",
+        "DROP INDEX jobs_queue",
+        *(f"ALTER TABLE jobs DROP COLUMN {name}" for name in QUEUE_COLUMNS),
         "DROP TABLE charges",
         "DROP TABLE pushes",
         *(f"ALTER TABLE grants DROP COLUMN {name}" for name in ("endpoint_url", "name", "created_at")),

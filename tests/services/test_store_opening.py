@@ -20,7 +20,7 @@ from simpletuner_lab.core.job import JobFilter
 from simpletuner_lab.services import migrations, schema
 from simpletuner_lab.services.mounts import Mount, mount_of, network_kind, parse_macos_mount, parse_proc_mounts
 from simpletuner_lab.services.store import Store
-from tests.services.store_kit import new_job
+from tests.services.store_kit import QUEUE_COLUMNS, new_job
 
 
 @pytest.fixture
@@ -199,6 +199,9 @@ def test_plans_of_the_release_before_are_read(path):
     store.close()
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
+        connection.execute(sa.text("DROP INDEX jobs_queue"))
+        for name in QUEUE_COLUMNS:
+            connection.execute(sa.text(f"ALTER TABLE jobs DROP COLUMN {name}"))
         for name in ("charges", "pushes", "reservations"):
             connection.execute(sa.text(f"DROP TABLE {name}"))
         for name in ("endpoint_url", "name", "created_at"):

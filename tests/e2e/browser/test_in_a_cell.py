@@ -29,7 +29,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     make, base = request.param
     folder = tmp_path_factory.mktemp("cell")
     headers = {"headers": {"Content-Security-Policy": LAB_NEEDS}}
-    running = made(make, folder, base, f"--ServerApp.tornado_settings={headers!r}").start()
+    running = made(make, folder, base, f"--ServerApp.tornado_settings={headers!r}").start().slots(4)
     yield running
     running.stop()
 

@@ -23,7 +23,7 @@ def images(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    running = jupyterlab(folder, quick_home(folder).root, "/user/ann/").start()
+    running = jupyterlab(folder, quick_home(folder).root, "/user/ann/").start().slots(4)
     yield running
     running.stop()
 

@@ -22,7 +22,7 @@ BIG = bytes(range(256)) * 8192
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    running = jupyterlab(folder, quick_home(folder).root, "/user/ann/").start()
+    running = jupyterlab(folder, quick_home(folder).root, "/user/ann/").start().slots(4)
     yield running
     running.stop()
 

@@ -24,7 +24,7 @@ FORM, PLAN, RUNNING, DONE, FAILED, LIST = range(6)
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    running = jupyterlab(folder, quick_home(folder).root, "/user/ann/").start()
+    running = jupyterlab(folder, quick_home(folder).root, "/user/ann/").start().slots(2)
     yield running
     running.stop()
 

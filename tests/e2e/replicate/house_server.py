@@ -28,6 +28,7 @@ from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import LabError
 from simpletuner_lab.core.grant import is_live
 from simpletuner_lab.core.job import ALL_JOBS, Job
+from simpletuner_lab.core.job_queue import Limits
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.core.provider import ENTRY_POINTS
@@ -134,7 +135,10 @@ class Verbs:
         busy = [job_id for job_id, step in list(watcher._busy.items()) if not step.done()]
         if busy:
             return busy
-        return [job.id for job in self._lab.store.jobs.unsettled() if watcher._due.get(job.id, 0.0) <= now]
+        if self._lab.store.queue.ready(self._lab.queue.limits()):
+            return ["the queue"]
+        under_way = (job for job in self._lab.store.jobs.unsettled() if not job.waits_for_slot)
+        return [job.id for job in under_way if watcher._due.get(job.id, 0.0) <= now]
 
 
 def warm(home: Path) -> None:
@@ -145,7 +149,8 @@ def warm(home: Path) -> None:
     database._set_up = lambda connection, record: (set_up(connection, record), _let_lie(connection))
     PIL.Image.preinit()
     httpx.Client(verify=False).close()
-    Lab.open(home, Surroundings(environment={})).close()
+    with Lab.open(home, Surroundings(environment={})) as lab:
+        lab.queue.set_limits(Limits(total=100, user=20))  # these tests are about runs at once
 
 
 def _let_lie(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,160 @@
+"""Routes under `{base_url}api/queue` (contract §2.8): who waits for a slot, who holds one, and how many there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from simpletuner_lab.core.job_queue import priority_of
+from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.services.queue_views import ConcurrencyChange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityBody:
+    """A priority, 0 to 50 or a name; null: that of the submit counts again."""
+
+    priority: int | str | None
+    entry: str = "rest"
+
+
+class QueueHandler(LabHandler):
+    """`GET /`: the queue."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `QueuePage`."""
+        status = self.get_query_argument("status", "")
+        ended = self.get_query_argument("include_completed", "") in {"1", "true"}
+        limit = self.number("limit", 50, least=1, most=200) or 50
+        offset = self.number("offset", 0) or 0
+        self.answer(
+            await self.ask(
+                lambda front: front.queue.entries(status=status, limit=limit, offset=offset, include_completed=ended)
+            )
+        )
+
+
+class StatsHandler(LabHandler):
+    """`GET /stats`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers `QueueStats`."""
+        self.answer(await self.ask(lambda front: front.queue.stats()))
+
+
+class MineHandler(LabHandler):
+    """`GET /me`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers an `OwnQueue`."""
+        self.answer(await self.ask(lambda front: front.queue.mine()))
+
+
+class PositionHandler(LabHandler):
+    """`GET /position/{id}`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """Answers a `QueuePosition`."""
+        self.answer(await self.ask(lambda front: front.queue.position(job_id)))
+
+
+class QueueCancelHandler(LabHandler):
+    """`POST /{id}/cancel`: what waits for a slot is cancelled at once."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, job_id: str) -> None:
+        """Answers `{success, job_id, status, job}`."""
+        job = await self.ask(lambda front: front.queue.cancel(job_id))
+        self.answer({"success": True, "job_id": job_id, "status": job.status, "job": job})
+
+
+class PriorityHandler(LabHandler):
+    """`POST /{id}/priority`."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, job_id: str) -> None:
+        """Answers `Reprioritised`."""
+        body = self.body(PriorityBody)
+        priority = None if body.priority is None else priority_of(body.priority)
+        entry = body.entry[:32]
+        self.answer(await self.ask(lambda front: front.queue.prioritise(job_id, priority, entry=entry)), success=True)
+
+
+class ConcurrencyHandler(LabHandler):
+    """`GET` and `POST /concurrency`."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `Concurrency`."""
+        self.answer(await self.ask(lambda front: front.queue.concurrency()))
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Sets those that are given; answers all."""
+        change = self.body(ConcurrencyChange)
+        self.answer(await self.ask(lambda front: front.queue.set_concurrency(change)), success=True)
+
+
+class ProcessHandler(LabHandler):
+    """`POST /process`: free slots are given away now."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Answers `Dispatched`."""
+        self.answer(await self.ask(lambda front: front.queue.process()), success=True)
+
+
+class CleanupHandler(LabHandler):
+    """`POST /cleanup?days=`: removes jobs that ended longer ago."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Answers `CleanedUp`."""
+        days = self.number("days", 30, least=1, most=365) or 30
+        self.answer(await self.ask(lambda front: front.queue.cleanup(days), disk=True), success=True)
+
+
+class NoRouteHandler(LabHandler):
+    """Everything else below `api/queue`: 404 as JSON."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """There is no such route."""
+        raise web.HTTPError(404, "there is no such route; approvals and a submit of its own do not exist here")
+
+    post = put = delete = get
+
+
+def queue_rules(base: str) -> list[tuple[str, type[web.RequestHandler]]]:
+    """The table, for a base such as `/user/ann/api/queue`."""
+    job = r"([A-Za-z0-9._-]{1,128})"
+    table: list[tuple[str, type[web.RequestHandler]]] = [
+        (r"/?", QueueHandler),
+        (r"/stats", StatsHandler),
+        (r"/me", MineHandler),
+        (r"/position/" + job, PositionHandler),
+        (r"/concurrency", ConcurrencyHandler),
+        (r"/process", ProcessHandler),
+        (r"/cleanup", CleanupHandler),
+        (f"/{job}/cancel", QueueCancelHandler),
+        (f"/{job}/priority", PriorityHandler),
+        (r"/.*", NoRouteHandler),
+    ]
+    return [(base + path, handler) for path, handler in table]
