@@ -372,6 +372,9 @@ export interface SubmitRequest {
   config_name: string;
   /** Null: what the config asks for, else the default. */
   destination: Destination | null;
+  /** What its snapshot is called; empty: by the config's name and the time. */
+  snapshot_name?: string;
+  snapshot_message?: string;
 }
 
 export interface Problem {

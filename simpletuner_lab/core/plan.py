@@ -35,6 +35,9 @@ class SubmitRequest:
     name: str = ""
     destination: Destination | None = None
     """None: what the config asks for in SimpleTuner's own keys, else the default of the lab."""
+    snapshot_name: str = ""
+    """What its snapshot is called; empty: by the config's name and the time."""
+    snapshot_message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

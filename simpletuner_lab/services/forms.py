@@ -23,6 +23,8 @@ class RequestForm:
     config_name: str = ""
     destination: Destination | None = None
     """None: what the config asks for, else the default."""
+    snapshot_name: str = ""
+    snapshot_message: str = ""
 
     def request(self, provider: str = "") -> SubmitRequest:
         """The request in it; a provider that is named here wins."""
@@ -34,11 +36,14 @@ class RequestForm:
             hardware=self.hardware_profile,
             name=self.config_name,
             destination=self.destination,
+            snapshot_name=self.snapshot_name,
+            snapshot_message=self.snapshot_message,
         )
 
 
 def form_of(request: SubmitRequest) -> dict[str, Any]:
     """A request as JSON in the fields of `RequestForm`."""
+    words = {"snapshot_name": request.snapshot_name, "snapshot_message": request.snapshot_message}
     return {
         "config": dict(request.config),
         "dataloader_config": [dict(entry) for entry in request.dataloader],
@@ -47,4 +52,5 @@ def form_of(request: SubmitRequest) -> dict[str, Any]:
         "hardware_profile": request.hardware,
         "config_name": request.name,
         "destination": None if request.destination is None else encode(request.destination),
+        **{key: text for key, text in words.items() if text},
     }

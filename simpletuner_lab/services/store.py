@@ -22,6 +22,7 @@ from simpletuner_lab.core.job import ACTIVE, TRANSITIONS, Job, JobFilter, JobOrd
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan
+from simpletuner_lab.core.snapshot import Snapshot
 from simpletuner_lab.services import pages, rows, schema
 from simpletuner_lab.services.codec import loads
 from simpletuner_lab.services.curves import Curves, change_curve
@@ -38,6 +39,7 @@ from simpletuner_lab.services.registers import (
     Transfers,
 )
 from simpletuner_lab.services.rows import Page
+from simpletuner_lab.services.snapshot_table import SnapshotTable, put_snapshot
 
 IDEMPOTENCY_S: Final = 24 * 3600.0
 """So long the same key returns the first job (SPEC J7)."""
@@ -65,6 +67,7 @@ class Store:
         self.transfers = Transfers(database)
         self.charges = Charges(database)
         self.pushes = Pushes(database)
+        self.snapshots = SnapshotTable(database)
         self.settings = Settings(database)
         self.hashes = Hashes(database)
 
@@ -99,6 +102,7 @@ class Jobs:
         run_class: str = "",
         push: Push | None = None,
         charge: Charge | None = None,
+        snapshot: Snapshot | None = None,
     ) -> Job:
         """Stores a new job; with an idempotency key its owner used in the last 24 h, returns that first job instead.
 
@@ -109,6 +113,7 @@ class Jobs:
             run_class: names runs that take alike long for a step, for `past_step_s`.
             push: where its model goes when it is trained, if it leaves the lab.
             charge: of the run that it has already.
+            snapshot: what is to be written of it, if anything.
 
         Raises:
             Conflict: its id is taken.
@@ -128,6 +133,7 @@ class Jobs:
             _append_events(connection, job.id, events, numbers)
             _put_push(connection, push)
             _put_charge(connection, charge)
+            put_snapshot(connection, snapshot)
         return stored
 
     def get(self, job_id: str) -> Job:
