@@ -35,6 +35,7 @@ from simpletuner_lab.services import views
 from simpletuner_lab.services.provider_views import Billing, ProviderConfig, SyncView, Validation
 from simpletuner_lab.services.reach.report import Mode, WebhookReport
 from simpletuner_lab.services.setting_fields import SettingField
+from simpletuner_lab.services.snapshot_views import JobMetadata, SnapshotView
 
 CONTRACT = (Path(__file__).resolve().parent.parent / "js" / "src" / "contract.ts").read_text("utf-8")
 
@@ -54,6 +55,7 @@ VALUES = [
     *(Progress, Failure, Rate, Estimate, Target, FileEntry, Withheld, DatasetManifest, Credential, Problem),
     *(HomeDestination, S3Destination, HubDestination),
     *(ProviderConfig, SettingField, Validation, Billing, SyncView, WebhookReport),
+    *(JobMetadata, SnapshotView),
 ]
 
 SCALARS = {str: {"string"}, int: {"number"}, float: {"number"}, bool: {"boolean"}}

@@ -218,6 +218,26 @@ export interface JobDetail {
   deliveries: DeliveryView[];
   /** One a run, in the order of the attempts. */
   charges: ChargeView[];
+  metadata?: JobMetadata;
+}
+
+export interface JobMetadata {
+  /** Null where snapshots were off when it was submitted. */
+  snapshot: SnapshotView | null;
+}
+
+/** What a job was submitted with, as a commit of a git repository of ours. */
+export interface SnapshotView {
+  /** Empty while it is still to be written. */
+  commit: string;
+  abbrev: string;
+  name: string;
+  auto_generated: boolean;
+  message: string;
+  branch: string;
+  /** Where its files are in the commit. */
+  folder: string;
+  was_dirty: boolean;
 }
 
 export interface LogChunk {

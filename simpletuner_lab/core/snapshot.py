@@ -43,7 +43,7 @@ class Snapshot:
     @property
     def abbrev(self) -> str:
         """The commit in short."""
-        return self.commit[:_ABBREVIATED]
+        return abbreviated(self.commit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,11 @@ class Entry:
     message: str
     folder: str
     at: float
+
+
+def abbreviated(commit: str) -> str:
+    """A commit in short."""
+    return commit[:_ABBREVIATED]
 
 
 def new_snapshot(request: SubmitRequest, plan: Plan, job_id: str, *, now: float) -> Snapshot:

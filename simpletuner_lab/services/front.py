@@ -25,6 +25,7 @@ from simpletuner_lab.services.metrics import downsample
 from simpletuner_lab.services.outputs import Arrival
 from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.provider_views import SyncView, provider_view, unusable_view
+from simpletuner_lab.services.snapshots import Snapshots
 from simpletuner_lab.services.steady import read_steadily
 from simpletuner_lab.services.views import (
     ChargeView,
@@ -59,6 +60,11 @@ class Front:
     def setup(self) -> ProviderSetup:
         """How its providers are set up."""
         return self.lab.setup
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """What was submitted before."""
+        return self.lab.snapshots
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would send, to whom, for how much, and the digest to approve."""
@@ -96,6 +102,7 @@ class Front:
             events=tuple(self.events(0, job_id=job_id)),
             deliveries=_deliveries(self.lab.store.pushes.of_job(job_id)),
             charges=tuple(map(ChargeView.of, self.lab.charges(job_id))),
+            metadata=self.snapshots.metadata(job_id),
         )
 
     def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:

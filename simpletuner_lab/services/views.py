@@ -21,6 +21,7 @@ from simpletuner_lab.core.metric import Points
 from simpletuner_lab.core.plan import Credential, Plan
 from simpletuner_lab.core.provider import Target
 from simpletuner_lab.services.outputs import OutputFile
+from simpletuner_lab.services.snapshot_views import JobMetadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,6 +376,7 @@ class JobDetail:
     """None where it stays at home; the one asked for last at the end."""
     charges: tuple[ChargeView, ...]
     """One a run, in the order of the attempts."""
+    metadata: JobMetadata = JobMetadata()
 
 
 def _iso(at: float) -> str:
