@@ -24,6 +24,7 @@ from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.refusals import body_of, error_from
 from simpletuner_lab.rest_setup import RestSetup, Setup, segment
+from simpletuner_lab.rest_snapshots import RestSnapshots, Snapshots
 from simpletuner_lab.servers import FoundServer, find_servers
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import form_of
@@ -63,6 +64,10 @@ class Client(Protocol):
     @property
     def setup(self) -> Setup:
         """How its providers are set up."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """What was submitted before."""
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
@@ -169,6 +174,11 @@ class LabClient:
     def setup(self) -> Setup:
         """How its providers are set up."""
         return RestSetup(self._call)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """What was submitted before."""
+        return RestSnapshots(self._call)
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""

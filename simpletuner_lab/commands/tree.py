@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,8 @@ def build_parser(
     submit.add_argument("--approve", metavar="DIGEST", help="digest of the plan you read")
     submit.add_argument("--yes", action="store_true", help="approve the plan that is printed just now")
     submit.add_argument("--key", help="idempotency key: the same key within 24 h is the same job")
+    submit.add_argument("--snapshot-name", default="", metavar="TEXT", help="what its snapshot is called")
+    submit.add_argument("--snapshot-message", default="", metavar="TEXT", help="what is to be said of it")
     submit.add_argument("-w", "--wait", action="store_true", help="follow the log until the job ends")
     if body:
         return parser
@@ -60,6 +63,7 @@ def build_parser(
     command("sync", "follow runs that were started elsewhere, as jobs").add_argument(
         "--provider", default="", help="of this provider alone"
     )
+    _add_snapshots(command)
     _add_one_job(command("delete", "remove a finished job")).add_argument(
         "--outputs", action="store_true", help="its received files too"
     )
@@ -139,6 +143,23 @@ def _add_push(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--give-up", action="store_true", help="send it no further: all that waits, or what goes --to")
     _add_destination(command, by_trainer=False)
+
+
+def _add_snapshots(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    _add_one_job(command("diff", "show what of a second job is not as in a first")).add_argument(
+        "other", metavar="OTHER", help="id of the second job"
+    )
+    restore = _add_one_job(command("restore", "give a job's config back, as it was submitted"))
+    restore.add_argument(
+        "-o", "--output", type=Path, default=None, metavar="PATH", help="a new file (default: print it)"
+    )
+    rerun = _add_one_job(command("rerun", "submit a job again, as it was"))
+    rerun.add_argument("--approve", metavar="DIGEST", help="digest of the plan you read")
+    rerun.add_argument("--yes", action="store_true", help="approve the plan that is printed just now")
+    rerun.add_argument("--key", help="idempotency key: the same key within 24 h is the same job")
+    listed = command("snapshots", "list what was submitted, as commits, or switch these on or off")
+    listed.add_argument("setting", nargs="?", choices=["on", "off"], help="for submits from now on")
+    listed.add_argument("-n", "--limit", type=int, default=LISTED, help=f"how many (default: {LISTED})")
 
 
 def _add_destination(command: argparse.ArgumentParser, *, by_trainer: bool = True) -> None:

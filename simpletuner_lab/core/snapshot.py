@@ -124,7 +124,9 @@ def data_of(plan: Plan) -> dict[str, JsonObject]:
             "bytes": one.bytes,
             "images": one.images,
             "captions": one.captions_found,
-            "sha256": sha256_hex(canonical_json([[f.name, f.sha256] for f in sorted(one.files, key=lambda f: f.name.encode())])),
+            "sha256": sha256_hex(
+                canonical_json([[f.name, f.sha256] for f in sorted(one.files, key=lambda f: f.name.encode())])
+            ),
         }
         for one in plan.identity.manifest.datasets
     }

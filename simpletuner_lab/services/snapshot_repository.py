@@ -22,7 +22,9 @@ from typing import Final
 from dulwich.errors import (
     ChecksumMismatch,
     FileFormatException,
+    NotCommitError,
     NotGitRepository,
+    NotTreeError,
     ObjectMissing,
     RefFormatError,
     WrongObjectException,
@@ -207,9 +209,7 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _made(
-    repo: Repo, tip: ObjectID | None, snapshot: Snapshot, files: Mapping[str, bytes], text: str
-) -> ObjectID:
+def _made(repo: Repo, tip: ObjectID | None, snapshot: Snapshot, files: Mapping[str, bytes], text: str) -> ObjectID:
     """A commit on top of the tip that nothing names yet."""
     store = repo.object_store
     folder = Tree()
@@ -249,7 +249,10 @@ def _log(repo: Repo, limit: int) -> Iterator[Entry]:
 
 
 def _tip(repo: Repo) -> ObjectID | None:
-    return repo.refs[_HEAD] if _HEAD in repo.refs else None
+    try:
+        return repo.refs[_HEAD]
+    except KeyError:
+        return None
 
 
 def _ref_of(job_id: str) -> Ref:
@@ -263,14 +266,14 @@ def _entry(commit: Commit) -> Entry:
 def _commit(repo: Repo, name: ObjectID) -> Commit:
     found = repo[name]
     if not isinstance(found, Commit):
-        raise ValueError("not a commit")
+        raise NotCommitError(name)
     return found
 
 
 def _tree(repo: Repo, name: ObjectID) -> Tree:
     found = repo[name]
     if not isinstance(found, Tree):
-        raise ValueError("not a tree")
+        raise NotTreeError(name)
     return found
 
 

@@ -66,7 +66,7 @@ class Snapshots:
         """Whether each submit makes one; it does unless that was switched off."""
         return self._store.settings.get(_SETTING) is not False
 
-    def set_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - a setting's own value
+    def set_enabled(self, enabled: bool) -> None:
         """Switches them on or off, for submits from now on."""
         self._store.settings.put(_SETTING, enabled)
 
@@ -158,7 +158,7 @@ class Snapshots:
 
     def check(self, folder: str = "") -> PreSubmitCheck:
         """How things stand before a submit: in a working folder (else that of this process), and with us."""
-        state = look_at(Path(folder) if folder else Path.cwd(), self._environment)
+        state = look_at(Path(folder or ".").expanduser(), self._environment)
         ours, config_name, run_name = self._ours()
         return PreSubmitCheck(
             git_available=state.git,
@@ -205,8 +205,8 @@ class Snapshots:
         )
         return Draft(job_id=job_id, digest=job.digest, request=form, notes=tuple(_notes(request)))
 
-    def request(self, job_id: str) -> SubmitRequest:
-        """The request that a job was made of. Raises as `draft`."""
+    def request(self, job_id: str, *, snapshot_name: str = "", snapshot_message: str = "") -> SubmitRequest:
+        """The request that a job was made of, with words for a snapshot of its own. Raises as `draft`."""
         if self._store.jobs.get(job_id).imported:
             raise Conflict(f"job {job_id} was started elsewhere: its config is not known here")
         plan = self._store.jobs.plan(job_id)
@@ -219,6 +219,8 @@ class Snapshots:
             hardware=plan.identity.hardware,
             name=plan.name,
             destination=plan.identity.destination,
+            snapshot_name=snapshot_name,
+            snapshot_message=snapshot_message,
         )
 
     # ------------------------------------------------------------ parts

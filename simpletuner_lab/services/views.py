@@ -7,7 +7,7 @@ from a lab in this process or over HTTP. Times are ISO 8601 in UTC; money is US 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
@@ -376,7 +376,7 @@ class JobDetail:
     """None where it stays at home; the one asked for last at the end."""
     charges: tuple[ChargeView, ...]
     """One a run, in the order of the attempts."""
-    metadata: JobMetadata = JobMetadata()
+    metadata: JobMetadata = field(default_factory=JobMetadata)
 
 
 def _iso(at: float) -> str:
