@@ -42,11 +42,8 @@ def build_parser(
     _add_request(command("plan", "show what a submit would send, to whom, for how much"), body=body)
     submit = command("submit", "submit a training job")
     _add_request(submit, body=body)
-    submit.add_argument("--approve", metavar="DIGEST", help="digest of the plan you read")
-    submit.add_argument("--yes", action="store_true", help="approve the plan that is printed just now")
-    submit.add_argument("--key", help="idempotency key: the same key within 24 h is the same job")
-    submit.add_argument("--snapshot-name", default="", metavar="TEXT", help="what its snapshot is called")
-    submit.add_argument("--snapshot-message", default="", metavar="TEXT", help="what is to be said of it")
+    _add_consent(submit)
+    _add_words(submit)
     submit.add_argument("-w", "--wait", action="store_true", help="follow the log until the job ends")
     if body:
         return parser
@@ -107,6 +104,17 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     _add_destination(command)
 
 
+def _add_consent(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--approve", metavar="DIGEST", help="digest of the plan you read")
+    command.add_argument("--yes", action="store_true", help="approve the plan that is printed just now")
+    command.add_argument("--key", help="idempotency key: the same key within 24 h is the same job")
+
+
+def _add_words(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--snapshot-name", default="", metavar="TEXT", help="what its snapshot is called")
+    command.add_argument("--snapshot-message", default="", metavar="TEXT", help="what is to be said of it")
+
+
 def _add_logs(command: argparse.ArgumentParser) -> None:
     _add_one_job(command).add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
     command.add_argument("--raw", action="store_true", help="with the trainer's report lines")
@@ -153,10 +161,7 @@ def _add_snapshots(command: Callable[[str, str], argparse.ArgumentParser]) -> No
     restore.add_argument(
         "-o", "--output", type=Path, default=None, metavar="PATH", help="a new file (default: print it)"
     )
-    rerun = _add_one_job(command("rerun", "submit a job again, as it was"))
-    rerun.add_argument("--approve", metavar="DIGEST", help="digest of the plan you read")
-    rerun.add_argument("--yes", action="store_true", help="approve the plan that is printed just now")
-    rerun.add_argument("--key", help="idempotency key: the same key within 24 h is the same job")
+    _add_consent(_add_one_job(command("rerun", "submit a job again, as it was")))
     listed = command("snapshots", "list what was submitted, as commits, or switch these on or off")
     listed.add_argument("setting", nargs="?", choices=["on", "off"], help="for submits from now on")
     listed.add_argument("-n", "--limit", type=int, default=LISTED, help=f"how many (default: {LISTED})")

@@ -95,7 +95,7 @@ def require_words(name: str, message: str) -> None:
 def slug(name: str) -> str:
     """A folder's name for the name of a config: two names never share one, on no file system."""
     plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")[:_SLUG_LENGTH].strip("-")
-    if plain == name:
+    if plain and plain == name:
         return plain
     mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{plain}-{mark}" if plain else f"config-{mark}"

@@ -1,4 +1,4 @@
-"""The git repository of snapshots: bare, one branch, a folder for each name of a config (docs/adr/0000).
+"""The git repository of snapshots: bare, one branch, a folder for each name of a config.
 
 A commit is on the branch first, then under `refs/jobs/ID`: whoever was killed in between left a newest commit that
 names its job, and the next writer finishes that. One process writes at a time, and a job never gets a second commit.
