@@ -43,7 +43,21 @@ def test_differences(before: object, after: object, told: list[tuple[object, ...
 
 
 def test_names_of_configs_never_share_a_folder() -> None:
-    names = ["neon", "Neon", "NEON", "neon ", "neon/..", "..", ".git", "ネオン", "-neon", "neon.", "a" * 60, "a" * 61, ""]
+    names = [
+        "neon",
+        "Neon",
+        "NEON",
+        "neon ",
+        "neon/..",
+        "..",
+        ".git",
+        "ネオン",
+        "-neon",
+        "neon.",
+        "a" * 60,
+        "a" * 61,
+        "",
+    ]
     folders = [slug(name) for name in names]
     assert len({folder.casefold() for folder in folders}) == len(names)
     assert all(folder and folder.strip(".-/") == folder and "/" not in folder for folder in folders)

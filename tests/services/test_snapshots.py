@@ -24,7 +24,8 @@ def test_a_submit_makes_a_commit_and_the_job_has_it(lab: Lab, images: Path) -> N
     assert found.snapshot is not None
     assert (found.snapshot.branch, found.snapshot.folder, found.snapshot.auto_generated) == ("main", "quick", True)
     assert found.snapshot.message == "pre-submit: quick"
-    assert found.snapshot.commit.startswith(found.snapshot.abbrev) and len(found.snapshot.commit) == 40
+    assert found.snapshot.commit.startswith(found.snapshot.abbrev)
+    assert len(found.snapshot.commit) == 40
     assert set(found.files) == {"config.json", "dataloader.json", "plan.json"}
     assert job.digest in found.files["plan.json"]
     assert all(str(images) not in text for text in found.files.values()), "where data sets lie is nobody's business"

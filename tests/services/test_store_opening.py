@@ -199,7 +199,7 @@ def test_plans_of_the_release_before_are_read(path):
     store.close()
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
-        for name in ("charges", "pushes"):
+        for name in ("snapshots", "charges", "pushes"):
             connection.execute(sa.text(f"DROP TABLE {name}"))
         for name in ("endpoint_url", "name", "created_at"):
             connection.execute(sa.text(f"ALTER TABLE grants DROP COLUMN {name}"))
