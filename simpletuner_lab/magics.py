@@ -164,9 +164,10 @@ class LabMagics(Magics):
 def _submit(args: argparse.Namespace, client: Client) -> Any:
     """The form with the plan in it, or the job of a plan that was agreed to."""
     if not (args.yes or args.approve):
-        if args.wait or args.key or args.snapshot_name or args.snapshot_message:
-            what = "--wait, --key and words for a snapshot go with --yes or --approve"
-            raise InvalidRequest(what, hint="the form has a button for it")
+        if args.wait or args.key:
+            raise InvalidRequest("--wait and --key go with --yes or --approve", hint="the form has a button for it")
+        if args.snapshot_name or args.snapshot_message:
+            raise InvalidRequest("words for a snapshot go with --yes or --approve", hint="the form has none")
         return simpletuner_lab.submit(
             args.config,
             args.data,
