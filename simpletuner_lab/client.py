@@ -26,6 +26,7 @@ from simpletuner_lab.refusals import body_of, error_from
 from simpletuner_lab.rest_money import MoneyDesk, RestMoney
 from simpletuner_lab.rest_queue import Queue, RestQueue
 from simpletuner_lab.rest_setup import RestSetup, Setup, segment
+from simpletuner_lab.rest_snapshots import RestSnapshots, Snapshots
 from simpletuner_lab.servers import FoundServer, find_servers
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import form_of
@@ -73,6 +74,10 @@ class Client(Protocol):
     @property
     def queue(self) -> Queue:
         """Its queue."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """What was submitted before."""
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""
@@ -189,6 +194,11 @@ class LabClient:
     def queue(self) -> Queue:
         """Its queue."""
         return RestQueue(self._call, self.url)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """What was submitted before."""
+        return RestSnapshots(self._call)
 
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would do."""

@@ -166,6 +166,8 @@ def _submit(args: argparse.Namespace, client: Client) -> Any:
     if not (args.yes or args.approve):
         if args.wait or args.key:
             raise InvalidRequest("--wait and --key go with --yes or --approve", hint="the form has a button for it")
+        if args.snapshot_name or args.snapshot_message:
+            raise InvalidRequest("words for a snapshot go with --yes or --approve", hint="the form has none")
         return simpletuner_lab.submit(
             args.config,
             args.data,

@@ -40,6 +40,7 @@ from simpletuner_lab.services.money_views import DaySpend, JobSpend, LimitsView,
 from simpletuner_lab.services.provider_views import Billing, ProviderConfig, SyncView, Validation
 from simpletuner_lab.services.reach.report import Mode, WebhookReport
 from simpletuner_lab.services.setting_fields import SettingField
+from simpletuner_lab.services.snapshot_views import JobMetadata, SnapshotView
 
 SOURCE = Path(__file__).resolve().parent.parent / "js" / "src"
 CONTRACT = "\n".join((SOURCE / name).read_text("utf-8") for name in ("contract.ts", "money.ts", "verbs.ts"))
@@ -62,6 +63,7 @@ VALUES = [
     *(LimitsView, SpendView, DaySpend, NamedSpend, JobSpend),
     *(HomeDestination, S3Destination, HubDestination),
     *(ProviderConfig, SettingField, Validation, Billing, SyncView, WebhookReport),
+    *(JobMetadata, SnapshotView),
 ]
 
 SCALARS = {str: {"string"}, int: {"number"}, float: {"number"}, bool: {"boolean"}}

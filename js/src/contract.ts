@@ -228,6 +228,26 @@ export interface JobDetail {
   deliveries: DeliveryView[];
   /** One a run, in the order of the attempts. */
   charges: ChargeView[];
+  metadata?: JobMetadata;
+}
+
+export interface JobMetadata {
+  /** Null where snapshots were off when it was submitted. */
+  snapshot: SnapshotView | null;
+}
+
+/** What a job was submitted with, as a commit of a git repository of ours. */
+export interface SnapshotView {
+  /** Empty while it is still to be written. */
+  commit: string;
+  abbrev: string;
+  name: string;
+  auto_generated: boolean;
+  message: string;
+  branch: string;
+  /** Where its files are in the commit. */
+  folder: string;
+  was_dirty: boolean;
 }
 
 export interface LogChunk {
@@ -384,6 +404,9 @@ export interface SubmitRequest {
   destination: Destination | null;
   /** 0 to 50, or a name of one; nothing: the usual one. */
   priority?: number | string | null;
+  /** What its snapshot is called; empty: by the config's name and the time. */
+  snapshot_name?: string;
+  snapshot_message?: string;
 }
 
 export interface Problem {

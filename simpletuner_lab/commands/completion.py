@@ -50,6 +50,7 @@ def attach(parser: argparse.ArgumentParser, lab: Callable[[], Client]) -> None:
     """Gives each argument of the tree what completes it: files, or ids of a lab that is asked at that moment."""
     asks: dict[str, Ask] = {
         "job_id": lambda prefix: _within_patience(lambda: _job_ids(lab()), prefix),
+        "other": lambda prefix: _within_patience(lambda: _job_ids(lab()), prefix),
         "provider": lambda prefix: _within_patience(lambda: _provider_ids(lab()), prefix),
         "config": lambda prefix: files(prefix, ".json"),
         "data": lambda prefix: files(prefix, ".json"),

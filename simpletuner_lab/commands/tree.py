@@ -49,9 +49,8 @@ def build_parser(
     _add_request(command("plan", "show what a submit would send, to whom, for how much"), body=body)
     submit = command("submit", "submit a training job")
     _add_request(submit, body=body)
-    submit.add_argument("--approve", metavar="DIGEST", help="digest of the plan you read")
-    submit.add_argument("--yes", action="store_true", help="approve the plan that is printed just now")
-    submit.add_argument("--key", help="idempotency key: the same key within 24 h is the same job")
+    _add_consent(submit)
+    _add_words(submit)
     submit.add_argument("-w", "--wait", action="store_true", help="follow the log until the job ends")
     if body:
         return parser
@@ -69,6 +68,7 @@ def build_parser(
     command("sync", "follow runs that were started elsewhere, as jobs").add_argument(
         "--provider", default="", help="of this provider alone"
     )
+    _add_snapshots(command)
     _add_one_job(command("delete", "remove a finished job")).add_argument(
         "--outputs", action="store_true", help="its received files too"
     )
@@ -137,6 +137,17 @@ def _add_queueing(command: Command) -> None:
     )  # fmt: skip
 
 
+def _add_consent(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--approve", metavar="DIGEST", help="digest of the plan you read")
+    command.add_argument("--yes", action="store_true", help="approve the plan that is printed just now")
+    command.add_argument("--key", help="idempotency key: the same key within 24 h is the same job")
+
+
+def _add_words(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--snapshot-name", default="", metavar="TEXT", help="what its snapshot is called")
+    command.add_argument("--snapshot-message", default="", metavar="TEXT", help="what is to be said of it")
+
+
 def _add_logs(command: argparse.ArgumentParser) -> None:
     _add_one_job(command).add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
     command.add_argument("--raw", action="store_true", help="with the trainer's report lines")
@@ -197,6 +208,20 @@ def _add_push(command: argparse.ArgumentParser) -> None:
 def _add_default(command: argparse.ArgumentParser) -> None:
     command.add_argument("to", nargs="?", metavar="WHERE", help=_WHERE)
     _add_destination(command)
+
+
+def _add_snapshots(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    _add_one_job(command("diff", "show what of a second job is not as in a first")).add_argument(
+        "other", metavar="OTHER", help="id of the second job"
+    )
+    restore = _add_one_job(command("restore", "give a job's config back, as it was submitted"))
+    restore.add_argument(
+        "-o", "--output", type=Path, default=None, metavar="PATH", help="a new file (default: print it)"
+    )
+    _add_consent(_add_one_job(command("rerun", "submit a job again, as it was")))
+    listed = command("snapshots", "list what was submitted, as commits, or switch these on or off")
+    listed.add_argument("setting", nargs="?", choices=["on", "off"], help="for submits from now on")
+    listed.add_argument("-n", "--limit", type=int, default=LISTED, help=f"how many (default: {LISTED})")
 
 
 def _add_destination(command: argparse.ArgumentParser, *, by_trainer: bool = True) -> None:

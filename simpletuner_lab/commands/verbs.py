@@ -6,6 +6,7 @@ A command is given the way to the lab rather than the lab: `doctor` is for the d
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from simpletuner_lab.commands.money import limit, spend
 from simpletuner_lab.commands.queueing import concurrency, priority, queue
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.commands.setting import given_settings, given_token
+from simpletuner_lab.commands.snapshots import VERBS as SNAPSHOT_VERBS
 from simpletuner_lab.commands.storage import ACTIONS
 from simpletuner_lab.commands.webhook import test as test_webhook
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
@@ -241,6 +243,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
             resolve,
             sync,
             delete,
+            *SNAPSHOT_VERBS,
             providers,
             provider,
             consent,
@@ -261,7 +264,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
 
 def asked(args: argparse.Namespace) -> SubmitRequest:
     """The request of `plan` and `submit`."""
-    return request_of(
+    request = request_of(
         args.config,
         args.data,
         provider=args.provider,
@@ -271,6 +274,8 @@ def asked(args: argparse.Namespace) -> SubmitRequest:
         destination=None if args.to is None else aimed(args, args.to),
         priority=args.priority,
     )
+    name, message = getattr(args, "snapshot_name", ""), getattr(args, "snapshot_message", "")
+    return dataclasses.replace(request, snapshot_name=name, snapshot_message=message)
 
 
 def aimed(args: argparse.Namespace, where: str) -> Destination:

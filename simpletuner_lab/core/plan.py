@@ -39,6 +39,9 @@ class SubmitRequest:
     """None: what the config asks for in SimpleTuner's own keys, else the default of the lab."""
     priority: int = DEFAULT_PRIORITY
     """In the queue, 0 to 50. No part of what is agreed to."""
+    snapshot_name: str = ""
+    """What its snapshot is called; empty: by the config's name and the time."""
+    snapshot_message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

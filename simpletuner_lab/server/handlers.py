@@ -26,6 +26,7 @@ from simpletuner_lab.server.provider_setup import (
     VersionsHandler,
 )
 from simpletuner_lab.server.reconciling import ResolveHandler, SyncHandler
+from simpletuner_lab.server.snapshots import snapshot_routes
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
 
@@ -339,6 +340,7 @@ def api_rules(base: str) -> Rules:
         (r"/jobs/plan", PlanHandler),
         (r"/jobs/submit", SubmitHandler),
         (r"/jobs/sync", SyncHandler),
+        *snapshot_routes(job),
         (job, JobHandler),
         (job + r"/cancel", CancelHandler),
         (job + r"/resolve", ResolveHandler),

@@ -26,6 +26,8 @@ class RequestForm:
     """None: what the config asks for, else the default."""
     priority: int | str | None = None
     """0 to 50, or a name of one."""
+    snapshot_name: str = ""
+    snapshot_message: str = ""
 
     def request(self, provider: str = "") -> SubmitRequest:
         """The request in it; a provider that is named here wins."""
@@ -38,11 +40,14 @@ class RequestForm:
             name=self.config_name,
             destination=self.destination,
             priority=DEFAULT_PRIORITY if self.priority is None else priority_of(self.priority),
+            snapshot_name=self.snapshot_name,
+            snapshot_message=self.snapshot_message,
         )
 
 
 def form_of(request: SubmitRequest) -> dict[str, Any]:
     """A request as JSON in the fields of `RequestForm`."""
+    words = {"snapshot_name": request.snapshot_name, "snapshot_message": request.snapshot_message}
     return {
         "config": dict(request.config),
         "dataloader_config": [dict(entry) for entry in request.dataloader],
@@ -52,4 +57,5 @@ def form_of(request: SubmitRequest) -> dict[str, Any]:
         "config_name": request.name,
         "destination": None if request.destination is None else encode(request.destination),
         "priority": request.priority,
+        **{key: text for key, text in words.items() if text},
     }

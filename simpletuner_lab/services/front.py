@@ -28,6 +28,7 @@ from simpletuner_lab.services.outputs import Arrival
 from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.provider_views import SyncView, provider_view, unusable_view
 from simpletuner_lab.services.queue_front import QueueFront
+from simpletuner_lab.services.snapshots import Snapshots
 from simpletuner_lab.services.steady import read_steadily
 from simpletuner_lab.services.views import (
     ChargeView,
@@ -73,6 +74,11 @@ class Front:
         """Its queue."""
         return QueueFront(self.lab)
 
+    @property
+    def snapshots(self) -> Snapshots:
+        """What was submitted before."""
+        return self.lab.snapshots
+
     def plan(self, request: SubmitRequest) -> PlanView:
         """What a submit would send, to whom, for how much, and the digest to approve."""
         return PlanView.of(self.lab.plan(request))
@@ -109,6 +115,7 @@ class Front:
             events=tuple(self.events(0, job_id=job_id)),
             deliveries=_deliveries(self.lab.store.pushes.of_job(job_id)),
             charges=tuple(map(ChargeView.of, self.lab.charges(job_id))),
+            metadata=self.snapshots.metadata(job_id),
         )
 
     def events(self, after: int, *, job_id: str | None = None, limit: int = 1000) -> Sequence[EventView]:

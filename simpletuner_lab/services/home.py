@@ -89,6 +89,11 @@ class Home:
         return self.state / "spool"
 
     @property
+    def snapshots(self) -> Path:
+        """A bare git repository of what each job was submitted with; made by the first snapshot."""
+        return self.state / "snapshots"
+
+    @property
     def secrets(self) -> Path:
         """A file for each of the user's own tokens and keys, 0600 each."""
         return self.state / "secrets"

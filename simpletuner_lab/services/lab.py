@@ -58,6 +58,7 @@ from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.registry import Registry, require_ready, usable_elsewhere
 from simpletuner_lab.services.runner import Runner
+from simpletuner_lab.services.snapshots import Snapshots
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.starter import Rooms
 from simpletuner_lab.services.steps import run_class
@@ -109,6 +110,7 @@ class Lab:
             public_endpoint=around.public_endpoint,
             max_job_bytes=around.max_job_bytes,
         )
+        self.snapshots = Snapshots(store, home.snapshots, around.environment)
         self._spool = Spool(home.spool)
         self._spool.sweep(around.clock())
         self._planner = Planner(store, registry, self.tokens)
@@ -218,9 +220,17 @@ class Lab:
         new = dataclasses.replace(_new_job(plan, self.owner, key, now), priority=request.priority)
         destination = plan.identity.destination
         push = None if isinstance(destination, HomeDestination) else new_push(new.id, destination, at=now)
+        snapshot = self.snapshots.planned(request, plan, new.id, now=now)
         job = self.store.jobs.insert(
-            new, dumps(plan), events, run_class=run_class(plan.identity, plan.target), push=push, asks=asked_by(plan)
+            new,
+            dumps(plan),
+            events,
+            run_class=run_class(plan.identity, plan.target),
+            push=push,
+            asks=asked_by(plan),
+            snapshot=snapshot,
         )
+        self.snapshots.make(new.id, plan)
         self.recorder.announce(job, self.store.events.after(0, job_id=job.id))
         self.watcher.nudge(job.id)
         return job

@@ -32,6 +32,7 @@ from simpletuner_lab.core.plan import STORAGE_GRANT, Credential, Identity, Plan,
 from simpletuner_lab.core.provider import Options, Provider, Target
 from simpletuner_lab.core.publishing_keys import translate
 from simpletuner_lab.core.redact import find_secrets
+from simpletuner_lab.core.snapshot import require_words
 from simpletuner_lab.core.verdict import SpendVerdict
 from simpletuner_lab.services.archive import STORED_SUFFIXES
 from simpletuner_lab.services.desk import PUBLIC_HINT
@@ -172,6 +173,7 @@ def _require_plain(request: SubmitRequest) -> None:
         raise InvalidRequest(f"a job's name has at most {_NAME_LENGTH} characters, all of them printable")
     if find_secrets({"name": request.name}):
         raise SecretInConfig("the job's name holds what looks like a secret; nothing was sent", hint="choose another")
+    require_words(request.snapshot_name, request.snapshot_message)
 
 
 def _aimed(request: SubmitRequest, default: Destination) -> tuple[SubmitRequest, Destination]:

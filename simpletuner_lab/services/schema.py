@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every schema version there was, oldest first. A database with another one was written by a newer release."""
 
 metadata: Final = MetaData(
@@ -269,6 +269,20 @@ pushes: Final = Table(
     Index("pushes_state", "state"),
 )
 """Models on their way to S3 buckets and the Hub. No credential is in here."""
+
+snapshots: Final = Table(
+    "snapshots",
+    metadata,
+    _job_column(primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("auto_generated", Boolean, nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("commit_id", String(64), nullable=False),
+    Index("snapshots_commit", "commit_id", "created_at"),
+)
+"""What each job was submitted with, as a commit of our git repository. Empty `commit_id`: it is still to be written."""
 
 settings: Final = Table(
     "settings",

@@ -23,6 +23,7 @@ from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.core.snapshot import Snapshot
 from simpletuner_lab.services import pages, rows, schema
 from simpletuner_lab.services.codec import loads
 from simpletuner_lab.services.curves import Curves, change_curve
@@ -40,6 +41,7 @@ from simpletuner_lab.services.registers import (
     Transfers,
 )
 from simpletuner_lab.services.rows import Page
+from simpletuner_lab.services.snapshot_table import SnapshotTable, put_snapshot
 from simpletuner_lab.services.spending import Request, Spending, admit
 
 IDEMPOTENCY_S: Final = 24 * 3600.0
@@ -70,6 +72,7 @@ class Store:
         self.charges = Charges(database)
         self.spending = Spending(database)
         self.pushes = Pushes(database)
+        self.snapshots = SnapshotTable(database)
         self.settings = Settings(database)
         self.hashes = Hashes(database)
 
@@ -106,6 +109,7 @@ class Jobs:
         push: Push | None = None,
         charge: Charge | None = None,
         asks: Request | None = None,
+        snapshot: Snapshot | None = None,
     ) -> Job:
         """Stores a new job; with an idempotency key its owner used in the last 24 h, returns that first job instead.
 
@@ -117,6 +121,7 @@ class Jobs:
             push: where its model goes when it is trained, if it leaves the lab.
             charge: of the run that it has already.
             asks: for what it may cost; nothing is reserved for a job that does not ask.
+            snapshot: what is to be written of it, if anything.
 
         Raises:
             Conflict: its id is taken.
@@ -139,6 +144,7 @@ class Jobs:
             _put_charge(connection, charge)
             if asks is not None:
                 admit(connection, stored, asks)
+            put_snapshot(connection, snapshot)
         return stored
 
     def get(self, job_id: str) -> Job:

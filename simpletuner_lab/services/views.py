@@ -7,7 +7,7 @@ from a lab in this process or over HTTP. Times are ISO 8601 in UTC; money is US 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
@@ -23,6 +23,7 @@ from simpletuner_lab.core.plan import Credential, Plan
 from simpletuner_lab.core.provider import Target
 from simpletuner_lab.core.verdict import SpendVerdict
 from simpletuner_lab.services.outputs import OutputFile
+from simpletuner_lab.services.snapshot_views import JobMetadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,6 +385,7 @@ class JobDetail:
     """None where it stays at home; the one asked for last at the end."""
     charges: tuple[ChargeView, ...]
     """One a run, in the order of the attempts."""
+    metadata: JobMetadata = field(default_factory=JobMetadata)
 
 
 def iso(at: float) -> str:

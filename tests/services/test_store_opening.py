@@ -202,7 +202,7 @@ def test_plans_of_the_release_before_are_read(path):
         connection.execute(sa.text("DROP INDEX jobs_queue"))
         for name in QUEUE_COLUMNS:
             connection.execute(sa.text(f"ALTER TABLE jobs DROP COLUMN {name}"))
-        for name in ("charges", "pushes", "reservations"):
+        for name in ("snapshots", "charges", "pushes", "reservations"):
             connection.execute(sa.text(f"DROP TABLE {name}"))
         for name in ("endpoint_url", "name", "created_at"):
             connection.execute(sa.text(f"ALTER TABLE grants DROP COLUMN {name}"))
