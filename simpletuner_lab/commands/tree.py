@@ -75,6 +75,8 @@ def build_parser(
     webhook = command("webhook", "whether what a provider calls back with arrives")
     _add_webhook(webhook, common)
     _add_emulator(command("emulator", "run an emulated Replicate here, to try a provider elsewhere without an account"))
+    about = "print the description of the REST API, as OpenAPI 3.1"
+    command("openapi", about).set_defaults(terminal=True)
     command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
     return parser
 

@@ -23,8 +23,9 @@ from urllib.parse import quote
 from jupyter_server.auth.decorator import authorized
 from tornado import iostream, web
 
-from simpletuner_lab.core.errors import LabError, OutputNotFound
+from simpletuner_lab.core.errors import JobNotFound, LabError, OutputNotFound
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.operations import ANY, Operation, Operations, flag, in_header
 from simpletuner_lab.services import zipped
 from simpletuner_lab.services.front import Front
 from simpletuner_lab.services.steady import identity, read_steadily
@@ -304,3 +305,26 @@ def _time(header: str | None) -> float | None:
         return parsedate_to_datetime(header).timestamp() if header else None
     except ValueError:
         return None
+
+
+_FILE: Final = Operation(
+    answer=None,
+    media=ANY,
+    query=(
+        flag("inline"),
+        in_header("Range"),
+        in_header("If-Range"),
+        in_header("If-Match"),
+        in_header("If-None-Match"),
+    ),
+    errors=(JobNotFound, OutputNotFound),
+    others={206: None, 304: None, 412: None, 416: None},
+)
+_ZIP: Final = Operation(answer=None, media=ANY, errors=(JobNotFound, OutputNotFound))
+
+OPERATIONS: Final[Operations] = {
+    OutputHandler.get: _FILE,
+    OutputHandler.head: _FILE,
+    ArchiveHandler.get: _ZIP,
+    ArchiveHandler.head: _ZIP,
+}

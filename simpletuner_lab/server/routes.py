@@ -15,6 +15,7 @@ from simpletuner_lab.server.callers import Network
 from simpletuner_lab.server.handlers import api_rules
 from simpletuner_lab.server.hooks import Hooks, WebhookHandler
 from simpletuner_lab.server.listener import NowhereHandler
+from simpletuner_lab.server.openapi import DescriptionHandler
 from simpletuner_lab.server.rooms import Rooms
 from simpletuner_lab.server.storage.exchange import StorageContext
 from simpletuner_lab.server.storage.handlers import either_spelling, storage_routes
@@ -23,6 +24,22 @@ from simpletuner_lab.server.storage.objects import ObjectStore
 API: Final = "api/cloud"
 STORAGE: Final = "api/cloud/storage"
 WEBHOOKS: Final = WEBHOOK_PATH.strip("/")
+
+
+def people_rules(base_url: str) -> list[Any]:
+    """The routes for people, who log in: all that have a description but one."""
+    described = (url_path_join(base_url, API, r"openapi\.json"), DescriptionHandler, {"rules": described_rules})
+    return [described, *api_rules(url_path_join(base_url, API))]
+
+
+def webhook_rule(base_url: str, hooks: Hooks | None = None) -> Any:
+    """The route for providers."""
+    return (url_path_join(base_url, WEBHOOKS, r"([A-Za-z0-9_-]{1,64})"), WebhookHandler, {"hooks": hooks})
+
+
+def described_rules() -> list[Any]:
+    """All that the description of the API is about, without a base URL."""
+    return [*people_rules("/"), webhook_rule("/")]
 
 
 class Routes:
@@ -41,8 +58,7 @@ class Routes:
         """Adds those for Jupyter's application, which looks whether each method authenticates."""
         base_url = web_app.settings["base_url"]
         storage = storage_routes(self._context(base_url), url_path_join(base_url, STORAGE))
-        api = api_rules(url_path_join(base_url, API))
-        web_app.add_handlers(".*$", [*api, *storage, self._webhooks(base_url)])
+        web_app.add_handlers(".*$", [*people_rules(base_url), *storage, self._webhooks(base_url)])
 
     def public(self) -> list[Any]:
         """Those of the second listener: webhooks, the object endpoint, and the same at the root."""
@@ -55,8 +71,7 @@ class Routes:
         ]
 
     def _webhooks(self, base_url: str) -> Any:
-        start = either_spelling(url_path_join(base_url, WEBHOOKS))
-        return (start + r"/([A-Za-z0-9_-]{1,64})", WebhookHandler, {"hooks": self._hooks})
+        return webhook_rule(either_spelling(base_url), self._hooks)
 
     def _context(self, base_url: str) -> StorageContext:
         executors = self._rooms.executors
