@@ -19,9 +19,9 @@ from tornado import web
 import simpletuner_lab
 import simpletuner_trainer
 from simpletuner_lab.server.base import LabHandler
-from simpletuner_lab.server.handlers import api_rules
 from simpletuner_lab.server.hooks import WebhookHandler
 from simpletuner_lab.server.listener import NowhereHandler
+from simpletuner_lab.server.routes import people_rules
 from simpletuner_lab.server.storage.handlers import StorageHandler
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -124,7 +124,10 @@ def wrapped_in(function: object) -> list[str]:
     return files
 
 
-@pytest.mark.parametrize(("pattern", "handler"), api_rules(""), ids=[pattern for pattern, _ in api_rules("")])
+PEOPLE = [rule[:2] for rule in people_rules("/")]
+
+
+@pytest.mark.parametrize(("pattern", "handler"), PEOPLE, ids=[pattern for pattern, _ in PEOPLE])
 def test_every_method_asks_who_and_whether(pattern: str, handler: type[web.RequestHandler]) -> None:
     """Tornado's `authenticated` outside, Jupyter's `authorized` within, on each verb of each route."""
     assert issubclass(handler, LabHandler)

@@ -72,11 +72,9 @@ def build_parser(
     destination.add_argument("to", nargs="?", metavar="WHERE", help=_WHERE)
     _add_destination(destination)
     _add_storage(command("storage", "the object endpoint: its keys, grants by hand, and whether it is reached"), common)
-    webhook = command("webhook", "whether what a provider calls back with arrives")
-    _add_webhook(webhook, common)
+    _add_webhook(command("webhook", "whether what a provider calls back with arrives"), common)
     _add_emulator(command("emulator", "run an emulated Replicate here, to try a provider elsewhere without an account"))
-    about = "print the description of the REST API, as OpenAPI 3.1"
-    command("openapi", about).set_defaults(terminal=True)
+    command("openapi", "print the description of the REST API, OpenAPI 3.1").set_defaults(terminal=True)
     command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
     return parser
 

@@ -7,6 +7,7 @@ changes on the way cuts the connection, so that no client takes what it has for 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -307,23 +308,19 @@ def _time(header: str | None) -> float | None:
         return None
 
 
+_ASKED: Final = (flag("inline"), in_header("If-Match"), in_header("If-None-Match"))
 _FILE: Final = Operation(
-    answer=None,
-    media=ANY,
-    query=(
-        flag("inline"),
-        in_header("Range"),
-        in_header("If-Range"),
-        in_header("If-Match"),
-        in_header("If-None-Match"),
-    ),
-    errors=(JobNotFound, OutputNotFound),
-    others={206: None, 304: None, 412: None, 416: None},
+    answer=None, media=ANY, query=_ASKED, errors=(JobNotFound, OutputNotFound), others={304: None, 412: None}
+)
+_PIECE: Final = dataclasses.replace(
+    _FILE,
+    query=(*_ASKED, in_header("Range"), in_header("If-Range")),
+    others={**_FILE.others, 206: None, 416: None},
 )
 _ZIP: Final = Operation(answer=None, media=ANY, errors=(JobNotFound, OutputNotFound))
 
 OPERATIONS: Final[Operations] = {
-    OutputHandler.get: _FILE,
+    OutputHandler.get: _PIECE,
     OutputHandler.head: _FILE,
     ArchiveHandler.get: _ZIP,
     ArchiveHandler.head: _ZIP,

@@ -91,7 +91,7 @@ OPERATIONS: Final[Operations] = {
             choice("sort", *_ORDERS),
         ),
     ),
-    JobHandler.get: Operation(answer=JobDetail | JobAlone, query=(choice("only", "job"),), errors=(JobNotFound,)),
+    JobHandler.get: Operation(answer=JobDetail | JobAlone, query=(words("only"),), errors=(JobNotFound,)),
     JobHandler.delete: Operation(
         answer=JobDone, query=(flag("outputs"),), errors=(JobNotFound, JobActive, StaleRecord)
     ),

@@ -15,7 +15,7 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from simpletuner_lab._version import __version__
-from simpletuner_lab.core.errors import InvalidRequest, LabError
+from simpletuner_lab.core.errors import InvalidRequest, JobNotFound, LabError
 from simpletuner_lab.server import handlers_api
 from simpletuner_lab.server.answers import Error
 from simpletuner_lab.server.base import LabHandler
@@ -183,8 +183,9 @@ def _refusals(route: Route) -> dict[int, list[str]]:
     """The codes of each status, in the order in which they are told."""
     operation = route.operation
     found: dict[int, list[str]] = {status: [] for status in _ALWAYS}
-    reads = operation.query or operation.body is not None
+    reads = not operation.open and (operation.query or operation.body is not None)
     errors: tuple[type[LabError], ...] = (*((InvalidRequest,) if reads else ()), *operation.errors)
     for error in dict.fromkeys(errors):
-        found.setdefault(error.status, []).append(error.code)
+        if error is not JobNotFound or route.arguments:  # some rooms tell of all jobs too
+            found.setdefault(error.status, []).append(error.code)
     return found

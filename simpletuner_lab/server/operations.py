@@ -80,8 +80,8 @@ def several(name: str, *values: str) -> Parameter:
 
 
 def flag(name: str) -> Parameter:
-    """1 for yes."""
-    return choice(name, "0", "1")
+    """1 for yes; anything else is no."""
+    return Parameter(name=name, schema={"type": "string", "description": "1 for yes"})
 
 
 def in_header(name: str, pattern: str = "") -> Parameter:

@@ -1,13 +1,32 @@
-"""Holds real answers against the description of the API, and remembers which documented answers were seen."""
+"""A provider whose every answer a test chooses; and what holds real answers against the description of the API, and remembers which documented answers were seen."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 from jsonschema import Draft202012Validator
+
+from simpletuner_lab.core.errors import Forbidden, TokenUnusable
+from simpletuner_lab.core.provider import Options
+from tests.services.remote_kit import Elsewhere
+
+
+class Fickle(Elsewhere):
+    """It has webhooks, and may have lost its token."""
+
+    def options(self) -> Options:
+        if self.place.fault("options"):
+            raise TokenUnusable("there is no token", hint="set one")
+        return super().options()
+
+    def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:
+        if headers.get("webhook-signature") != "right":
+            raise Forbidden("the signature is not right")
+        return body.decode()
 
 
 class Judge:
