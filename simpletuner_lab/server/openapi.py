@@ -148,7 +148,7 @@ def _described(route: Route, schemas: Schemas) -> dict[str, Any]:
     }
     if operation.body is not None:
         body = schemas.of(operation.body, given=True)
-        told["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
+        told["requestBody"] = {"required": schemas.asks(body), "content": {JSON: {"schema": body}}}
     return told | ({"security": []} if operation.open else {})
 
 

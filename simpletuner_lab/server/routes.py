@@ -58,7 +58,8 @@ class Routes:
         """Adds those for Jupyter's application, which looks whether each method authenticates."""
         base_url = web_app.settings["base_url"]
         storage = storage_routes(self._context(base_url), url_path_join(base_url, STORAGE))
-        web_app.add_handlers(".*$", [*people_rules(base_url), *storage, self._webhooks(base_url)])
+        nowhere = (url_path_join(base_url, WEBHOOKS, ".*"), NowhereHandler)  # JSON: a program would not read a page
+        web_app.add_handlers(".*$", [*people_rules(base_url), *storage, self._webhooks(base_url), nowhere])
 
     def public(self) -> list[Any]:
         """Those of the second listener: webhooks, the object endpoint, and the same at the root."""

@@ -47,6 +47,12 @@ class Schemas:
             return {"$ref": f"#/components/schemas/{self._component(hint, given=given)}"}
         raise TypeError(f"no schema for {hint!r}")
 
+    def asks(self, schema: Mapping[str, Any]) -> bool:
+        """Whether nothing at all, which is read as an empty object, does not fit."""
+        name = schema.get("$ref", "").rpartition("/")[2]
+        whole = self.components[name] if name else schema
+        return "anyOf" in whole or bool(whole.get("required")) or whole.get("type", "object") != "object"
+
     def _union(self, parts: tuple[Any, ...], *, given: bool) -> dict[str, Any]:
         found = [self.of(part, given=given) for part in parts if part is not type(None)]
         null = [{"type": "null"}] if type(None) in parts else []
