@@ -39,7 +39,7 @@ class ServiceThread:
         except concurrent.futures.TimeoutError as error:
             future.cancel()
             raise ProviderUnavailable(f"{self._name} did not answer within {self._timeout_s:g} s") from error
-        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+        except Exception as error:
             raise ProviderUnavailable(f"{self._name}: {error or type(error).__name__}") from error
 
     def _running(self) -> asyncio.AbstractEventLoop:

@@ -337,7 +337,7 @@ class MissingHandler(LabHandler):
         """There is no such route."""
         raise web.HTTPError(404, "there is no such route")
 
-    post = put = delete = get
+    head = post = put = patch = delete = get
 
 
 def api_rules(base: str) -> Rules:
