@@ -103,7 +103,7 @@ def historic_job(record: Any) -> HistoricJob | None:
         id=job_id,
         name=text("config_name", "name") or job_id,
         provider=text("provider"),
-        remote=text("job_type") != "local",
+        remote={"local": False, "cloud": True}.get(text("job_type"), True),
         status=text("status", "state"),
         hardware=text("hardware_type", "hardware"),
         target=text("model", of=notes),
