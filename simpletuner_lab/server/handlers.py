@@ -368,6 +368,7 @@ def api_rules(base: str) -> Rules:
         (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),
         (provider, ProviderHandler),
+        (provider + r"/config", ProviderHandler),
         (provider + r"/token", TokenHandler),
         (provider + r"/validate", ValidateHandler),
         (provider + r"/versions", VersionsHandler),

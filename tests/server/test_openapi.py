@@ -212,7 +212,7 @@ def test_a_provider_that_loses_an_answer(http: httpx.Client, images: Path, place
     assert http.post(f"/jobs/{job_id}/resolve", json={"action": "give_up"}).json()["status"] == "failed"
     place.add(state="succeeded")
     assert http.post("/jobs/sync", json={"provider": "elsewhere"}).json()["synced"] == 1
-    for below in ("", "/validate", "/versions", "/billing"):
+    for below in ("", "/config", "/validate", "/versions", "/billing"):
         assert http.get(f"/providers/elsewhere{below}").status_code == 200
     place.fail(options="no token")
     for below in ("/versions", "/billing"):
@@ -228,8 +228,10 @@ def test_settings(http: httpx.Client, server: Server) -> None:
         assert http.get(f"/health{which}").status_code == 200
     assert http.put("/destination", json={"kind": "home"}).status_code == 200
     (server.home / "cloud" / "provider_configs" / "elsewhere.json").write_text("{")
-    assert http.get("/providers/elsewhere").json()["code"] == "invalid_request"
-    assert http.put("/providers/elsewhere", json={"price": 2.0}).json()["config"]["price"] == 2.0
+    for below in ("", "/config"):
+        assert http.get(f"/providers/elsewhere{below}").json()["code"] == "invalid_request"
+    for below in ("", "/config"):
+        assert http.put(f"/providers/elsewhere{below}", json={"price": 2.0}).json()["config"]["price"] == 2.0
     assert http.put("/providers/elsewhere/token", json={"api_token": "e_ann"}).json()["success"] is True
     assert http.delete("/providers/elsewhere/token").json()["deleted"] is True
     assert http.post("/local-upload/test", json={"url": "http://127.0.0.1:9"}).json()["reached"] is False
@@ -257,12 +259,14 @@ REFUSED = [
     ("POST", "/data-consent/preview", {}, "invalid_request"),
     ("POST", "/data-consent/preview?provider=nobody", [], "provider_not_found"),
     ("PUT", "/providers/elsewhere", {"no": 1}, "invalid_request"),
+    ("PUT", "/providers/elsewhere/config", {"no": 1}, "invalid_request"),
+    ("PUT", "/providers/nobody/config", {}, "provider_not_found"),
     ("PUT", "/providers/elsewhere/token", {}, "invalid_request"),
     ("PUT", "/providers/local/token", {"api_token": "x"}, "conflict"),
     ("DELETE", "/providers/local/token", None, "conflict"),
     ("POST", "/local-upload/test", {"no": 1}, "invalid_request"),
     ("POST", "/providers/elsewhere/test-webhook", {"wait_s": 0}, "invalid_request"),
-    *(("GET", f"/providers/nobody{below}", None, "provider_not_found") for below in ("", "/validate", "/versions", "/billing")),
+    *(("GET", f"/providers/nobody{below}", None, "provider_not_found") for below in ("", "/config", "/validate", "/versions", "/billing")),
     ("PUT", "/providers/nobody", {}, "provider_not_found"),
     ("PUT", "/providers/nobody/token", {"api_token": "x"}, "provider_not_found"),
     ("DELETE", "/providers/nobody/token", None, "provider_not_found"),
