@@ -77,6 +77,8 @@ def _run(args: argparse.Namespace) -> int:
         return _serve(args)
     if args.command == "emulator":
         return _emulate(args)
+    if args.command == "openapi":
+        return _describe()
     with _screen(as_json=args.json) as screen:
         return VERBS[args.command](lab, args, screen)
 
@@ -110,6 +112,15 @@ def _serve(args: argparse.Namespace) -> int:
         print(json.dumps({"endpoint_url": url}) if args.json else f"serving {stand.root} at {url}", flush=True)
 
     return serve(stand, tell)
+
+
+def _describe() -> int:
+    """The description of the REST API; it is made of the code, so no lab and no server is asked."""
+    from simpletuner_lab.server.openapi import document
+    from simpletuner_lab.server.routes import described_rules
+
+    print(json.dumps(document(described_rules()), indent=2))
+    return OK
 
 
 def _emulate(args: argparse.Namespace) -> int:

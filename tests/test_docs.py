@@ -22,8 +22,10 @@ from simpletuner_lab.core.errors import LabError
 from simpletuner_lab.providers._replicate_settings import ReplicateSettings
 from simpletuner_lab.providers.local import LocalSettings
 from simpletuner_lab.server.app import SimpleTunerLabApp
-from simpletuner_lab.server.handlers import MissingHandler, api_rules
-from simpletuner_lab.server.queueing import NoRouteHandler, queue_rules
+from simpletuner_lab.server.handlers import MissingHandler
+from simpletuner_lab.server.openapi import document as description
+from simpletuner_lab.server.queueing import NoRouteHandler
+from simpletuner_lab.server.routes import API, described_rules, people_rules
 from simpletuner_lab.server.storage.errors import STATUS
 from simpletuner_lab.services.grants import ServerKeyUnusable
 from simpletuner_trainer import errors as trainer_errors
@@ -63,15 +65,11 @@ def missing(name: str, wanted: Iterable[str]) -> list[str]:
 
 def routes() -> Iterator[str]:
     """`GET /jobs/{id}` and so on: each method of each rule, as docs/rest.md writes it."""
-    for pattern, handler in (*api_rules(""), *queue_rules("/api/queue")):
+    for whole, handler, *_ in people_rules("/"):
         if handler in {MissingHandler, NoRouteHandler}:  # whatever is no route
             continue
-        path = (
-            re.sub(r"/\?$", "/", pattern)
-            .replace(r"([A-Za-z0-9._-]{1,128})", "{id}")
-            .replace("(.+)", "{path}")
-            .replace(r"\.", ".")
-        )
+        pattern = re.sub(r"/\?$", "/", whole.removeprefix(f"/{API}"))
+        path = pattern.replace(r"([A-Za-z0-9._-]{1,128})", "{id}").replace("(.+)", "{path}").replace(r"\.", ".")
         stem, _, optional = path.partition("(?:/(")
         paths = [stem, *(f"{stem}/{word}" for word in optional.removesuffix("))?").split("|") if word)]
         methods = [verb for verb in VERBS if getattr(handler, verb) is not getattr(web.RequestHandler, verb)]
@@ -87,6 +85,17 @@ def test_every_route_is_in_rest() -> None:
 def test_rest_has_no_route_that_is_not_there() -> None:
     told = re.findall(r"^### `(.+)`$", document("docs/rest.md"), re.MULTILINE)
     assert sorted(told) == sorted(routes())
+
+
+def test_the_description_has_the_same_routes() -> None:
+    told = {
+        re.sub(r"\{(?!path)\w+\}", "{id}", f"{verb.upper()} {path.removeprefix(f'/{API}')}")
+        for path, verbs in description(described_rules())["paths"].items()
+        for verb in verbs
+        if verb != "head"
+    }
+    assert told - {"POST /api/webhooks/{id}"} == set(routes())
+    assert "## Webhooks: `POST /api/webhooks/PROVIDER`" in document("docs/rest.md")
 
 
 def test_every_section_of_rest_has_an_example() -> None:

@@ -116,6 +116,7 @@ def _add_surroundings(command: Command, common: argparse.ArgumentParser) -> None
     webhook = command("webhook", "whether what a provider calls back with arrives")
     _add_webhook(webhook, common)
     _add_emulator(command("emulator", "run an emulated Replicate here, to try a provider elsewhere without an account"))
+    command("openapi", "print the description of the REST API, OpenAPI 3.1").set_defaults(terminal=True)
     command("doctor", "look for what commonly goes wrong on a machine, and say the fix")
 
 

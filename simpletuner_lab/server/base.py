@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jupyter_server.base.handlers import APIHandler
@@ -127,7 +128,19 @@ def told_of(error: LabError) -> dict[str, Any]:
     return told | {"message": error.message}
 
 
+def _methods(handler: web.RequestHandler) -> str:
+    """Those that it has, as the header `Allow` has them."""
+    names = (name for name in handler.SUPPORTED_METHODS if _has(handler, name.lower()))
+    return ", ".join(names)
+
+
+def _has(handler: web.RequestHandler, method: str) -> bool:
+    return getattr(type(handler), method) is not getattr(web.RequestHandler, method)
+
+
 def _answer_error(handler: web.RequestHandler, status: int, error: BaseException | None) -> None:
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        handler.set_header("Allow", _methods(handler))
     if isinstance(error, LabError):
         handler.set_status(error.status)
         body = told_of(error)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from simpletuner_lab.core.destination import Destination
+from simpletuner_lab.core.errors import Conflict, CredentialUnusable, JobNotFound, StaleRecord, UploadsForbidden
+from simpletuner_lab.server.answers import DeliveryList
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.operations import Operation, Operations, words
+from simpletuner_lab.services.views import DeliveryView, PublishingView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ class PushHandler(LabHandler):
         """Gives up what waits, or with `?id=` one delivery; answers it."""
         chosen, entry = self.get_query_argument("id", ""), self.get_query_argument("entry", "rest")[:32]
         ended = await self.ask(lambda front: front.give_up(job_id, chosen, entry=entry))
-        self.answer({"deliveries": ended})
+        self.answer(DeliveryList(deliveries=tuple(ended)))
 
 
 class RetryHandler(LabHandler):
@@ -68,7 +72,8 @@ class RetryHandler(LabHandler):
     @authorized
     async def post(self, job_id: str) -> None:
         """Answers 202 with all that waits."""
-        self.answer({"deliveries": await self.ask(lambda front: front.hasten(job_id))}, status=202)
+        waiting = await self.ask(lambda front: front.hasten(job_id))
+        self.answer(DeliveryList(deliveries=tuple(waiting)), status=202)
 
 
 class PublishingHandler(LabHandler):
@@ -80,3 +85,17 @@ class PublishingHandler(LabHandler):
         """Answers a `PublishingView`."""
         front = await self.rooms.front()
         self.answer(await self.rooms.run(self.rooms.executors.net, front.publishing))
+
+
+_REFUSALS: Final = (JobNotFound, Conflict, StaleRecord)
+
+OPERATIONS: Final[Operations] = {
+    DestinationHandler.get: Operation(answer=Destination),
+    DestinationHandler.put: Operation(answer=Destination, body=Destination),
+    PushHandler.post: Operation(
+        answer=DeliveryView, status=202, body=PushBody, errors=(*_REFUSALS, CredentialUnusable, UploadsForbidden)
+    ),
+    PushHandler.delete: Operation(answer=DeliveryList, query=(words("id"), words("entry")), errors=_REFUSALS),
+    RetryHandler.post: Operation(answer=DeliveryList, status=202, errors=_REFUSALS),
+    PublishingHandler.get: Operation(answer=PublishingView),
+}

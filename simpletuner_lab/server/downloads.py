@@ -7,6 +7,7 @@ changes on the way cuts the connection, so that no client takes what it has for 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -23,8 +24,9 @@ from urllib.parse import quote
 from jupyter_server.auth.decorator import authorized
 from tornado import iostream, web
 
-from simpletuner_lab.core.errors import LabError, OutputNotFound
+from simpletuner_lab.core.errors import JobNotFound, LabError, OutputNotFound
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.operations import ANY, Operation, Operations, flag, in_header
 from simpletuner_lab.services import zipped
 from simpletuner_lab.services.front import Front
 from simpletuner_lab.services.steady import identity, read_steadily
@@ -304,3 +306,22 @@ def _time(header: str | None) -> float | None:
         return parsedate_to_datetime(header).timestamp() if header else None
     except ValueError:
         return None
+
+
+_ASKED: Final = (flag("inline"), in_header("If-Match"), in_header("If-None-Match"))
+_FILE: Final = Operation(
+    answer=None, media=ANY, query=_ASKED, errors=(JobNotFound, OutputNotFound), others={304: None, 412: None}
+)
+_PIECE: Final = dataclasses.replace(
+    _FILE,
+    query=(*_ASKED, in_header("Range"), in_header("If-Range")),
+    others={**_FILE.others, 206: None, 416: None},
+)
+_ZIP: Final = Operation(answer=None, media=ANY, errors=(JobNotFound, OutputNotFound))
+
+OPERATIONS: Final[Operations] = {
+    OutputHandler.get: _PIECE,
+    OutputHandler.head: _FILE,
+    ArchiveHandler.get: _ZIP,
+    ArchiveHandler.head: _ZIP,
+}

@@ -9,11 +9,12 @@ from typing import Final
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, ProviderFailure, ProviderNotFound, ProviderUnavailable
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.operations import Operation, Operations
 from simpletuner_lab.server.trials import Arrival
 from simpletuner_lab.services.exposure import cause_webhook, local_upload, prove_webhook, reach, webhook_url
-from simpletuner_lab.services.reach.report import Look, Mode, Step, WebhookReport, failed, ok
+from simpletuner_lab.services.reach.report import LocalUpload, Look, Mode, Reach, Step, WebhookReport, failed, ok
 
 _LONGEST_WAIT_S: Final = 60.0
 _DIRECT: Final = "see how far one from here comes: stcloud webhook test PROVIDER"
@@ -93,3 +94,14 @@ def looks_of(arrival: Arrival | None, said: str, wait_s: float) -> list[Look]:
         fix = "is the provider's token that of the account that sends, and webhook_allowed_ips right?"
         return [came, failed(Step.SIGNATURE, f"it was refused: {arrival.problem}", fix)]
     return [came, ok(Step.SIGNATURE, "its signature is right")]
+
+
+OPERATIONS: Final[Operations] = {
+    LocalUploadHandler.get: Operation(answer=LocalUpload),
+    LocalUploadTestHandler.post: Operation(answer=Reach, body=UrlBody),
+    WebhookTestHandler.post: Operation(
+        answer=WebhookReport,
+        body=WebhookTestBody,
+        errors=(ProviderNotFound, Conflict, ProviderFailure, ProviderUnavailable),
+    ),
+}

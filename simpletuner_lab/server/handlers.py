@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from jupyter_server.auth.decorator import authorized
 from tornado import iostream, web
@@ -13,6 +12,19 @@ from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
+from simpletuner_lab.server.answers import (
+    Alive,
+    ConsentSet,
+    ConsentSetting,
+    EventPage,
+    Health,
+    InlineProgress,
+    JobAlone,
+    JobDone,
+    JobSubmitted,
+    JobTaken,
+    ProviderList,
+)
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler, RetryHandler
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
@@ -26,6 +38,7 @@ from simpletuner_lab.server.provider_setup import (
     VersionsHandler,
 )
 from simpletuner_lab.server.reconciling import ResolveHandler, SyncHandler
+from simpletuner_lab.server.rooms import Part
 from simpletuner_lab.server.snapshots import snapshot_routes
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
@@ -52,7 +65,7 @@ class SubmitBody(RequestForm):
 class ConsentBody:
     """Body of the consent setting."""
 
-    consent: str
+    consent: Literal["ask", "allow", "never", "deny"]
 
 
 class PlanHandler(LabHandler):
@@ -82,8 +95,7 @@ class SubmitHandler(LabHandler):
             disk=True,
         )
         warning = await self.ask(lambda front: front.lab.store.spending.warning(job.job_id)) or None
-        told = {"success": True, "job_id": job.job_id, "status": job.status, "job": job}
-        self.answer(told | {"cost_limit_warning": warning}, status=202)
+        self.answer(JobSubmitted(job_id=job.job_id, status=job.status, job=job, cost_limit_warning=warning), status=202)
 
 
 class JobsHandler(LabHandler):
@@ -117,7 +129,7 @@ class JobHandler(LabHandler):
     async def get(self, job_id: str) -> None:
         """Answers a `JobDetail`: job, plan, events; with `?only=job` the job alone, for those who ask often."""
         if self.get_query_argument("only", "") == "job":
-            self.answer({"job": await self.ask(lambda front: front.job(job_id))})
+            self.answer(JobAlone(job=await self.ask(lambda front: front.job(job_id))))
         else:
             self.answer(await self.ask(lambda front: front.detail(job_id)))
 
@@ -127,7 +139,7 @@ class JobHandler(LabHandler):
         """Removes a finished job; `?outputs=1` with its received files."""
         outputs = self.get_query_argument("outputs", "") in {"1", "true"}
         await self.ask(lambda front: front.delete(job_id, outputs=outputs), disk=True)
-        self.answer({"success": True, "job_id": job_id})
+        self.answer(JobDone(job_id=job_id))
 
 
 class CancelHandler(LabHandler):
@@ -137,8 +149,7 @@ class CancelHandler(LabHandler):
     @authorized
     async def post(self, job_id: str) -> None:
         """Answers `{success, job_id, status, job}`; the state becomes `cancelled` when the run has ended."""
-        job = await self.ask(lambda front: front.cancel(job_id))
-        self.answer({"success": True, "job_id": job_id, "status": job.status, "job": job})
+        self.answer(JobTaken.of(await self.ask(lambda front: front.cancel(job_id))))
 
 
 class LogsHandler(LabHandler):
@@ -210,12 +221,12 @@ class ProgressHandler(LabHandler):
         tail = await self.ask(lambda front: front.log(job_id, offset=start))
         lines = [line for line in tail.logs.splitlines() if line.strip() and not line.startswith("::st ")]
         self.answer(
-            {
-                "job_id": job_id,
-                "stage": job.progress.stage_label or job.status.value,
-                "last_log": lines[-1] if lines else "",
-                "progress": round(100 * job.progress.fraction, 2),
-            }
+            InlineProgress(
+                job_id=job_id,
+                stage=job.progress.stage_label or job.status.value,
+                last_log=lines[-1] if lines else "",
+                progress=round(100 * job.progress.fraction, 2),
+            )
         )
 
 
@@ -232,7 +243,7 @@ class EventsHandler(LabHandler):
             await self.ask(lambda front: front.job(job_id))
         seq = await self.ask(lambda front: front.lab.store.events.max_seq())  # first: nothing in between is missed
         events = await self.ask(lambda front: front.events(after, job_id=job_id or None, limit=limit))
-        self.answer({"events": list(events), "seq": seq})
+        self.answer(EventPage(events=tuple(events), seq=seq))
 
 
 class MetricsHandler(LabHandler):
@@ -264,7 +275,7 @@ class ConsentHandler(LabHandler):
     @authorized
     async def get(self) -> None:
         """Answers `{consent}`."""
-        self.answer({"consent": await self.ask(lambda front: front.consent())})
+        self.answer(ConsentSetting(consent=await self.ask(lambda front: front.consent())))
 
     @web.authenticated
     @authorized
@@ -272,7 +283,7 @@ class ConsentHandler(LabHandler):
         """Sets ask, allow or never (`deny` is another word for it)."""
         mode = ConsentMode.parse(self.body(ConsentBody).consent)
         await self.ask(lambda front: front.set_consent(mode))
-        self.answer({"success": True, "consent": mode})
+        self.answer(ConsentSet(consent=mode))
 
 
 class PreviewHandler(LabHandler):
@@ -297,7 +308,8 @@ class ProvidersHandler(LabHandler):
     async def get(self) -> None:
         """Answers `{providers}`."""
         front = await self.rooms.front()
-        self.answer({"providers": list(await self.rooms.run(self.rooms.executors.net, front.providers))})
+        found = await self.rooms.run(self.rooms.executors.net, front.providers)
+        self.answer(ProviderList(providers=tuple(found)))
 
 
 class HealthHandler(LabHandler):
@@ -309,15 +321,15 @@ class HealthHandler(LabHandler):
         """`live` answers as long as the process does; `ready` is 503 until the store is open."""
         if which == "live":
             home = str(self.rooms.home.root) if self.rooms.ready else ""
-            self.answer({"status": "alive", "version": self.rooms.version, "home": home, "lab": self.rooms.home.id})
+            self.answer(Alive(version=self.rooms.version, home=home, lab=self.rooms.home.id))
             return
         problem = self.rooms.problem
         state = "unhealthy" if problem else "healthy" if self.rooms.ready else "starting"
-        parts = [{"name": "store", "status": state, "message": problem}, dataclasses.asdict(self.rooms.listener)]
+        parts = (Part(name="store", status=state, message=problem), self.rooms.listener)
         if state == "healthy" and self.rooms.listener.status == "unhealthy":
             state = "degraded"
         status = 503 if which == "ready" and not self.rooms.ready else 200
-        self.answer({"status": state, "version": self.rooms.version, "components": parts}, status=status)
+        self.answer(Health(status=state, version=self.rooms.version, components=parts), status=status)
 
 
 class MissingHandler(LabHandler):
@@ -329,7 +341,7 @@ class MissingHandler(LabHandler):
         """There is no such route."""
         raise web.HTTPError(404, "there is no such route")
 
-    post = put = delete = get
+    head = post = put = patch = delete = get
 
 
 def api_rules(base: str) -> Rules:
@@ -362,6 +374,7 @@ def api_rules(base: str) -> Rules:
         (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),
         (provider, ProviderHandler),
+        (provider + r"/config", ProviderHandler),
         (provider + r"/token", TokenHandler),
         (provider + r"/validate", ValidateHandler),
         (provider + r"/versions", VersionsHandler),

@@ -14,10 +14,13 @@ from tornado import web
 from tornado.httputil import HTTPServerRequest
 
 from simpletuner_lab.core.errors import Forbidden, LabError, NotFound, ProviderUnavailable, TooLarge
+from simpletuner_lab.server.answers import Received
 from simpletuner_lab.server.base import OutsideHandler, told_of
 from simpletuner_lab.server.callers import Network, Refusals, caller, is_among, networks, peer_of
+from simpletuner_lab.server.operations import Operation, Operations
 from simpletuner_lab.server.rooms import Rooms
 from simpletuner_lab.server.trials import Arrival
+from simpletuner_lab.services.codec import encode
 from simpletuner_lab.services.webhook_proof import HEADER as TEST_HEADER
 from simpletuner_lab.services.webhook_proof import MAX_BODY_BYTES as MAX_TEST_BYTES
 
@@ -218,7 +221,7 @@ class WebhookHandler(OutsideHandler):
             return
         verified = await self._hooks.take(provider_id, self.request, bytes(self._body), self._nonce)
         self.set_status(200 if verified else 202)
-        self.finish({"received": True})
+        self.finish(encode(Received()))
 
     def on_finish(self) -> None:
         """Called by tornado after the answer."""
@@ -249,3 +252,14 @@ class WebhookHandler(OutsideHandler):
         else:
             self.write(told)
             self.flush()
+
+
+OPERATIONS: Final[Operations] = {
+    WebhookHandler.post: Operation(
+        answer=Received,
+        body=object,
+        others={202: Received},
+        errors=(NotFound, TooLarge, Forbidden, ProviderUnavailable),
+        open=True,
+    ),
+}

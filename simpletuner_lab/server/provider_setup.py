@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.errors import (
+    Conflict,
+    InvalidRequest,
+    ProviderFailure,
+    ProviderNotFound,
+    ProviderUnavailable,
+    SecretInConfig,
+    SettingUnusable,
+    TokenUnusable,
+)
 from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.server.answers import TokenGone, TokenKept
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.operations import Operation, Operations
+from simpletuner_lab.services.provider_views import Billing, ProviderConfig, Validation, Versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,17 +58,17 @@ class TokenHandler(LabHandler):
     @web.authenticated
     @authorized
     async def put(self, provider: str) -> None:
-        """Answers `{success, file_path, warning}`."""
+        """Keeps it, and answers where."""
         token = Secret(self.body(TokenBody).api_token)
         kept = await self.ask(lambda front: front.setup.set_token(provider, token), disk=True)
-        self.answer({"success": True, "file_path": kept.file_path, "warning": kept.warning})
+        self.answer(TokenKept(file_path=kept.file_path, warning=kept.warning))
 
     @web.authenticated
     @authorized
     async def delete(self, provider: str) -> None:
-        """Answers `{success, deleted, warning}`: deleted is false where there was none."""
+        """Deletes that file."""
         gone = await self.ask(lambda front: front.setup.delete_token(provider), disk=True)
-        self.answer({"success": True, "deleted": gone.deleted, "warning": gone.warning})
+        self.answer(TokenGone(deleted=gone.deleted, warning=gone.warning))
 
 
 class ValidateHandler(LabHandler):
@@ -88,3 +102,18 @@ class BillingHandler(LabHandler):
         """Answers a `Billing`."""
         front, rooms = await self.rooms.front(), self.rooms
         self.answer(await rooms.run(rooms.executors.net, front.setup.billing, provider))
+
+
+_ASKED: Final = (ProviderNotFound, TokenUnusable, SettingUnusable, ProviderFailure, ProviderUnavailable)
+
+OPERATIONS: Final[Operations] = {
+    ProviderHandler.get: Operation(answer=ProviderConfig, errors=(ProviderNotFound, InvalidRequest)),
+    ProviderHandler.put: Operation(
+        answer=ProviderConfig, body=Mapping[str, object], errors=(ProviderNotFound, SecretInConfig)
+    ),
+    TokenHandler.put: Operation(answer=TokenKept, body=TokenBody, errors=(ProviderNotFound, Conflict)),
+    TokenHandler.delete: Operation(answer=TokenGone, errors=(ProviderNotFound, Conflict)),
+    ValidateHandler.get: Operation(answer=Validation, errors=(ProviderNotFound,)),
+    VersionsHandler.get: Operation(answer=Versions, errors=_ASKED),
+    BillingHandler.get: Operation(answer=Billing, errors=_ASKED),
+}

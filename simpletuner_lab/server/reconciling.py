@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from simpletuner_lab.core.doubt import Decision
+from simpletuner_lab.core.errors import (
+    Conflict,
+    JobNotFound,
+    ProviderFailure,
+    ProviderNotFound,
+    ProviderUnavailable,
+    StaleRecord,
+    TokenUnusable,
+)
+from simpletuner_lab.server.answers import JobTaken
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.operations import Operation, Operations
+from simpletuner_lab.services.provider_views import SyncView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveBody:
     """What the user decides about an uncertain start."""
 
-    action: str
+    action: Decision
     entry: str = "rest"
 
 
@@ -34,9 +47,8 @@ class ResolveHandler(LabHandler):
     async def post(self, job_id: str) -> None:
         """Answers `{success, job_id, status, job}`."""
         body = self.body(ResolveBody)
-        decision = Decision.parse(body.action)
-        job = await self.ask(lambda front: front.resolve(job_id, decision, entry=body.entry[:32]))
-        self.answer({"success": True, "job_id": job_id, "status": job.status, "job": job})
+        job = await self.ask(lambda front: front.resolve(job_id, body.action, entry=body.entry[:32]))
+        self.answer(JobTaken.of(job))
 
 
 class SyncHandler(LabHandler):
@@ -49,3 +61,13 @@ class SyncHandler(LabHandler):
         body = self.body(SyncBody)
         front, rooms = await self.rooms.front(), self.rooms
         self.answer(await rooms.run(rooms.executors.net, front.sync, body.provider))
+
+
+OPERATIONS: Final[Operations] = {
+    ResolveHandler.post: Operation(answer=JobTaken, body=ResolveBody, errors=(JobNotFound, Conflict, StaleRecord)),
+    SyncHandler.post: Operation(
+        answer=SyncView,
+        body=SyncBody,
+        errors=(ProviderNotFound, TokenUnusable, ProviderFailure, ProviderUnavailable),
+    ),
+}

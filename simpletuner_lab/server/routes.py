@@ -15,6 +15,7 @@ from simpletuner_lab.server.callers import Network
 from simpletuner_lab.server.handlers import api_rules
 from simpletuner_lab.server.hooks import Hooks, WebhookHandler
 from simpletuner_lab.server.listener import NowhereHandler
+from simpletuner_lab.server.openapi import DescriptionHandler
 from simpletuner_lab.server.queueing import queue_rules
 from simpletuner_lab.server.rooms import Rooms
 from simpletuner_lab.server.storage.exchange import StorageContext
@@ -25,6 +26,23 @@ API: Final = "api/cloud"
 QUEUE: Final = "api/queue"
 STORAGE: Final = "api/cloud/storage"
 WEBHOOKS: Final = WEBHOOK_PATH.strip("/")
+
+
+def people_rules(base_url: str) -> list[Any]:
+    """The routes for people, who log in: all that have a description but one."""
+    described = (url_path_join(base_url, API, r"openapi\.json"), DescriptionHandler, {"rules": described_rules})
+    queue = queue_rules(url_path_join(base_url, QUEUE))
+    return [described, *api_rules(url_path_join(base_url, API)), *queue]
+
+
+def webhook_rule(base_url: str, hooks: Hooks | None = None) -> Any:
+    """The route for providers."""
+    return (url_path_join(base_url, WEBHOOKS, r"([A-Za-z0-9_-]{1,64})"), WebhookHandler, {"hooks": hooks})
+
+
+def described_rules() -> list[Any]:
+    """All that the description of the API is about, without a base URL."""
+    return [*people_rules("/"), webhook_rule("/")]
 
 
 class Routes:
@@ -43,8 +61,8 @@ class Routes:
         """Adds those for Jupyter's application, which looks whether each method authenticates."""
         base_url = web_app.settings["base_url"]
         storage = storage_routes(self._context(base_url), url_path_join(base_url, STORAGE))
-        api = [*api_rules(url_path_join(base_url, API)), *queue_rules(url_path_join(base_url, QUEUE))]
-        web_app.add_handlers(".*$", [*api, *storage, self._webhooks(base_url)])
+        nowhere = (url_path_join(base_url, WEBHOOKS, ".*"), NowhereHandler)  # JSON: a program would not read a page
+        web_app.add_handlers(".*$", [*people_rules(base_url), *storage, self._webhooks(base_url), nowhere])
 
     def public(self) -> list[Any]:
         """Those of the second listener: webhooks, the object endpoint, and the same at the root."""
@@ -57,8 +75,7 @@ class Routes:
         ]
 
     def _webhooks(self, base_url: str) -> Any:
-        start = either_spelling(url_path_join(base_url, WEBHOOKS))
-        return (start + r"/([A-Za-z0-9_-]{1,64})", WebhookHandler, {"hooks": self._hooks})
+        return webhook_rule(either_spelling(base_url), self._hooks)
 
     def _context(self, base_url: str) -> StorageContext:
         executors = self._rooms.executors

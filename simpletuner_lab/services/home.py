@@ -79,6 +79,11 @@ class Home:
         return Secret(named) if named else self.database
 
     @property
+    def job_history(self) -> Path:
+        """What the original kept of its jobs; it is read, never written."""
+        return self.state / "job_history.json"
+
+    @property
     def logs(self) -> Path:
         """One append-only file per job."""
         return self.state / "logs"

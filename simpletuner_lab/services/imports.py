@@ -157,16 +157,25 @@ def _plan(provider: Provider, run: ListedRun, options: Options, account: str) ->
         manifest=Manifest(datasets=()),
         credentials=(),
     )
+    plan = unplanned(
+        identity, target, rate, name=f"imported {run.ref}", remote=provider.capabilities.remote, note=_NOTE
+    )
+    stays = tuple(filter(None, (provider.capabilities.archive_stays, *provider.capabilities.stays)))
+    return dataclasses.replace(plan, stays=stays)
+
+
+def unplanned(identity: Identity, target: Target, rate: Rate, *, name: str, remote: bool, note: str) -> Plan:
+    """The plan of what nobody planned here, with a note that says so."""
     return Plan(
-        name=f"imported {run.ref}",
+        name=name,
         identity=identity,
         digest=digest_of(identity),
-        remote=provider.capabilities.remote,
+        remote=remote,
         target=target,
         rate=rate,
         estimate=Estimate(seconds_low=None, seconds_high=None, usd_low=None, usd_high=None, basis="not planned here"),
         steps=0,
-        stays=tuple(filter(None, (provider.capabilities.archive_stays, *provider.capabilities.stays))),
-        warnings=(_NOTE,),
+        stays=(),
+        warnings=(note,),
         consent=ConsentState.GIVEN,
     )

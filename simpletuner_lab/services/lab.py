@@ -47,6 +47,7 @@ from simpletuner_lab.services.doubts import Doubts
 from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.imports import Imports, Synced
+from simpletuner_lab.services.job_history import import_history
 from simpletuner_lab.services.job_queue import JobQueue
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.money import Money, asked_by
@@ -161,7 +162,9 @@ class Lab:
             ),
             ProviderSettings(home.provider_settings).read,
         )
-        return cls(home, Store.open(home.database_of(around.environment)), registry, around)
+        lab = cls(home, Store.open(home.database_of(around.environment)), registry, around)
+        import_history(home.job_history, lab.store, owner=lab.owner, now=around.clock())
+        return lab
 
     def close(self) -> None:
         """Stops watching and closes the database. Jobs go on."""

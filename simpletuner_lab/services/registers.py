@@ -185,6 +185,11 @@ class Charges:
         """A job's charges in the order of its attempts; also after it was deleted."""
         return self._found(schema.charges.c.job_id == job_id)
 
+    def of_run(self, provider: str, ref: str) -> Charge | None:
+        """The charge of a run; None where none is booked."""
+        charges = schema.charges.c
+        return next(iter(self._found((charges.provider == provider) & (charges.ref == ref))), None)
+
     def of_provider(self, provider: str) -> tuple[Charge, ...]:
         """Every charge at a provider."""
         return self._found(schema.charges.c.provider == provider)

@@ -42,7 +42,7 @@ class SettingField:
 
 def fields_of(cls: type[Any]) -> tuple[SettingField, ...]:
     """The fields of a provider's `Settings`, in their order."""
-    hints, docs, standard = typing.get_type_hints(cls), _docs(cls), encode(cls())
+    hints, docs, standard = typing.get_type_hints(cls), docs_of(cls), encode(cls())
     return tuple(
         SettingField(
             name=field.name,
@@ -63,7 +63,7 @@ def _kind(hint: Any) -> FieldKind:
     return {bool: FieldKind.FLAG, int: FieldKind.NUMBER, float: FieldKind.NUMBER}.get(hint, FieldKind.TEXT)
 
 
-def _docs(cls: type[Any]) -> Mapping[str, str]:
+def docs_of(cls: type[Any]) -> Mapping[str, str]:
     """The string below each field, on one line; none where the source is not there."""
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body

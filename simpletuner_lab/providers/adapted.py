@@ -1,0 +1,347 @@
+"""A provider made of any class with the documented interface (`adapter.CloudTrainerService`).
+
+What the interface lacks is made up for where that can be done honestly, and said in the plan where it cannot: a start is
+noted before it is sent and looked for by its tag, a log is read from a cursor, a state that is not known changes nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeAlias
+
+from simpletuner_lab.core.cost import Rate
+from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, ProviderUncertain
+from simpletuner_lab.core.provider import (
+    Archive,
+    Capabilities,
+    Check,
+    ListedRun,
+    Options,
+    ProgressCallback,
+    ProviderContext,
+    RunState,
+    RunTag,
+    Snapshot,
+    StartOrder,
+    Target,
+)
+from simpletuner_lab.providers._service_notes import Note, Notes
+from simpletuner_lab.providers._service_thread import ServiceThread
+from simpletuner_lab.providers.adapter import TAG, CloudJobInfo, CloudJobNotFoundError, CloudJobRefusedError
+
+Make: TypeAlias = Callable[[ProviderContext], Any]
+"""Makes a service with what a provider is given: an environment, a folder of its own, a folder of tokens."""
+
+_MEMBERS: Final = (
+    "provider_name", "supports_cost_tracking", "supports_live_logs", "validate_credentials", "list_jobs", "run_job",
+    "cancel_job", "get_job_logs", "get_job_status",
+)  # fmt: skip
+_STATES: Final[Mapping[str, RunState]] = {
+    "pending": RunState.QUEUED,
+    "uploading": RunState.QUEUED,
+    "queued": RunState.QUEUED,
+    "running": RunState.RUNNING,
+    "completed": RunState.SUCCEEDED,
+    "failed": RunState.FAILED,
+    "cancelled": RunState.CANCELLED,
+}
+_ENDED: Final = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
+_LISTED: Final = 50
+_KNOWN_S: Final = 60.0
+"""So long it is not asked again whose account it is."""
+_HELD: Final = "held until the start"
+"""Reference of data that leave with the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """Settings of a service behind the documented interface."""
+
+    usd_per_hour: float | None = None
+    """What an hour there costs, for estimates and limits; the interface does not tell it."""
+    hardware: str = ""
+    """What it runs on, as `usd_per_hour` is of; the service is told it where it asks."""
+    timeout_s: float = 120.0
+    """How long an answer may take; a start may send the data meanwhile."""
+
+    def __post_init__(self) -> None:
+        if self.usd_per_hour is not None and self.usd_per_hour < 0:
+            raise ValueError("usd_per_hour is 0 or more")
+        if not 0 < self.timeout_s <= 86400:
+            raise ValueError("timeout_s is a fraction of a second to 86400")
+
+
+def provider_of(service: type[Any], *, id: str, label: str, make: Make | None = None) -> type[ServiceProvider]:  # noqa: A002 - it is the provider's
+    """The provider that a service becomes.
+
+    Args:
+        service: a class with the members of `CloudTrainerService`, a subclass of it or not.
+        id: of the provider, and of its entry point.
+        label: what lists call it.
+        make: how a service is made; by itself it takes no arguments.
+
+    Raises:
+        TypeError: it lacks members.
+    """
+    if missing := [name for name in _MEMBERS if not hasattr(service, name)]:
+        raise TypeError(f"{service.__name__} has no {', '.join(missing)}")
+    takes = frozenset(inspect.signature(service.run_job).parameters)
+    keeps = f"{label} keeps its log and what it was given as long as it likes: this lab cannot delete that"
+    members = {
+        "id": id,
+        "label": label,
+        "capabilities": Capabilities(remote=True, stays=(keeps,)),
+        "make": staticmethod(make or (lambda _context: service())),
+        "takes": takes,
+        "packed": "images" in takes and hasattr(service, "discard_data"),
+        "__module__": service.__module__,
+    }
+    return type(f"{service.__name__}Provider", (ServiceProvider,), members)
+
+
+class ServiceProvider:
+    """Calls the service. `make`, `takes` and `packed` are `provider_of`'s."""
+
+    id: ClassVar[str]
+    label: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    Settings: ClassVar[type] = ServiceSettings
+    make: ClassVar[Any]
+    takes: ClassVar[frozenset[str]]
+    """Arguments of its `run_job`."""
+    packed: ClassVar[bool]
+    """Whether it takes packed data sets, and deletes them."""
+
+    def __init__(self, settings: ServiceSettings, context: ProviderContext) -> None:
+        self._settings = settings
+        self._service = self.make(context)
+        self._thread = ServiceThread(self.label, settings.timeout_s)
+        self._notes = Notes(context.home)
+        self._known: tuple[float, Check] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """By its name: the interface has no address."""
+        return str(self._service.provider_name)
+
+    def account(self) -> str:
+        """Whose it is, as it was said a moment ago.
+
+        Raises:
+            ProviderUnavailable: it cannot be used now.
+        """
+        known = self._known
+        if known is None or not known[1].ready or time.monotonic() - known[0] > _KNOWN_S:
+            known = (time.monotonic(), self.check())
+            self._known = known
+        if not known[1].ready:
+            raise ProviderUnavailable(known[1].message, hint=known[1].hint)
+        return known[1].account
+
+    def check(self) -> Check:
+        """What it says of its credentials."""
+        try:
+            told = self._thread.call(self._service.validate_credentials())
+        except (LabError, CloudJobNotFoundError) as error:
+            return Check(ready=False, message=str(error), hint=f"look at what {self.label} needs, and try again")
+        valid = bool(told.get("valid", not told.get("error"))) if isinstance(told, dict) else bool(told)
+        said = told if isinstance(told, dict) else {}
+        if not valid:
+            why = str(said.get("error") or "its credentials are not valid")
+            return Check(ready=False, message=why, hint=f"look at what {self.label} needs")
+        return Check(ready=True, account=_name(said.get("user_info")))
+
+    def options(self) -> Options:
+        """One target, and the price that the settings name."""
+        settings = self._settings
+        rate = Rate(hardware=settings.hardware or "any", label=settings.hardware or "its own choice",
+                    usd_per_hour=settings.usd_per_hour)  # fmt: skip
+        inputs = {"hub", "s3"} | ({"archive"} if self.packed else set())
+        target = Target(
+            id="service", label=self.label, version="1", live_metrics=False, resume=False, inputs=frozenset(inputs),
+            ours=False, mixes=True, manifest=False, lacks=tuple(self._lacks()),
+        )  # fmt: skip
+        return Options(targets=(target,), rates=(rate,), endpoint=self.endpoint)
+
+    def upload(self, archive: Archive, tag: RunTag, progress: ProgressCallback) -> str:  # noqa: ARG002 - a provider's form
+        """The data go with the start: the interface hands over all at once."""
+        progress(archive.bytes, archive.bytes)
+        return _HELD
+
+    def start(self, order: StartOrder) -> str:
+        """Starts a job, once: that it was tried is on disk before."""
+        if (known := self._notes.read(order.tag)) and known.ref:
+            return known.ref
+        self._notes.write(order.tag, Note(packed=order.archive is not None))
+        try:
+            info = self._thread.call(
+                self._service.run_job(dict(order.config), list(order.dataloader), **self._more(order))
+            )
+        except CloudJobRefusedError as error:
+            self._notes.forget(order.tag)
+            raise ProviderFailure(f"{self.label} refuses: {error}", hint="change what it objects to") from error
+        except (ProviderUnavailable, CloudJobNotFoundError) as error:
+            raise ProviderUncertain(str(error)) from error
+        self._notes.write(order.tag, Note(ref=str(info.job_id), packed=order.archive is not None))
+        return str(info.job_id)
+
+    def find(self, tag: RunTag) -> str | None:
+        """By our own note, else by the tag in its metadata."""
+        note = self._notes.read(tag)
+        if note is None or note.ref:
+            return None if note is None else note.ref
+        if TAG not in self.takes:
+            raise ProviderUncertain(f"{self.label} does not keep the names of starts, and this one was not answered")
+        found = self._jobs()
+        ref = next((str(info.job_id) for info in found if _tag(info) == tag), None)
+        if ref is not None:
+            self._notes.write(tag, Note(ref=ref, packed=note.packed))
+        elif len(found) >= _LISTED:
+            raise ProviderUncertain(f"{self.label} lists no more than {len(found)} jobs, and it is not among them")
+        return ref
+
+    def list(self) -> Sequence[ListedRun]:
+        """What it lists."""
+        tags = self._notes.all()
+        return [self._listed(info, _tag(info) or tags.get(str(info.job_id))) for info in self._jobs()]
+
+    def poll(self, ref: str, cursor: str) -> Snapshot:
+        """Its state, and its log from the cursor on."""
+        try:
+            info = self._status(ref)
+        except CloudJobNotFoundError as error:
+            return Snapshot(state=RunState.LOST, cursor=cursor, error=str(error) or f"{self.label} has no job {ref}")
+        state, at = _state(info), int(cursor or 0)
+        log = b""
+        if state in _ENDED or self._service.supports_live_logs:
+            log = self._log(ref, at, whole=state in _ENDED)
+        return Snapshot(
+            state=state,
+            cursor=str(at + len(log)),
+            log=log,
+            raw_state=str(info.status),
+            error=info.error_message or "" if state is RunState.FAILED else "",
+            waiting=f"{self.label} has not begun it" if state is RunState.QUEUED else "",
+            cost_usd=info.cost_usd if self._service.supports_cost_tracking else None,
+        )
+
+    def cancel(self, ref: str) -> None:
+        """Asks for its end."""
+        try:
+            self._thread.call(self._service.cancel_job(ref))
+        except CloudJobNotFoundError:
+            return  # it has ended, and is gone
+
+    def discard(self, tag: RunTag, upload_ref: str) -> bool:  # noqa: ARG002 - a provider's form
+        """Whether the data that went with the start are gone."""
+        note = self._notes.read(tag)
+        if note is None or not note.ref or not note.packed:
+            return True
+        try:
+            if _state(self._status(note.ref)) not in _ENDED:
+                raise ProviderFailure(f"job {note.ref} has not ended", hint="cancel it first")
+            return bool(self._thread.call(self._service.discard_data(note.ref)))
+        except CloudJobNotFoundError:
+            return True
+
+    def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG002 - a provider's form
+        """The interface has none."""
+        return None
+
+    def _lacks(self) -> Iterator[str]:
+        yield f"how far a run is, {self.label} does not tell: its log is all there is to see"
+        if not self._service.supports_live_logs:
+            yield f"{self.label} shows a log when a run has ended"
+        if not self._service.supports_cost_tracking:
+            yield f"{self.label} does not tell what a run costs"
+        if not self.packed:
+            yield f"{self.label} takes no files from this machine"
+        if "delivery" not in self.takes:
+            yield f"{self.label} is not told where the model goes: it stays where {self.label} puts it"
+
+    def _more(self, order: StartOrder) -> dict[str, Any]:
+        """What of an order the service asks for."""
+        delivery = {name: getattr(order.delivery, name) for name in order.delivery.__slots__}
+        offered: dict[str, Any] = {
+            "images": None if order.archive is None else Path(order.archive.path),
+            TAG: _tag_text(order.tag),
+            "hardware": self._settings.hardware,
+            "delivery": {"kind": type(order.delivery).__name__.removesuffix("Delivery").lower()} | delivery,
+            "secrets": {name: secret.reveal() for name, secret in order.secrets.items()},
+            "webhook_url": order.webhook_url,
+            "deadline_s": order.deadline_s,
+        }
+        return {name: value for name, value in offered.items() if name in self.takes}
+
+    def _status(self, ref: str) -> CloudJobInfo:
+        """The job; one that is answered with nothing is none."""
+        info: CloudJobInfo | None = self._thread.call(self._service.get_job_status(ref))
+        if info is None:
+            raise CloudJobNotFoundError(f"{self.label} has no job {ref}")
+        return info
+
+    def _jobs(self) -> Sequence[CloudJobInfo]:
+        found: Sequence[CloudJobInfo] = self._thread.call(self._service.list_jobs(limit=_LISTED))
+        return found
+
+    def _log(self, ref: str, at: int, *, whole: bool) -> bytes:
+        """Whole lines from there on; at the end the last text too, as a line."""
+        try:
+            text = self._thread.call(self._service.get_job_logs(ref)) or ""
+        except CloudJobNotFoundError:
+            return b""
+        log = text.encode("utf-8", "replace")[at:]
+        if whole:
+            return log if not log or log.endswith(b"\n") else log + b"\n"
+        return log[: log.rfind(b"\n") + 1]
+
+    def _listed(self, info: CloudJobInfo, tag: RunTag | None) -> ListedRun:
+        state = _state(info)
+        created = _at(info.created_at)
+        return ListedRun(
+            ref=str(info.job_id),
+            tag=tag,
+            target="service",
+            state=state,
+            raw_state=str(info.status),
+            hardware=info.hardware_type or "",
+            created_at=time.time() if created is None else created,
+            started_at=_at(info.started_at),
+            completed_at=_at(info.completed_at) if state in _ENDED else None,
+            cost_usd=info.cost_usd if self._service.supports_cost_tracking else None,
+            error=info.error_message or "",
+        )
+
+
+def _state(info: CloudJobInfo) -> RunState:
+    return _STATES.get(str(getattr(info.status, "value", info.status)).lower(), RunState.UNKNOWN)
+
+
+def _tag_text(tag: RunTag) -> str:
+    return f"{tag.job_id}/{tag.attempt}"
+
+
+def _tag(info: CloudJobInfo) -> RunTag | None:
+    text = info.metadata.get(TAG) if isinstance(info.metadata, Mapping) else None
+    job_id, _, attempt = text.rpartition("/") if isinstance(text, str) else ("", "", "")
+    return RunTag(job_id=job_id, attempt=int(attempt)) if job_id and attempt.isdigit() else None
+
+
+def _name(told: object) -> str:
+    """Of an account, whatever form it is told in."""
+    if isinstance(told, Mapping):
+        return next((str(told[key]) for key in ("username", "email", "name", "id") if told.get(key)), "")
+    return str(told or "")
+
+
+def _at(text: str | None) -> float | None:
+    try:
+        at = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
