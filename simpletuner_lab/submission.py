@@ -55,6 +55,7 @@ def request_of(
     hardware: str = "",
     name: str = "",
     destination: Destination | None = None,
+    strip_exif: bool = False,
 ) -> SubmitRequest:
     """A request whose data set folders are absolute, ready for a plan.
 
@@ -85,6 +86,7 @@ def request_of(
         hardware=hardware,
         name=name or stem,
         destination=destination,
+        strip_exif=strip_exif,
     )
 
 

@@ -119,6 +119,8 @@ export interface DatasetManifest {
   captions_found: number;
   captions_missing: string[];
   with_gps: number;
+  /** Metadata of pictures is taken out on the way; sizes and digests are of what leaves. */
+  strip_exif: boolean;
 }
 
 export interface Credential {
@@ -372,6 +374,8 @@ export interface SubmitRequest {
   config_name: string;
   /** Null: what the config asks for, else the default. */
   destination: Destination | null;
+  /** Pictures leave without EXIF, places, comments and text. */
+  strip_exif: boolean;
 }
 
 export interface Problem {

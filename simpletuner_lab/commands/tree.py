@@ -99,6 +99,9 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     command.add_argument("--target", default="", help="which of the provider's targets")
     command.add_argument("--hardware", default="", help="which of the provider's hardware")
     command.add_argument("--name", default="", help="name of the job in lists")
+    command.add_argument(
+        "--strip-exif", action="store_true", help="pictures leave without EXIF, places, comments and text"
+    )
     command.add_argument("--to", default=None, metavar="WHERE", help=f"where the model goes: {_WHERE}")
     _add_destination(command)
 

@@ -262,6 +262,7 @@ def asked(args: argparse.Namespace) -> SubmitRequest:
         hardware=args.hardware,
         name=args.name,
         destination=None if args.to is None else aimed(args, args.to),
+        strip_exif=args.strip_exif,
     )
 
 

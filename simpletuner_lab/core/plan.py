@@ -35,6 +35,8 @@ class SubmitRequest:
     name: str = ""
     destination: Destination | None = None
     """None: what the config asks for in SimpleTuner's own keys, else the default of the lab."""
+    strip_exif: bool = False
+    """Pictures leave without EXIF, places, XMP, IPTC, comments and text; their orientation and colours stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

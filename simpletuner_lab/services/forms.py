@@ -23,6 +23,7 @@ class RequestForm:
     config_name: str = ""
     destination: Destination | None = None
     """None: what the config asks for, else the default."""
+    strip_exif: bool = False
 
     def request(self, provider: str = "") -> SubmitRequest:
         """The request in it; a provider that is named here wins."""
@@ -34,6 +35,7 @@ class RequestForm:
             hardware=self.hardware_profile,
             name=self.config_name,
             destination=self.destination,
+            strip_exif=self.strip_exif,
         )
 
 
@@ -47,4 +49,5 @@ def form_of(request: SubmitRequest) -> dict[str, Any]:
         "hardware_profile": request.hardware,
         "config_name": request.name,
         "destination": None if request.destination is None else encode(request.destination),
+        "strip_exif": request.strip_exif,
     }

@@ -26,6 +26,7 @@ def submit(
     hardware: str = "",
     name: str = "",
     destination: Where = None,
+    strip_exif: bool = False,
     client: Client | None = None,
     **unknown: Any,
 ) -> SubmitWidget:
@@ -40,6 +41,7 @@ def submit(
         name: what the job is called in lists.
         destination: where the model goes: "home", "hub:OWNER/NAME", "s3://BUCKET/PREFIX", or a mapping with a `kind`
             and more (docs/rest.md); else what the config asks for, else the lab's default.
+        strip_exif: pictures leave without EXIF, places, comments and text; which way up they are stays.
         client: from `connect()`; else the lab is found.
         unknown: refused.
 
@@ -53,7 +55,10 @@ def submit(
     if empty:
         return SubmitWidget(None, client)
     place = where(destination)
-    asked = request_of(config, data, provider=provider, target=target, hardware=hardware, name=name, destination=place)
+    asked = request_of(
+        config, data, provider=provider, target=target, hardware=hardware, name=name, destination=place,
+        strip_exif=strip_exif,
+    )  # fmt: skip
     return SubmitWidget(asked, client)
 
 
