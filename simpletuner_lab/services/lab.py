@@ -17,6 +17,9 @@ from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, require_consent
 from simpletuner_lab.core.destination import (
     HOME,
+    HUB_TOKEN,
+    S3_SECRET_KEY,
+    S3_SESSION_TOKEN,
     Destination,
     HomeDestination,
     Push,
@@ -47,6 +50,7 @@ from simpletuner_lab.services.doubts import Doubts
 from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.imports import Imports, Synced
+from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
@@ -95,7 +99,9 @@ class Lab:
         self.outputs = Outputs(home.outputs)
         key = ServerKey.load_or_create(home.server_key)
         self.grants = Grants(store.grants, key, around.clock)
-        self.recorder = Recorder(store, self.logs)
+        names = (HUB_TOKEN, S3_SECRET_KEY, S3_SESSION_TOKEN, *(getattr(provider, "token_name", "") for provider in registry))
+        self.known = KnownSecrets(home.secrets, around.environment, [name for name in names if name])
+        self.recorder = Recorder(store, self.logs, self.known.redactor)
         self._clock = around.clock
         self.tokens = Tokens(home.secrets, around.environment, around.clock)
         self.desk = Desk(
@@ -116,6 +122,7 @@ class Lab:
             spool=self._spool,
             outputs=self.outputs,
             desk=self.desk,
+            known=self.known,
         )
         self.runner = Runner(rooms, around.clock)
         bag = Bag(
