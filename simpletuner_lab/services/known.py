@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from simpletuner_lab.core.token_shapes import shape_in
 
 _SHORTEST: Final = 6
 """A shorter value of the environment is no secret that could be told from a word."""
+_SECRET_NAME: Final = re.compile(r"(.*_)?(token|key|secrets?|password|passwd|passphrase|credentials?|pat|apikey)")
+"""Of variables: wider than the names of config keys, since nothing is refused by it."""
 _MAX_BYTES: Final = 16 << 10
 
 
@@ -54,7 +57,7 @@ def _of_environment(environment: Mapping[str, str]) -> Iterator[Secret]:
         text = value.strip()
         if len(text) < _SHORTEST:
             continue
-        if is_secret_key(name.lower()) or (shape_in(text) is not None and "://" not in text):
+        if is_secret_key(name.lower()) or _SECRET_NAME.fullmatch(name.lower()) or (shape_in(text) is not None and "://" not in text):
             yield Secret(text)
         if "://" in text and "@" in text:
             yield from _of_address(text)
