@@ -147,9 +147,7 @@ def _opened_roots(manifest: Manifest) -> Iterator[dict[str, int]]:
         yield roots
 
 
-def _add(
-    archive: zipfile.ZipFile, roots: dict[str, int], entry: FileEntry, stripped: Container[str]
-) -> Generator[int]:
+def _add(archive: zipfile.ZipFile, roots: dict[str, int], entry: FileEntry, stripped: Container[str]) -> Generator[int]:
     """Packs one file, yielding the size of each piece."""
     dataset, *parts = entry.name.split("/")
     if dataset not in roots or not parts or portable_rule(parts) is not None:

@@ -6,11 +6,12 @@ import functools
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from simpletuner_lab.core.destination import HUB_TOKEN, S3_SECRET_KEY, S3_SESSION_TOKEN
 from simpletuner_lab.core.redact import Redactor, is_secret_key
 from simpletuner_lab.core.secret import Secret, in_keyring
 from simpletuner_lab.core.token_shapes import shape_in
@@ -23,12 +24,15 @@ _MAX_BYTES: Final = 16 << 10
 
 
 class KnownSecrets:
-    """Finds them where tokens are found: in the environment, in the keyring once, and in the folder of secrets."""
+    """Finds them where tokens are found: in the environment, in the folder of secrets, and once in the keyring.
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], keyring_names: Sequence[str] = ()) -> None:
+    The keyring is asked for the tokens of `providers` and of destinations; without providers it is left alone.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], providers: Iterable[object] | None = None) -> None:
         self._folder = folder
         self._environment = environment
-        self._keyring_names = keyring_names
+        self._providers = providers
         self._lock = threading.Lock()
         self._state: tuple[object, ...] | None = None
         self._redactor = Redactor()
@@ -44,7 +48,11 @@ class KnownSecrets:
 
     @functools.cached_property
     def _fixed(self) -> tuple[Secret, ...]:
-        kept = (Secret(text) for text in map(in_keyring, self._keyring_names) if text)
+        names: list[str] = []
+        if self._providers is not None:
+            tokens = (str(getattr(provider, "token_name", "")) for provider in self._providers)
+            names = [HUB_TOKEN, S3_SECRET_KEY, S3_SESSION_TOKEN, *filter(None, tokens)]
+        kept = (Secret(text) for text in map(in_keyring, names) if text)
         return (*_of_environment(self._environment), *kept)
 
     def beside(self, more: Sequence[Secret]) -> Redactor:
@@ -57,7 +65,11 @@ def _of_environment(environment: Mapping[str, str]) -> Iterator[Secret]:
         text = value.strip()
         if len(text) < _SHORTEST:
             continue
-        if is_secret_key(name.lower()) or _SECRET_NAME.fullmatch(name.lower()) or (shape_in(text) is not None and "://" not in text):
+        if (
+            is_secret_key(name.lower())
+            or _SECRET_NAME.fullmatch(name.lower())
+            or (shape_in(text) is not None and "://" not in text)
+        ):
             yield Secret(text)
         if "://" in text and "@" in text:
             yield from _of_address(text)

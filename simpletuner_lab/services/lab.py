@@ -17,9 +17,6 @@ from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, require_consent
 from simpletuner_lab.core.destination import (
     HOME,
-    HUB_TOKEN,
-    S3_SECRET_KEY,
-    S3_SESSION_TOKEN,
     Destination,
     HomeDestination,
     Push,
@@ -99,8 +96,7 @@ class Lab:
         self.outputs = Outputs(home.outputs)
         key = ServerKey.load_or_create(home.server_key)
         self.grants = Grants(store.grants, key, around.clock)
-        names = (HUB_TOKEN, S3_SECRET_KEY, S3_SESSION_TOKEN, *(getattr(provider, "token_name", "") for provider in registry))
-        self.known = KnownSecrets(home.secrets, around.environment, [name for name in names if name])
+        self.known = KnownSecrets(home.secrets, around.environment, registry)
         self.recorder = Recorder(store, self.logs, self.known.redactor)
         self._clock = around.clock
         self.tokens = Tokens(home.secrets, around.environment, around.clock)

@@ -105,9 +105,7 @@ class Recorder:
 def _discreet(job: Job, redactor: Redactor) -> Job:
     failure = job.failure
     if failure is not None:
-        failure = dataclasses.replace(
-            failure, message=redactor.text(failure.message), hint=redactor.text(failure.hint)
-        )
+        failure = dataclasses.replace(failure, message=redactor.text(failure.message), hint=redactor.text(failure.hint))
     if failure == job.failure and not job.waiting:
         return job
     return dataclasses.replace(job, failure=failure, waiting=redactor.text(job.waiting))

@@ -171,7 +171,9 @@ def _scan(file: BinaryIO) -> Generator[bytes, None, bool]:
 
 def _png(file: BinaryIO) -> Generator[bytes]:
     """Its chunks up to the end mark; what comes behind it goes."""
-    tells = any(kind in _PNG_TELLS for kind, _ in _png_chunks(file))  # to look for an orientation may take a whole decode
+    tells = any(
+        kind in _PNG_TELLS for kind, _ in _png_chunks(file)
+    )  # to look for an orientation may take a whole decode
     orientation = _orientation(file, "PNG") if tells else _UPRIGHT
     yield b"\x89PNG\r\n\x1a\n"
     for kind, size in _png_chunks(file):

@@ -15,7 +15,7 @@ from simpletuner_lab.core.redact import Redactor, mask
 from simpletuner_lab.core.secret import MASK, Secret
 from tests.core.planted import HARMLESS_TEXTS, SECRETS
 
-ODD = "pa+ss/w?rd é\"\\ of=mine & yours%"
+ODD = 'pa+ss/w?rd é"\\ of=mine & yours%'
 """Of no known shape."""
 
 CLOTHES: dict[str, Callable[[str], str]] = {

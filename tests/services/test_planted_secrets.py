@@ -255,7 +255,7 @@ def test_the_archive_that_was_sent_has_none_and_has_the_rest(tmp_path: Path) -> 
         around = Surroundings(environment=environment, clock=replicate.emulator.now)
         with Lab(home, Store.open(home.database), Registry([replicate.provider()]), around) as lab:
             manifest = lab.plan(to_replicate(tmp_path / "images")).identity.manifest
-            spool = lab._spool.pack("j", manifest)  # noqa: SLF001 - what a job's first step does
+            spool = lab._spool.pack("j", manifest)
             found.look("the archive", spool.path.read_bytes())
             with zipfile.ZipFile(spool.path) as packed:
                 assert {"set/0.png", "set/0.txt", "set/1.png"} <= set(packed.namelist())
@@ -284,8 +284,9 @@ def test_what_the_process_logs_and_how_it_crashes(capsys: pytest.CaptureFixture[
                 except ValueError as inner:
                     raise RuntimeError(f"because of {text}") from inner
             except RuntimeError as error:
-                logger.exception("it failed", stack_info=True)
+                logger.exception("it failed")
                 trace_hook(known.redactor)(type(error), error, error.__traceback__)
+    logger.warning("where", stack_info=True)
     logger.warning("%d", "no number")  # the handler's own to tell
     written, crashed = stream.getvalue(), capsys.readouterr().err
     found.look("the log", written)

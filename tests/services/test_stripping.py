@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import struct
@@ -62,16 +63,28 @@ def webp(**options: object) -> bytes:
     return image_bytes(kind="WEBP", size=47, **options)
 
 
+def _cmyk() -> bytes:
+    out = io.BytesIO()
+    Image.open(io.BytesIO(jpeg())).convert("CMYK").save(out, "JPEG", exif=exif())
+    return out.getvalue()
+
+
+def _between_scans() -> bytes:
+    whole = jpeg(progressive=True)
+    second = whole.rfind(b"\xff\xc4")
+    return whole[:second] + struct.pack(">BBH", 0xFF, 0xFE, len(MARK) + 2) + MARK.encode() + whole[second:]
+
+
 PICTURES: dict[str, Callable[[], bytes]] = {
     "jpeg exif, gps, comment, profile": lambda: jpeg(exif=exif(), comment=MARK.encode(), icc_profile=PROFILE),
     "jpeg on its side": lambda: jpeg(exif=exif(6), icc_profile=PROFILE),
     "jpeg on its side by xmp alone": lambda: jpeg(xmp=XMP.format(8).encode()),
     "jpeg progressive, restarts": lambda: jpeg(exif=exif(3), progressive=True, restart_marker_blocks=1),
-    "jpeg in cmyk": lambda: _cmyk(),
+    "jpeg in cmyk": _cmyk,
     "jpeg iptc": lambda: with_segment(jpeg(), 0xED, b"Photoshop 3.0\x008BIM" + MARK.encode()),
     "jpeg thumbnail": lambda: with_segment(jpeg(), 0xE0, b"JFXX\0\x10" + MARK.encode()),
     "jpeg with another behind it": lambda: jpeg() + jpeg(exif=exif()) + MARK.encode(),
-    "jpeg comment between scans": lambda: _between_scans(),
+    "jpeg comment between scans": _between_scans,
     "png text": lambda: image_bytes(exif=exif(), **png_text("Comment", MARK, compress=False)),
     "png on its side": lambda: image_bytes(size=33, exif=exif(7), icc_profile=PROFILE),
     "png on its side behind the picture": lambda: png_with_chunk(b"eXIf", exif(6).tobytes()[6:], at_end=True),
@@ -84,20 +97,8 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "webp on its side": lambda: webp(exif=exif(6), lossless=True),
     "webp behind the end": lambda: webp() + MARK.encode(),
     "bmp": lambda: image_bytes(kind="BMP"),
-    "nothing to take out": lambda: jpeg(),
+    "nothing to take out": jpeg,
 }
-
-
-def _cmyk() -> bytes:
-    out = io.BytesIO()
-    Image.open(io.BytesIO(jpeg())).convert("CMYK").save(out, "JPEG", exif=exif())
-    return out.getvalue()
-
-
-def _between_scans() -> bytes:
-    whole = jpeg(progressive=True)
-    second = whole.rfind(b"\xff\xc4")
-    return whole[:second] + struct.pack(">BBH", 0xFF, 0xFE, len(MARK) + 2) + MARK.encode() + whole[second:]
 
 
 def without(picture: bytes) -> bytes:
@@ -147,10 +148,8 @@ def test_a_file_that_is_cut_or_damaged_is_refused_or_ends(which):
     picture = PICTURES[which]()
     for at in range(12, len(picture), max(1, len(picture) // 60)):
         for broken in (picture[:at], picture[:at] + b"\xff" + picture[at + 1 :], picture[:at] + b"\0\0" + picture[at:]):
-            try:
+            with contextlib.suppress(CannotStripError):
                 assert len(without(broken)) <= len(broken) + 64
-            except CannotStripError:
-                pass
 
 
 def test_a_plan_has_the_digests_of_what_leaves_and_the_archive_holds_it(tmp_path):
