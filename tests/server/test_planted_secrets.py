@@ -19,6 +19,10 @@ UNSET = frozenset(("env:PATH", "env:HTTPS_PROXY", "env:HF_TOKEN", "env:REPLICATE
 """With these set, somebody outside would be asked."""
 
 
+HELD = [one for one in KNOWABLE if one.where.startswith(("env:", "secret:")) and one.where not in UNSET]
+"""Those that the lab has. Another token that its own sender gets back cut short has no shape to know it by."""
+
+
 def routes(job_id: str) -> list[str]:
     """A path for every rule of the table, the streams and the rest included."""
     found = []
@@ -56,7 +60,7 @@ def test_no_route_answers_one_and_no_line_of_the_server_has_one(
                 answer = http.get(path)
                 found.look(f"GET {path}", answer.content)
                 found.look(f"headers of GET {path}", str(answer.headers))
-            for one in (one for one in KNOWABLE if one.where not in UNSET):
+            for one in HELD:
                 for text in clothed(one.secret):
                     name = {"config_name": text, "config": {"lr": text}, "dataloader_config": [{"id": text}]}
                     answer = http.post("/jobs/plan", json=name)
