@@ -23,7 +23,7 @@ from simpletuner_lab.commands.answers import Answer, fault_text
 from simpletuner_lab.commands.completion import attach, complete
 from simpletuner_lab.commands.screen import log_text
 from simpletuner_lab.commands.tree import LISTED, build_parser
-from simpletuner_lab.commands.verbs import VERBS, chosen, follow, submitted
+from simpletuner_lab.commands.verbs import VERBS, aimed, chosen, follow, submitted
 from simpletuner_lab.core.errors import InvalidRequest, LabError, ServerUnreachable, is_interrupt
 from simpletuner_lab.core.job import ALL_JOBS
 from simpletuner_lab.services.codec import encode
@@ -176,6 +176,8 @@ def _submit(args: argparse.Namespace, client: Client) -> Any:
             hardware=args.hardware,
             name=args.name,
             priority=args.priority,
+            destination=None if args.to is None else encode(aimed(args, args.to)),
+            strip_exif=args.strip_exif,
             client=client,
         )
     screen = _CellScreen(streaming=True)

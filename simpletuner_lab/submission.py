@@ -57,6 +57,7 @@ def request_of(
     name: str = "",
     destination: Destination | None = None,
     priority: int | str = DEFAULT_PRIORITY,
+    strip_exif: bool = False,
 ) -> SubmitRequest:
     """A request whose data set folders are absolute, ready for a plan.
 
@@ -88,6 +89,7 @@ def request_of(
         name=name or stem,
         destination=destination,
         priority=priority_of(priority),
+        strip_exif=strip_exif,
     )
 
 

@@ -70,6 +70,8 @@ def _verb(plan: PlanView) -> str:
 def _dataset_lines(dataset: DatasetManifest) -> Iterator[str]:
     yield f"  {dataset.id}: {len(dataset.files)} files, {size(dataset.bytes)} from {dataset.root}"
     yield f"    {dataset.images} images, {dataset.captions_found} captions, {len(dataset.captions_missing)} missing"
+    if dataset.strip_exif:
+        yield "    what pictures tell beside their pixels is taken out on the way; sizes and digests are of what is left"
     for file in dataset.files[:_LISTED]:
         yield f"    {file.sha256[:12]}  {file.bytes:>9,}  {file.name}"
     if len(dataset.files) > _LISTED:

@@ -127,6 +127,8 @@ export interface DatasetManifest {
   captions_found: number;
   captions_missing: string[];
   with_gps: number;
+  /** Metadata of pictures is taken out on the way; sizes and digests are of what leaves. */
+  strip_exif: boolean;
 }
 
 export interface Credential {
@@ -407,6 +409,8 @@ export interface SubmitRequest {
   /** What its snapshot is called; empty: by the config's name and the time. */
   snapshot_name?: string;
   snapshot_message?: string;
+  /** Pictures leave without EXIF, places, comments and text. */
+  strip_exif: boolean;
 }
 
 export interface Problem {

@@ -155,6 +155,7 @@ export function samplePlan(over: Partial<PlanView> = {}): PlanView {
         captions_found: 1,
         captions_missing: ["2.png"],
         with_gps: 0,
+        strip_exif: false,
       },
     ],
     total_files: 3,
@@ -216,6 +217,7 @@ export function sampleRequest(over: Partial<SubmitRequest> = {}): SubmitRequest 
     hardware_profile: "",
     config_name: "cats",
     destination: { kind: "home" },
+    strip_exif: false,
     ...over,
   };
 }
@@ -319,6 +321,7 @@ export function sampleCloudPlan(over: Partial<PlanView> = {}): PlanView {
         captions_found: 46,
         captions_missing: ["cats/003.png", "cats/017.png"],
         with_gps: 3,
+        strip_exif: false,
       },
     ],
     total_files: 96,

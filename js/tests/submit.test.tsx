@@ -60,6 +60,7 @@ test("by keyboard alone from an empty form to a job", async () => {
     hardware_profile: "",
     config_name: "",
     destination: null,
+    strip_exif: false,
   });
   await vi.waitFor(() => expect(document.activeElement?.getAttribute("aria-label")).toBe("Submitted job"));
   expect(element.contains(document.activeElement)).toBe(true);

@@ -107,6 +107,9 @@ def _add_request(command: argparse.ArgumentParser, *, body: bool) -> None:
     command.add_argument(
         "--priority", default=DEFAULT_PRIORITY, metavar="N", help=f"in the queue: {_PRIORITY} (default: 10)"
     )
+    command.add_argument(
+        "--strip-exif", action="store_true", help="pictures leave without EXIF, places, comments and text"
+    )
     command.add_argument("--to", default=None, metavar="WHERE", help=f"where the model goes: {_WHERE}")
     _add_destination(command)
 

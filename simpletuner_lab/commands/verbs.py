@@ -273,6 +273,7 @@ def asked(args: argparse.Namespace) -> SubmitRequest:
         name=args.name,
         destination=None if args.to is None else aimed(args, args.to),
         priority=args.priority,
+        strip_exif=args.strip_exif,
     )
     name, message = getattr(args, "snapshot_name", ""), getattr(args, "snapshot_message", "")
     return dataclasses.replace(request, snapshot_name=name, snapshot_message=message)

@@ -43,6 +43,8 @@ class DatasetManifest:
     captions_missing: tuple[str, ...]
     with_gps: int = 0
     """Photos that carry a location in their metadata."""
+    strip_exif: bool = False
+    """What pictures tell beside their pixels is taken out on the way (SPEC K7): sizes and digests are of what leaves."""
 
     @property
     def bytes(self) -> int:

@@ -42,6 +42,8 @@ class SubmitRequest:
     snapshot_name: str = ""
     """What its snapshot is called; empty: by the config's name and the time."""
     snapshot_message: str = ""
+    strip_exif: bool = False
+    """Pictures leave without EXIF, places, XMP, IPTC, comments and text; their orientation and colours stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,18 @@
-"""Secrets in configs become references, never values (SPEC K3)."""
+"""Secrets in configs become references, never values (SPEC K3); secrets in any text for people become a mask.
+
+All that takes secrets out of logs, errors, events and answers is here. It takes time in proportion to the text, whatever
+the text is.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from simpletuner_lab.core.canonical import Json
+from simpletuner_lab.core.disguises import forms_of, without_hidden
 from simpletuner_lab.core.errors import Problem
 from simpletuner_lab.core.secret import MASK, Secret
 from simpletuner_lab.core.token_shapes import SHAPES, shape_in
@@ -62,13 +68,56 @@ def find_references(value: Json, path: str = "") -> Iterator[str]:
 
 
 def mask(text: str, secrets: Iterable[Secret] = ()) -> str:
-    """The text without these secrets, and without anything else that has the shape of a token."""
-    for secret in sorted({known.reveal() for known in secrets} - {""}, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    text = _PEM_BLOCK.sub(MASK, text)
-    for shape in SHAPES:
-        text = shape.in_text.sub(MASK, text)
+    """The text without these secrets, and without anything else that has the shape of a token, in any usual encoding."""
+    return Redactor(secrets).text(text)
+
+
+class Redactor:
+    """Takes secrets out of texts: those that are known, and whatever has the shape of a token.
+
+    Both go as they are, and as base64, hexadecimal, URL-quoted or escaped text.
+    """
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        found = {form for secret in secrets if secret for form in forms_of(secret.reveal())}
+        self._forms = sorted(found, key=lambda form: (-len(form), form))
+
+    def known(self, text: str) -> str:
+        """The text without the known secrets."""
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, MASK)
+        return text
+
+    def text(self, text: str) -> str:
+        """The text without them, and without tokens of known shapes."""
+        return without_hidden(self._plain(text), self._plain, MASK)
+
+    def _plain(self, text: str) -> str:
+        return _without_shapes(self.known(text))
+
+    def log(self, log: bytes, report: bytes) -> bytes:
+        """Whole lines of a log without them. Lines that begin with `report` lose known secrets alone: programs read them."""
+        begin = report.decode()
+        lines = log.decode("utf-8", "surrogateescape").split("\n")
+        clean = []
+        for is_report, group in itertools.groupby(lines, lambda line: line.startswith(begin)):
+            part = "\n".join(group)
+            clean.append(self.known(part) if is_report else self.text(part))
+        return "\n".join(clean).encode("utf-8", "surrogateescape")
+
+
+def _without_shapes(text: str) -> str:
+    lowered = text.lower()
+    if "-----begin" in lowered:
+        text = _PEM_BLOCK.sub(MASK, text)
+    for marks, pattern in _PATTERNS:
+        if any(mark in lowered for mark in marks):
+            text = pattern.sub(MASK, text)
     return text
+
+
+_PATTERNS: Final = tuple((tuple(shape.marks.split()), shape.in_text) for shape in SHAPES)
 
 
 def _problems(value: Json, path: str, *, secret_key: bool) -> Iterator[Problem]:
@@ -81,7 +130,7 @@ def _problems(value: Json, path: str, *, secret_key: bool) -> Iterator[Problem]:
             where = f"{path}.{mask(key)}".removeprefix(".")
             if shape := shape_in(key):
                 yield Problem(path=where, message=f"is a key that holds {shape.label}", hint=_hint("NAME"))
-            yield from _problems(item, where, secret_key=secret_key or _is_secret_key(key))
+            yield from _problems(item, where, secret_key=secret_key or is_secret_key(key))
     elif isinstance(value, Sequence):
         for index, item in enumerate(value):
             yield from _problems(item, f"{path}[{index}]", secret_key=secret_key)
@@ -105,6 +154,7 @@ def _hint(name: str) -> str:
     return f"keep it in the environment as {name}; a config never holds the secret itself"
 
 
-def _is_secret_key(key: str) -> bool:
+def is_secret_key(key: str) -> bool:
+    """Whether what stands under a key, in any spelling, is a secret by the key's name."""
     snake = _HUMP.sub("_", key.lstrip("-")).replace("-", "_").replace(".", "_").lower()
     return _SECRET_KEY.fullmatch(snake) is not None

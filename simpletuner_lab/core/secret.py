@@ -7,6 +7,22 @@ from typing import Final
 MASK: Final = "********"
 
 
+KEYRING_SERVICE: Final = "simpletuner_lab"
+
+
+def in_keyring(name: str) -> str:
+    """What the system's keyring has under a name; empty where it has nothing, does not answer, or is not installed."""
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:
+        return ""
+    try:
+        return (keyring.get_password(KEYRING_SERVICE, name) or "").strip()
+    except (KeyringError, RuntimeError, OSError):
+        return ""
+
+
 def is_token(text: str) -> bool:
     """Whether a token could read so: printable, of one line, no space. A client repeats one with a line break in its error."""
     return all("!" <= character <= "~" for character in text)

@@ -68,7 +68,10 @@ def name_rule(relative_parts: Sequence[str], *, folder: bool = False) -> str | N
 
     `folder` says that the last part is a folder's name.
     """
-    folded = [unicodedata.normalize("NFKC", part).casefold().strip().rstrip("~. ") for part in relative_parts]
+    folded = [
+        (part.lower() if part.isascii() else unicodedata.normalize("NFKC", part).casefold()).strip().rstrip("~. ")
+        for part in relative_parts
+    ]
     for part, name in zip(relative_parts, folded, strict=True):
         if name in _SECRET_FOLDERS or _SECRET_NAME.fullmatch(name):
             return f"secret: {_shown(part)} is a name that holds credentials"
@@ -111,7 +114,7 @@ def portable_rule(relative_parts: Sequence[str]) -> str | None:
 def _part_reason(part: str) -> str | None:
     if part in ("", ".", "..") or "/" in part:
         return "its name would leave the data set when it is unpacked"
-    if not all(map(_printable, part)):
+    if not (part.isascii() and part.isprintable()) and not all(map(_printable, part)):  # the first look is quick
         return "its name holds control characters: rename it"
     if not _WINDOWS_FORBIDDEN.isdisjoint(part) or part[-1] in ". ":
         return (

@@ -8,9 +8,8 @@ from typing import Final
 
 from simpletuner_lab.core.errors import TokenUnusable
 from simpletuner_lab.core.provider import ProviderContext
-from simpletuner_lab.core.secret import Secret, is_token
+from simpletuner_lab.core.secret import Secret, in_keyring, is_token
 
-KEYRING_SERVICE: Final = "simpletuner_lab"
 _MAX_BYTES: Final = 16 << 10
 
 
@@ -62,16 +61,7 @@ class Token:
 
     def _in_keyring(self) -> Secret | None:
         """Only where the package `keyring` is installed; a keyring that does not answer is none."""
-        try:
-            import keyring
-            from keyring.errors import KeyringError
-        except ImportError:
-            return None
-        try:
-            text = keyring.get_password(KEYRING_SERVICE, self._name) or ""
-        except (KeyringError, RuntimeError, OSError):
-            return None
-        return self._token(text.strip(), "the keyring")
+        return self._token(in_keyring(self._name), "the keyring")
 
     def _in_file(self) -> Secret | None:
         path = self._file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Awaitable
 from ipaddress import ip_network
@@ -18,6 +19,7 @@ from traitlets import Integer, List, TraitError, Unicode, validate
 from simpletuner_lab._version import __version__
 from simpletuner_lab.core.errors import LabError, StoreUnusable
 from simpletuner_lab.core.grant import ENDPOINT_PATH, MAX_JOB_BYTES
+from simpletuner_lab.discretion import Discretion
 from simpletuner_lab.server.announcer import JOB_EVENT, JOB_SCHEMA, Announcer, JobNews
 from simpletuner_lab.server.door import Door
 from simpletuner_lab.server.rooms import SETTING, Part, Rooms
@@ -87,6 +89,8 @@ class SimpleTunerLabApp(ExtensionApp):
         self.lab_home = Home(Path(self.home).expanduser().resolve()) if self.home else Home.find(os.environ)
         self.rooms = Rooms(__version__, self.lab_home, Announcer(self._emit))
         self.settings[SETTING] = self.rooms
+        self._discretion = Discretion(self.rooms.redactor)
+        self._discretion.watch(self.log, *map(logging.getLogger, ("simpletuner_lab", "tornado", "httpx", "asyncio")))
         self.serverapp.event_logger.register_event_schema(JOB_SCHEMA)
 
     @functools.cached_property
@@ -190,6 +194,7 @@ class SimpleTunerLabApp(ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Called on an orderly end. Nothing depends on it: a kill loses nothing either."""
+        self._discretion.leave()
         self._running.cancel()
         if self._listener is not None:
             await self._listener.close()

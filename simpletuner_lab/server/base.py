@@ -12,6 +12,7 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
 from simpletuner_lab.core.errors import InvalidRequest, LabError
+from simpletuner_lab.core.redact import Redactor
 from simpletuner_lab.server.rooms import SETTING, Rooms
 from simpletuner_lab.services.codec import decode, encode
 
@@ -45,7 +46,7 @@ class LabHandler(APIHandler):
         """Sends a view (or a mapping) as JSON, with further members."""
         body = encode(value) if not isinstance(value, Mapping) else {k: encode(v) for k, v in value.items()}
         self.set_status(status)
-        self.finish(json.dumps(body | more, allow_nan=False))
+        self.finish(self.rooms.redactor().known(json.dumps(body | more, allow_nan=False)))
 
     def body(self, cls: type[T]) -> T:
         """The request's JSON body, checked.
@@ -121,11 +122,15 @@ def _log_refusal(handler: web.RequestHandler, error: LabError) -> None:
     _log.info("%s %s: %s %s", handler.request.method, handler.request.path, error.code, error.message)
 
 
-def told_of(error: LabError) -> dict[str, Any]:
-    """An error as the body of an answer."""
-    problems = [{"path": p.path, "message": p.message, "hint": p.hint} for p in error.problems]
-    told: dict[str, Any] = {"detail": error.message, "code": error.code, "hint": error.hint, "problems": problems}
-    return told | {"message": error.message}
+def told_of(error: LabError, redactor: Redactor | None = None) -> dict[str, Any]:
+    """An error as the body of an answer, without what looks like a secret."""
+    plain = (redactor or Redactor()).text
+    problems = [
+        {"path": plain(one.path), "message": plain(one.message), "hint": plain(one.hint)} for one in error.problems
+    ]
+    said = plain(error.message)
+    told: dict[str, Any] = {"detail": said, "code": error.code, "hint": plain(error.hint), "problems": problems}
+    return told | {"message": said}
 
 
 def _methods(handler: web.RequestHandler) -> str:
@@ -141,11 +146,14 @@ def _has(handler: web.RequestHandler, method: str) -> bool:
 def _answer_error(handler: web.RequestHandler, status: int, error: BaseException | None) -> None:
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         handler.set_header("Allow", _methods(handler))
+    rooms = handler.settings.get(SETTING)
+    redactor = Redactor() if rooms is None else rooms.redactor()
     if isinstance(error, LabError):
         handler.set_status(error.status)
-        body = told_of(error)
+        body = told_of(error, redactor)
     elif isinstance(error, web.HTTPError):
         reason = error.log_message or error.reason or handler._reason  # noqa: SLF001 - tornado has no other way
+        reason = redactor.text(str(reason))
         body = {"detail": str(reason), "code": f"http_{status}", "hint": "", "problems": []}
     else:
         body = {"detail": "an internal error; the server's log has it", "code": "internal", "hint": "", "problems": []}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from simpletuner_lab.core.errors import LabError, ProviderUnavailable
+from simpletuner_lab.core.redact import Redactor
 from simpletuner_lab.server.announcer import Announcer
 from simpletuner_lab.server.trials import Trials
 from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.known import KnownSecrets
 
 if TYPE_CHECKING:  # it brings the store, which loads after the port listens
     from simpletuner_lab.services.front import Front
@@ -59,10 +62,13 @@ class Rooms:
         self.listener = Part(name="public listener", status="off")
         self.listener_host = ""
         """Where a program on this machine reaches the second listener."""
+        self.redactor: Callable[[], Redactor] = KnownSecrets(home.secrets, os.environ).redactor
+        """Takes the secrets of this lab out of what is logged and answered; it needs no open store."""
         self._front: Future[Front] = Future()
 
     def opened(self, front: Front) -> None:
         """The lab is open: everything that waits goes on."""
+        self.redactor = front.lab.known.redactor
         self._front.set_result(front)
 
     def failed(self, error: LabError) -> None:

@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
@@ -23,7 +23,9 @@ from simpletuner_lab.core.manifest import FileEntry, Manifest
 from simpletuner_lab.core.provider import Archive
 from simpletuner_lab.core.withhold import portable_rule
 from simpletuner_lab.services.files import sync_folder
-from simpletuner_lab.services.inspection import CHUNK, open_beneath, open_folder
+from simpletuner_lab.services.inspection import CHUNK, leaving, open_beneath, open_folder
+from simpletuner_lab.services.stripping import CannotStripError
+from simpletuner_trainer.spec import IMAGE_SUFFIXES
 
 PackProgress = Callable[[str, int, int, int], None]
 """Called with (stage, files done, files in all, bytes done); may raise to stop the packing."""
@@ -119,11 +121,12 @@ class _Sink:
 
 def _write(manifest: Manifest, sink: _Sink, progress: PackProgress) -> None:
     files = manifest.files
+    stripped = frozenset(dataset.id for dataset in manifest.datasets if dataset.strip_exif)
     done_bytes = 0
     with _opened_roots(manifest) as roots, zipfile.ZipFile(sink, "w") as archive:
         progress("packaging", 0, len(files), 0)
         for done, entry in enumerate(files):
-            with contextlib.closing(_add(archive, roots, entry)) as pieces:
+            with contextlib.closing(_add(archive, roots, entry, stripped)) as pieces:
                 for size in pieces:
                     done_bytes += size
                     progress("packaging", done, len(files), done_bytes)
@@ -144,14 +147,15 @@ def _opened_roots(manifest: Manifest) -> Iterator[dict[str, int]]:
         yield roots
 
 
-def _add(archive: zipfile.ZipFile, roots: dict[str, int], entry: FileEntry) -> Generator[int]:
+def _add(archive: zipfile.ZipFile, roots: dict[str, int], entry: FileEntry, stripped: Container[str]) -> Generator[int]:
     """Packs one file, yielding the size of each piece."""
     dataset, *parts = entry.name.split("/")
     if dataset not in roots or not parts or portable_rule(parts) is not None:
         raise _changed(entry.name, "has a name that was never planned")
     left, digest = entry.bytes, hashlib.sha256()
+    strip = dataset in stripped and PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES
     with _opened_source(roots[dataset], parts, entry) as source, archive.open(_header(entry), "w") as target:
-        while chunk := _read(source, entry):
+        for chunk in _read(source, entry, strip=strip):
             left -= len(chunk)
             if left < 0:
                 break
@@ -172,11 +176,13 @@ def _opened_source(root: int, parts: list[str], entry: FileEntry) -> Iterator[Bi
         yield source
 
 
-def _read(source: BinaryIO, entry: FileEntry) -> bytes:
+def _read(source: BinaryIO, entry: FileEntry, *, strip: bool) -> Iterator[bytes]:
     try:
-        return source.read(CHUNK)
+        yield from leaving(source) if strip else iter(lambda: source.read(CHUNK), b"")
     except OSError as error:
         raise _changed(entry.name, f"cannot be read any more: {error.strerror}") from error
+    except CannotStripError as error:
+        raise _changed(entry.name, f"is not what it was when the plan was made: {error}") from error
 
 
 def _header(entry: FileEntry) -> zipfile.ZipInfo:

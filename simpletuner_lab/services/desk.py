@@ -144,6 +144,10 @@ class Desk:
                 raise AssertionError("home is no address of the user's own")
         return Address(delivery=delivery, secrets=secrets)
 
+    def secrets_of(self, job: Job) -> tuple[Secret, ...]:
+        """What opened an address of ours for the job."""
+        return self._grants.secrets_of(job.id)
+
     def close(self, job: Job, *, at: float) -> None:
         """Revokes the job's grants from this time on."""
         self._grants.revoke_job(job.id, at=at)

@@ -28,6 +28,7 @@ class RequestForm:
     """0 to 50, or a name of one."""
     snapshot_name: str = ""
     snapshot_message: str = ""
+    strip_exif: bool = False
 
     def request(self, provider: str = "") -> SubmitRequest:
         """The request in it; a provider that is named here wins."""
@@ -42,6 +43,7 @@ class RequestForm:
             priority=DEFAULT_PRIORITY if self.priority is None else priority_of(self.priority),
             snapshot_name=self.snapshot_name,
             snapshot_message=self.snapshot_message,
+            strip_exif=self.strip_exif,
         )
 
 
@@ -58,4 +60,5 @@ def form_of(request: SubmitRequest) -> dict[str, Any]:
         "destination": None if request.destination is None else encode(request.destination),
         "priority": request.priority,
         **{key: text for key, text in words.items() if text},
+        "strip_exif": request.strip_exif,
     }

@@ -43,6 +43,9 @@ class GrantRows(Protocol):
     def revoke_grants(self, job_id: str, at: float) -> None:
         """Sets `revoked_at` on each grant of the job that has none, or a later one."""
 
+    def ids_of_job(self, job_id: str) -> Sequence[str]:
+        """The ids of a job's grants, revoked or not."""
+
     def by_hand(self) -> Sequence[Grant]:
         """The grants that belong to no job, the newest first."""
 
@@ -159,6 +162,10 @@ class Grants:
         )
         self._rows.insert_grant(grant)
         return grant, self._credentials(grant.id)
+
+    def secrets_of(self, job_id: str) -> tuple[Secret, ...]:
+        """The secrets of all grants that a job ever had."""
+        return tuple(self._key.secret_for(grant_id) for grant_id in self._rows.ids_of_job(job_id))
 
     def revoke_job(self, job_id: str, *, at: float | None = None) -> None:
         """Ends every grant of the job, now or at a later time; one that ends earlier stays so."""

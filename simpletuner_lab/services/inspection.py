@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from typing import BinaryIO, Final
 from PIL import ExifTags, Image
 
 from simpletuner_lab.core.withhold import RULES, Role, content_rule, image_format, overlapping
+from simpletuner_lab.services.stripping import BROKEN_IMAGE, CannotStripError, stripped
 
 CHUNK: Final = 1 << 20
 """Bytes read at a time, here and when packing."""
@@ -26,11 +28,6 @@ _MAX_CAPTION_BYTES: Final = 1 << 20
 _MAX_JSONL_BYTES: Final = 1 << 26
 _MAX_CHUNK_BYTES: Final = 1 << 24
 """Of metadata in a PNG, packed or not."""
-_BROKEN_IMAGE: Final = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-"""What Pillow raises on files that are not what they say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +41,21 @@ class FileFacts:
     gps: bool = False
     blank: bool = False
     """A caption that says nothing."""
+    stripped_sha256: str = ""
+    """Of the picture without its metadata; empty where nobody has asked for it."""
+    stripped_bytes: int = 0
+    strip_problem: str = ""
+    """Why they cannot be taken out."""
+
+    @property
+    def tells_stripped(self) -> bool:
+        """Whether they say what would leave of a picture without its metadata."""
+        return bool(self.problem or self.stripped_sha256 or self.strip_problem)
 
     @property
     def text(self) -> str:
         """These facts and the version of the rules they rest on."""
-        return json.dumps([RULES, self.sha256, self.problem, self.secret, self.gps, self.blank])
+        return json.dumps([RULES, *dataclasses.astuple(self)])
 
     @classmethod
     def parse(cls, text: str) -> FileFacts | None:
@@ -86,14 +93,39 @@ def open_beneath(root: int, relative_parts: Sequence[str]) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
-def inspect(root: int, relative_parts: Sequence[str], role: Role) -> FileFacts:
-    """Reads a file once, whole, in constant memory.
+def inspect(root: int, relative_parts: Sequence[str], role: Role, *, strip_exif: bool = False) -> FileFacts:
+    """Reads a file once, whole, in constant memory; a picture twice where its metadata are to be taken out.
 
     Raises:
         OSError: it cannot be read.
     """
     with open_beneath(root, relative_parts) as file:
-        return _inspect_image(file) if role is Role.IMAGE else _inspect_text(file, role)
+        if role is not Role.IMAGE:
+            return _inspect_text(file, role)
+        facts = _inspect_image(file)
+        return _with_stripped(file, facts) if strip_exif and not facts.problem else facts
+
+
+def leaving(file: BinaryIO) -> Iterator[bytes]:
+    """A picture as it leaves without its metadata.
+
+    Raises:
+        CannotStripError: they cannot be taken out.
+    """
+    kind = image_format(file.read(12))
+    return stripped(file, kind)
+
+
+def _with_stripped(file: BinaryIO, facts: FileFacts) -> FileFacts:
+    digest, size = hashlib.sha256(), 0
+    file.seek(0)
+    try:
+        for piece in leaving(file):
+            digest.update(piece)
+            size += len(piece)
+    except CannotStripError as error:
+        return dataclasses.replace(facts, strip_problem=f"its metadata stay: {error}"[:200])
+    return dataclasses.replace(facts, stripped_sha256=digest.hexdigest(), stripped_bytes=size)
 
 
 # --------------------------------------------------------------------------------------------------------------- text
@@ -141,7 +173,7 @@ def _inspect_image(file: BinaryIO) -> FileFacts:
         gps = gps or b"GPSLatitude" in blob
     try:
         gps = _check_image(file, kind, [blob for is_exif, blob in blobs if is_exif]) or gps
-    except _BROKEN_IMAGE as error:
+    except BROKEN_IMAGE as error:
         return FileFacts(sha256, f"broken image: {str(error).replace(repr(file), 'the file')[:200]}")
     return FileFacts(sha256, gps=gps)
 

@@ -49,6 +49,7 @@ from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.imports import Imports, Synced
 from simpletuner_lab.services.job_history import import_history
 from simpletuner_lab.services.job_queue import JobQueue
+from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.money import Money, asked_by
 from simpletuner_lab.services.outbox import Outbox
@@ -99,7 +100,8 @@ class Lab:
         self.outputs = Outputs(home.outputs)
         key = ServerKey.load_or_create(home.server_key)
         self.grants = Grants(store.grants, key, around.clock)
-        self.recorder = Recorder(store, self.logs)
+        self.known = KnownSecrets(home.secrets, around.environment, registry)
+        self.recorder = Recorder(store, self.logs, self.known.redactor)
         self._clock = around.clock
         self.queue = JobQueue(store, self.recorder, around.clock)
         self.tokens = Tokens(home.secrets, around.environment, around.clock)
@@ -123,6 +125,7 @@ class Lab:
             outputs=self.outputs,
             desk=self.desk,
             queue=self.queue,
+            known=self.known,
         )
         self.runner = Runner(rooms, around.clock)
         bag = Bag(

@@ -89,7 +89,7 @@ class Planner:
         options = provider.options()
         target, rate = _chosen(options, request)
         training = training_of(request, target, trains_here=not provider.capabilities.remote)
-        manifest = scan(training.datasets, hashes=self._store.hashes)
+        manifest = scan(training.datasets, hashes=self._store.hashes, strip_exif=request.strip_exif)
         if target.ours:
             require_runnable(training, manifest, rate)
         _check_size(provider, manifest)
@@ -299,7 +299,8 @@ def _dataset_warnings(dataset: DatasetManifest) -> list[str]:
             f"{dataset.id}: {len(dataset.captions_missing)} of {dataset.images} images have no caption ({named})"
         )
     if dataset.with_gps:
-        found.append(f"{dataset.id}: {dataset.with_gps} photos carry the place where they were taken")
+        end = "; it is taken out on the way" if dataset.strip_exif else ""
+        found.append(f"{dataset.id}: {dataset.with_gps} photos carry the place where they were taken{end}")
     secrets = [entry.name for entry in dataset.withheld if entry.secret]
     if secrets:
         found.append(f"{dataset.id}: what may be secret stays here: {_files(len(secrets))} ({secrets[0]})")

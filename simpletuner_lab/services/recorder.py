@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,6 +14,7 @@ from simpletuner_lab.core.errors import StaleRecord
 from simpletuner_lab.core.event import Event, EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.metric import PointsChange
+from simpletuner_lab.core.redact import Redactor
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.store import Store
 
@@ -26,23 +28,25 @@ _TRIES: Final = 20
 class Recorder:
     """Writes changes and tells listeners."""
 
-    def __init__(self, store: Store, logs: Logs) -> None:
+    def __init__(self, store: Store, logs: Logs, redactor: Callable[[], Redactor] = Redactor) -> None:
         self._store = store
+        self._redactor = redactor
         self._logs = logs
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()
 
     def record(self, before: Job, change: Change, *, log: bytes = b"", push: Push | None = None) -> Job:
-        """Stores the change, and a push that changes with it.
+        """Stores the change, and a push that changes with it. What it says for people is stored without secrets.
 
         Raises:
             StaleRecord: somebody else wrote the job since `before` was read; nothing is stored.
             DiskFull: no room for the log; nothing is stored.
         """
+        redactor = self._redactor()
         job, events = self._store.jobs.record(
             before,
-            change.job,
-            change.events,
+            _discreet(change.job, redactor),
+            [_told(event, redactor) for event in change.events],
             change.points,
             push=push,
             charge=change.charge,
@@ -96,6 +100,20 @@ class Recorder:
                 self._listeners.remove(listener)
 
         return stop
+
+
+def _discreet(job: Job, redactor: Redactor) -> Job:
+    failure = job.failure
+    if failure is not None:
+        failure = dataclasses.replace(failure, message=redactor.text(failure.message), hint=redactor.text(failure.hint))
+    if failure == job.failure and not job.waiting:
+        return job
+    return dataclasses.replace(job, failure=failure, waiting=redactor.text(job.waiting))
+
+
+def _told(event: EventDraft, redactor: Redactor) -> EventDraft:
+    said = {name: redactor.text(value) if isinstance(value, str) else value for name, value in event.data.items()}
+    return event if said == event.data else dataclasses.replace(event, data=said)
 
 
 def _moved(before: Job, after: Job, at: float) -> EventDraft:

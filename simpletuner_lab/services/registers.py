@@ -85,6 +85,12 @@ class GrantTable:
         with self._database.write() as connection:
             connection.execute(update(schema.grants).where(live).values(revoked_at=at))
 
+    def ids_of_job(self, job_id: str) -> tuple[str, ...]:
+        """The access key ids of a job's grants, revoked ones too."""
+        query = select(schema.grants.c.id).where(schema.grants.c.job_id == job_id)
+        with self._database.read() as connection:
+            return tuple(connection.execute(query).scalars())
+
     def by_hand(self) -> tuple[Grant, ...]:
         """The grants that belong to no job, the newest first, revoked ones too."""
         grants = schema.grants.c

@@ -23,12 +23,15 @@ from simpletuner_lab.core.provider import RunState, Snapshot
 from simpletuner_lab.services.binding import DATA_SETS
 from simpletuner_lab.services.overrun import ended_for_money, limit_passed
 from simpletuner_lab.services.starter import LOOK_S, Rooms, Starter, tag_of
+from simpletuner_trainer import report
 
 _RETRY_S: Final = 5.0
 """Wait after a provider could not be reached."""
 
 _GRANT_AFTER_END_S: Final = 15 * 60.0
 """A grant outlives any end but a verified delivery by this long: a last upload may be under way."""
+
+_REPORT: Final = f"{report.PREFIX} ".encode()
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +77,7 @@ class Runner:
         """
         plan = self._rooms.plan(job)
         provider = self._rooms.bound(job, plan)
-        snapshot = provider.poll(job.run.ref, job.run.cursor)
+        snapshot = self._discreet(job, provider.poll(job.run.ref, job.run.cursor))
         if job.cancel_requested_at is not None and snapshot.state not in ENDED:
             provider.cancel(job.run.ref)
         away = sent_by_trainer(plan.identity.destination)
@@ -93,6 +96,13 @@ class Runner:
         if quiet == job and not change.events and change.charge is None:
             return job
         return self._rooms.recorder.record(job, change, log=snapshot.log, push=_reported(push, change))
+
+    def _discreet(self, job: Job, snapshot: Snapshot) -> Snapshot:
+        """What the run wrote, without the secrets that it was given: before anything reads or keeps it."""
+        if not snapshot.log:
+            return snapshot
+        redactor = self._rooms.known.beside(self._rooms.desk.secrets_of(job))
+        return dataclasses.replace(snapshot, log=redactor.log(snapshot.log, _REPORT))
 
     def _charged(self, job: Job, plan: Plan, snapshot: Snapshot, change: Change, *, now: float) -> Change:
         """The change with what the run has cost, booked in the same transaction."""

@@ -69,6 +69,7 @@ class _Listing:
 
     dataset: DatasetConfig
     root: str
+    strip_exif: bool = False
     candidates: list[_Candidate] = field(default_factory=list)
     withheld: list[Withheld] = field(default_factory=list)
 
@@ -83,19 +84,22 @@ def scan(
     datasets: Sequence[DatasetConfig],
     *,
     hashes: HashCache,
+    strip_exif: bool = False,
     progress: ScanProgress = lambda _stage, _done, _total, _bytes: None,
     home: Path | None = None,
     now_ns: Callable[[], int] = time.time_ns,
 ) -> Manifest:
     """What would leave of these data sets, and what stays here with its reason.
 
+    `strip_exif` takes out what pictures tell beside their pixels; one of which it cannot be taken stays here.
     `home` is the home folder that is refused as a root, by default the user's own.
 
     Raises:
         InvalidDataset: every data set that is refused, missing, unreadable or without images, each as a problem.
     """
     roots = _usable_roots(datasets, Path.home() if home is None else home)
-    listings = [_listed(dataset, root, progress) for dataset, root in zip(datasets, roots, strict=True)]
+    pairs = zip(datasets, roots, strict=True)
+    listings = [_listed(_Listing(dataset, root, strip_exif), progress) for dataset, root in pairs]
     facts = _inspect_all(listings, hashes, progress, now_ns)
     manifests, problems = [], []
     for listing in listings:
@@ -135,15 +139,14 @@ def _raise_if(problems: Sequence[Problem]) -> None:
 # ------------------------------------------------------------------------------------------------------------- listing
 
 
-def _listed(dataset: DatasetConfig, root: str, progress: ScanProgress) -> _Listing:
-    """Everything below a root, without a look into any file: candidates, and what stays by its name or kind."""
-    listing = _Listing(dataset, root)
+def _listed(listing: _Listing, progress: ScanProgress) -> _Listing:
+    """Everything below its root, without a look into any file: candidates, and what stays by its name or kind."""
     files: list[tuple[tuple[str, ...], os.DirEntry[str]]] = []
     folders: list[tuple[str, ...]] = [()]
     while folders:
         folder = folders.pop()
         try:
-            with os.scandir(os.path.join(root, *folder)) as entries:  # noqa: PTH118  (bytes that are no UTF-8 pass)
+            with os.scandir(os.path.join(listing.root, *folder)) as entries:  # noqa: PTH118  (bytes that are no UTF-8 pass)
                 for entry in entries:
                     _sort_entry(listing, (*folder, entry.name), entry, files, folders)
         except OSError as error:
@@ -225,8 +228,13 @@ def _inspect_all(
     """Facts by path, of every candidate: remembered ones, and for the rest one look into each file."""
     started_ns = now_ns()
     stamps = [candidate.stamp for listing in listings for candidate in listing.candidates]
+    stripped = {c.stamp.path for one in listings if one.strip_exif for c in one.candidates if c.role is Role.IMAGE}
     remembered = hashes.lookup_many([stamp for stamp in stamps if _settled(stamp, started_ns)])
-    facts = {path: known for path, text in remembered.items() if (known := FileFacts.parse(text)) is not None}
+    facts = {
+        path: known
+        for path, text in remembered.items()
+        if (known := FileFacts.parse(text)) is not None and (known.tells_stripped or path not in stripped)
+    }
     done = len({stamp.path for stamp in stamps} & facts.keys())
     size = sum(stamp.size for stamp in stamps if stamp.path in facts)
     progress("scanning", done, len(stamps), size)
@@ -255,7 +263,7 @@ def _look(listings: Sequence[_Listing], known: Mapping[str, FileFacts]) -> Itera
         pool = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="scan")
         stack.callback(pool.shutdown, cancel_futures=True)  # runs first: no thread is left when the roots are closed
         pending = [
-            (candidate, pool.submit(_facts_of, root, candidate))
+            (candidate, pool.submit(_facts_of, root, candidate, strip_exif=listing.strip_exif))
             for root, listing in zip(roots, listings, strict=True)
             for candidate in listing.candidates
             if candidate.stamp.path not in known
@@ -264,9 +272,9 @@ def _look(listings: Sequence[_Listing], known: Mapping[str, FileFacts]) -> Itera
             yield candidate, future.result()
 
 
-def _facts_of(root: int, candidate: _Candidate) -> FileFacts:
+def _facts_of(root: int, candidate: _Candidate, *, strip_exif: bool) -> FileFacts:
     try:
-        return inspect(root, candidate.parts, candidate.role)
+        return inspect(root, candidate.parts, candidate.role, strip_exif=strip_exif)
     except OSError as error:
         return FileFacts("", f"cannot be read: {error.strerror}")
 
@@ -279,9 +287,10 @@ def _judged(listing: _Listing, facts: Mapping[str, FileFacts]) -> DatasetManifes
     leaving: list[_Candidate] = []
     for candidate in listing.candidates:
         known = facts[candidate.stamp.path]
+        problem = known.problem or (known.strip_problem if listing.strip_exif else "")
         key = same_name_key("/".join(candidate.parts))
-        if known.problem:
-            listing.withhold(candidate.parts, known.problem, secret=known.secret, wanted=True)
+        if problem:
+            listing.withhold(candidate.parts, problem, secret=known.secret, wanted=True)
         elif key in names:
             listing.withhold(
                 candidate.parts, "another file's name differs only in case or accents: rename it", wanted=True
@@ -309,12 +318,15 @@ def _judged(listing: _Listing, facts: Mapping[str, FileFacts]) -> DatasetManifes
         captions_found=len(images) - len(missing),
         captions_missing=missing,
         with_gps=sum(facts[image.stamp.path].gps for image in images),
+        strip_exif=listing.strip_exif,
     )
 
 
 def _entry(listing: _Listing, candidate: _Candidate, facts: Mapping[str, FileFacts]) -> FileEntry:
-    name = "/".join((listing.dataset.id, *candidate.parts))
-    return FileEntry(name=name, bytes=candidate.stamp.size, sha256=facts[candidate.stamp.path].sha256)
+    name, known = "/".join((listing.dataset.id, *candidate.parts)), facts[candidate.stamp.path]
+    if listing.strip_exif and candidate.role is Role.IMAGE:
+        return FileEntry(name=name, bytes=known.stripped_bytes, sha256=known.stripped_sha256)
+    return FileEntry(name=name, bytes=candidate.stamp.size, sha256=known.sha256)
 
 
 def _why(listing: _Listing) -> str:

@@ -26,6 +26,7 @@ from simpletuner_lab.core.segments import deadline_of
 from simpletuner_lab.services.binding import DATA_SETS, bound_provider
 from simpletuner_lab.services.desk import Desk
 from simpletuner_lab.services.job_queue import JobQueue
+from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.planning import require_size
 from simpletuner_lab.services.recorder import Recorder
@@ -52,6 +53,7 @@ class Rooms:
     outputs: Outputs
     desk: Desk
     queue: JobQueue
+    known: KnownSecrets
 
     def plan(self, job: Job) -> Plan:
         """What was agreed to."""

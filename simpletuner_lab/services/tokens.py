@@ -1,6 +1,7 @@
 """The user's own tokens and keys for destinations: where they are found, and whether they can be used (SPEC §3, C3).
 
-The environment comes first, then one file for each in a folder of the lab that only its owner can read. For the Hub,
+The environment comes first, then the system's keyring, then one file for each in a folder of the lab that only its
+owner can read. For the Hub,
 the login that `hf auth login` stored counts too. They are read when they are needed and handed on as `Secret`s.
 """
 
@@ -24,7 +25,7 @@ from simpletuner_lab.core.destination import (
     S3Destination,
 )
 from simpletuner_lab.core.errors import CredentialUnusable, InvalidRequest, ProviderUnavailable
-from simpletuner_lab.core.secret import Secret, is_token
+from simpletuner_lab.core.secret import Secret, in_keyring, is_token
 from simpletuner_lab.services.files import sync_folder, write_atomically
 from simpletuner_trainer import hub
 from simpletuner_trainer.errors import Refused
@@ -70,13 +71,13 @@ class Tokens:
     def s3(self) -> Mapping[str, Secret]:
         """Access key, secret key and, if there is one, session token, by their names; empty where they are not there.
 
-        All come from one place: keys of the environment are never mixed with keys from files.
+        All come from one place: keys of the environment are never mixed with keys of the keyring or from files.
 
         Raises:
             CredentialUnusable: a file that holds one can be read by others.
         """
         names = (S3_ACCESS_KEY, S3_SECRET_KEY, S3_SESSION_TOKEN)
-        for look in (self._in_environment, self._in_file):
+        for look in (self._in_environment, _in_keyring, self._in_file):
             found = {name: secret for name in names if (secret := look(name))}
             if S3_ACCESS_KEY in found and S3_SECRET_KEY in found:
                 return found
@@ -146,7 +147,7 @@ class Tokens:
         return known
 
     def holds(self, name: str) -> bool:
-        """Whether there is a secret of this name, in the environment or in its file.
+        """Whether there is a secret of this name, in the environment, the keyring or its file.
 
         Raises:
             CredentialUnusable: there is one that cannot be used.
@@ -181,7 +182,7 @@ class Tokens:
         return True
 
     def _find(self, name: str) -> Secret | None:
-        return self._in_environment(name) or self._in_file(name)
+        return self._in_environment(name) or _in_keyring(name) or self._in_file(name)
 
     def _in_environment(self, name: str) -> Secret | None:
         return _token(name, self._environment.get(name, "").strip(), f"the environment's {name}")
@@ -211,6 +212,10 @@ class Tokens:
         except OSError:
             return None
         return _token(HUB_TOKEN, text, str(path))
+
+
+def _in_keyring(name: str) -> Secret | None:
+    return _token(name, in_keyring(name), "the keyring")
 
 
 def _token(name: str, text: str, where: str) -> Secret | None:

@@ -46,6 +46,10 @@ class MemoryGrants:
             if row.job_id == job_id and (row.revoked_at is None or row.revoked_at > at):
                 self._rows[row.id] = replace(row, revoked_at=at)
 
+    def ids_of_job(self, job_id: str) -> tuple[str, ...]:
+        """The ids of the job's grants."""
+        return tuple(row.id for row in self._rows.values() if row.job_id == job_id)
+
     def by_hand(self) -> tuple[Grant, ...]:
         """The grants that belong to no job, the newest first."""
         found = (row for row in self._rows.values() if row.job_id is None)

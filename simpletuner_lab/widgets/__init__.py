@@ -29,6 +29,7 @@ def submit(
     name: str = "",
     destination: Where = None,
     priority: int | str = DEFAULT_PRIORITY,
+    strip_exif: bool = False,
     client: Client | None = None,
     **unknown: Any,
 ) -> SubmitWidget:
@@ -44,6 +45,7 @@ def submit(
         destination: where the model goes: "home", "hub:OWNER/NAME", "s3://BUCKET/PREFIX", or a mapping with a `kind`
             and more (docs/rest.md); else what the config asks for, else the lab's default.
         priority: in the queue, 0 to 50, or a name of one (`stcloud priority` has them).
+        strip_exif: pictures leave without EXIF, places, comments and text; which way up they are stays.
         client: from `connect()`; else the lab is found.
         unknown: refused.
 
@@ -58,15 +60,9 @@ def submit(
         return SubmitWidget(None, client)
     place = where(destination)
     asked = request_of(
-        config,
-        data,
-        provider=provider,
-        target=target,
-        hardware=hardware,
-        name=name,
-        destination=place,
-        priority=priority,
-    )
+        config, data, provider=provider, target=target, hardware=hardware, name=name, destination=place,
+        priority=priority, strip_exif=strip_exif,
+    )  # fmt: skip
     return SubmitWidget(asked, client)
 
 

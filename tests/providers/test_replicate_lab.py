@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,30 @@ def test_two_runs_of_one_job_and_an_answer_that_is_lost(tmp_path: Path) -> None:
             assert len(set(tags)) == len(tags), "no attempt was started twice"
             assert job.cost_usd == pytest.approx(sum(charge.usd for charge in emulator.charges))
             assert emulator.files("ann") == ()
+
+
+def test_an_upload_that_is_cut_off_goes_on_from_the_spool_and_one_that_arrived_is_not_sent_twice(
+    tmp_path: Path,
+) -> None:
+    """Also in another process, and with the images gone: nothing is packed again."""
+    with scene(tmp_path) as replicate:
+        emulator, home = replicate.emulator, Home(tmp_path / "lab").prepare()
+        emulator.play(IMAGE, [Step(after_s=1, log="hello\n"), Step(after_s=600)])
+        emulator.fail("files.create", Fault(status=503))
+        keys = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK", "HOME": str(tmp_path)}
+        around = Surroundings(environment=keys, clock=emulator.now)
+        images = dataset(tmp_path / "images")
+        to = S3Destination(bucket="mine", sender=Sender.TRAINER, checkpoints=True)
+        asked = dataclasses.replace(request(images), provider="replicate", destination=to)
+        with Lab(home, Store.open(home.database), Registry([replicate.provider()]), around) as lab:
+            job = lab.submit(asked, approve=lab.plan(asked).digest)
+            assert taken_on(replicate, lab, job.id, 2) is JobState.UPLOADING
+        packed = {path.name: path.stat().st_mtime_ns for path in home.spool.iterdir()}
+        assert set(packed) == {f"{job.id}.zip", f"{job.id}.json"}
+        assert emulator.files("ann") == ()
+        shutil.rmtree(images)
+        with Lab(home, Store.open(home.database), Registry([replicate.provider()]), around) as lab:
+            assert taken_on(replicate, lab, job.id, 4) in {JobState.QUEUED, JobState.RUNNING}
+            assert {path.name: path.stat().st_mtime_ns for path in home.spool.iterdir()} == packed
+            assert len(emulator.files("ann")) == 1
+            assert replicate.asked("files.create") == 2

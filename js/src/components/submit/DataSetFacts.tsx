@@ -35,7 +35,10 @@ export function DataSetFacts({ dataset, remote }: { dataset: DatasetManifest; re
           </div>
         ))}
       </dl>
-      {dataset.with_gps > 0 && remote && (
+      {dataset.strip_exif && (
+        <p>{t("What pictures tell beside their pixels is taken out on the way: place, camera, comments.")}</p>
+      )}
+      {dataset.with_gps > 0 && remote && !dataset.strip_exif && (
         <p>{t("Photos with a location say where they were taken; that is sent with them.")}</p>
       )}
       <Missing names={dataset.captions_missing} />

@@ -10,7 +10,7 @@ import { Remember } from "../destination/Default";
 import { DestinationFields } from "../destination/DestinationFields";
 import { DataSets } from "./DataSets";
 import type { Entry } from "./draft";
-import { Problems, Reading, Section } from "./fields";
+import { Check, Problems, Reading, Section } from "./fields";
 import { Providers } from "./Providers";
 import { type Placed, placed } from "./problems";
 import { AllOptions, Training } from "./Training";
@@ -52,6 +52,11 @@ export function Form({ draft, providers, chosen, fallback, error, reading, asked
         <Providers draft={draft} providers={providers} chosen={chosen} change={change} />
         <fieldset class="stc-plain" disabled={broken.dataloader}>
           <DataSets entries={draft.dataloader_config} change={(dataloader_config) => change({ dataloader_config })} />
+          <Check
+            label={t("Take out of the pictures what they tell beside their pixels: place, camera, comments")}
+            value={draft.strip_exif}
+            change={(strip_exif) => change({ strip_exif })}
+          />
         </fieldset>
         <fieldset class="stc-plain" disabled={broken.config}>
           <Training draft={draft} change={change} />

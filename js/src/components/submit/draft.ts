@@ -12,6 +12,7 @@ export const EMPTY_REQUEST: SubmitRequest = {
   hardware_profile: "",
   config_name: "",
   destination: null,
+  strip_exif: false,
 };
 
 const ALIASES: Record<string, string> = { validation_prompts: "validation_prompt" };

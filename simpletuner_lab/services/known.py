@@ -1,0 +1,106 @@
+"""The secrets that this lab holds, so that they can be taken out of whatever it writes and answers (SPEC §3)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from simpletuner_lab.core.destination import HUB_TOKEN, S3_SECRET_KEY, S3_SESSION_TOKEN
+from simpletuner_lab.core.redact import Redactor, is_secret_key
+from simpletuner_lab.core.secret import Secret, in_keyring
+from simpletuner_lab.core.token_shapes import shape_in
+
+_SHORTEST: Final = 6
+"""A shorter value of the environment is no secret that could be told from a word."""
+_SECRET_NAME: Final = re.compile(r"(.*_)?(token|key|secrets?|password|passwd|passphrase|credentials?|pat|apikey)")
+"""Of variables: wider than the names of config keys, since nothing is refused by it."""
+_MAX_BYTES: Final = 16 << 10
+
+
+class KnownSecrets:
+    """Finds them where tokens are found: in the environment, in the folder of secrets, and once in the keyring.
+
+    The keyring is asked for the tokens of `providers` and of destinations; without providers it is left alone.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], providers: Iterable[object] | None = None) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._providers = providers
+        self._lock = threading.Lock()
+        self._state: tuple[object, ...] | None = None
+        self._redactor = Redactor()
+
+    def redactor(self) -> Redactor:
+        """What takes them out; made anew where a file of the folder was changed."""
+        state = tuple(_stamps(self._folder))
+        with self._lock:
+            if state != self._state:
+                self._redactor = Redactor((*self._fixed, *_of_files(self._folder)))
+                self._state = state
+            return self._redactor
+
+    @functools.cached_property
+    def _fixed(self) -> tuple[Secret, ...]:
+        names: list[str] = []
+        if self._providers is not None:
+            tokens = (str(getattr(provider, "token_name", "")) for provider in self._providers)
+            names = [HUB_TOKEN, S3_SECRET_KEY, S3_SESSION_TOKEN, *filter(None, tokens)]
+        kept = (Secret(text) for text in map(in_keyring, names) if text)
+        return (*_of_environment(self._environment), *kept)
+
+    def beside(self, more: Sequence[Secret]) -> Redactor:
+        """The same with more: those of one job."""
+        return Redactor((*self._fixed, *_of_files(self._folder), *more)) if more else self.redactor()
+
+
+def _of_environment(environment: Mapping[str, str]) -> Iterator[Secret]:
+    for name, value in environment.items():
+        text = value.strip()
+        if len(text) < _SHORTEST:
+            continue
+        if (
+            is_secret_key(name.lower())
+            or _SECRET_NAME.fullmatch(name.lower())
+            or (shape_in(text) is not None and "://" not in text)
+        ):
+            yield Secret(text)
+        if "://" in text and "@" in text:
+            yield from _of_address(text)
+
+
+def _of_address(text: str) -> Iterator[Secret]:
+    """The password in an address such as a proxy's, as it stands there and as it is sent."""
+    try:
+        password = urlsplit(text).password or ""
+    except ValueError:
+        return
+    if len(password) >= _SHORTEST:
+        yield from {Secret(password), Secret(unquote(password))}
+
+
+def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda one: one.name):
+                seen = entry.stat()
+                yield entry.name, seen.st_mtime_ns, seen.st_size
+    except OSError:
+        return
+
+
+def _of_files(folder: Path) -> Iterator[Secret]:
+    for name, _, _ in _stamps(folder):
+        try:
+            with (folder / name).open("rb") as file:
+                text = file.read(_MAX_BYTES).decode("utf-8", "replace").strip()
+        except OSError:
+            continue
+        if len(text) >= _SHORTEST:
+            yield Secret(text)
