@@ -43,7 +43,7 @@ from simpletuner_lab.services.setting_fields import SettingField
 from simpletuner_lab.services.snapshot_views import JobMetadata, SnapshotView
 
 SOURCE = Path(__file__).resolve().parent.parent / "js" / "src"
-CONTRACT = "\n".join((SOURCE / name).read_text("utf-8") for name in ("contract.ts", "money.ts", "verbs.ts"))
+CONTRACT = "\n".join((SOURCE / name).read_text("utf-8") for name in ("contract.ts", "money.ts", "setup.ts", "verbs.ts"))
 
 INTERFACES = {
     name: re.sub(r"/\*\*.*?\*/", "", body, flags=re.DOTALL)

@@ -5,7 +5,6 @@
  */
 
 import type {
-  Billing,
   ConsentMode,
   Decision,
   DeliveryView,
@@ -17,20 +16,23 @@ import type {
   JobView,
   LogChunk,
   MetricsView,
-  Mode,
   OutputsView,
   PlanView,
-  ProviderConfig,
   ProviderView,
+  SubmitRequest,
+  SyncView,
+} from "./contract";
+import type { LimitChanges, LimitsView, SpendView } from "./money";
+import type {
+  Billing,
+  Mode,
+  ProviderConfig,
   PublishingView,
   ReceivingStep,
   ReceivingView,
-  SubmitRequest,
-  SyncView,
   Validation,
   WebhookReport,
-} from "./contract";
-import type { LimitChanges, LimitsView, SpendView } from "./money";
+} from "./setup";
 
 export interface JobsQuery {
   states?: JobState[];

@@ -3,8 +3,8 @@
 import { expect, test } from "vitest";
 import { page, userEvent } from "vitest/browser";
 import { Settings } from "../src/components/settings/Settings";
-import type { ProviderConfig, WebhookReport } from "../src/contract";
 import { type Answers, MemoryModel, Refusal } from "../src/hosts/memory";
+import type { ProviderConfig, WebhookReport } from "../src/setup";
 import { sampleBilling, sampleConfig, sampleProviders, samplePublishing } from "./samples";
 import { stage } from "./stage";
 

@@ -1,7 +1,6 @@
 /** Values of the lab's shapes, as a running lab would answer them; a test names what it is about. */
 
 import type {
-  Billing,
   EventView,
   JobState,
   JobView,
@@ -9,12 +8,10 @@ import type {
   OutputView,
   PlanView,
   Progress,
-  ProviderConfig,
   ProviderView,
-  PublishingView,
-  SettingField,
   SubmitRequest,
 } from "../src/contract";
+import type { Billing, ProviderConfig, PublishingView, SettingField } from "../src/setup";
 
 export const NO_PROGRESS: Progress = {
   stage: "",

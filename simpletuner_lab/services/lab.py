@@ -52,6 +52,7 @@ from simpletuner_lab.services.job_queue import JobQueue
 from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.money import Money, asked_by
+from simpletuner_lab.services.new_jobs import new_job
 from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.planning import Planner, Setting, require_destination
@@ -223,7 +224,7 @@ class Lab:
             EventDraft(kind=EventKind.CREATED, at=now, data=dict(plan.identity.manifest.summary())),
             EventDraft(kind=EventKind.CONSENTED, at=now, data=agreed),
         )
-        new = dataclasses.replace(_new_job(plan, self.owner, key, now), priority=request.priority)
+        new = dataclasses.replace(new_job(plan, self.owner, key, now), priority=request.priority)
         destination = plan.identity.destination
         push = None if isinstance(destination, HomeDestination) else new_push(new.id, destination, at=now)
         snapshot = self.snapshots.planned(request, plan, new.id, now=now)
@@ -390,22 +391,3 @@ class Lab:
             now=self._clock(),
             destination=self.destination(),
         )
-
-
-def _new_job(plan: Plan, owner: str, key: str | None, now: float) -> Job:
-    return Job(
-        id=f"{time.strftime('%y%m%d', time.gmtime(now))}-{secrets.token_hex(5)}",
-        owner=owner,
-        name=plan.name,
-        provider=plan.identity.provider,
-        target=plan.identity.target,
-        hardware=plan.identity.hardware,
-        remote=plan.remote,
-        state=JobState.PENDING,
-        created_at=now,
-        updated_at=now,
-        digest=plan.digest,
-        nonce=secrets.token_hex(8),
-        idempotency_key=key,
-        cost_usd=0.0 if plan.rate.usd_per_hour == 0 else None,
-    )

@@ -1,6 +1,7 @@
 /** The places that a trained model can go to: what each needs, and how it is told. Pure. */
 
-import type { Destination, PublishingView } from "../../contract";
+import type { Destination } from "../../contract";
+import type { PublishingView } from "../../setup";
 import type { Translate } from "../../words";
 
 export type Kind = Destination["kind"];

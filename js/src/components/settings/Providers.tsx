@@ -2,8 +2,9 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import type { ProviderView, Validation } from "../../contract";
+import type { ProviderView } from "../../contract";
 import { useAct, useAnswer, useLab, useUniqueId } from "../../hooks";
+import type { Validation } from "../../setup";
 import { type Translate, useWords } from "../../words";
 import { Button, ErrorBanner, Note } from "../atoms";
 import { Costs } from "./Costs";

@@ -1,8 +1,8 @@
 /** How models come home: the address that trainers elsewhere upload to, and a test that says what is wrong with it. */
 
 import { useState } from "preact/hooks";
-import type { ReceivingStep } from "../../contract";
 import { useAct, useAnswer, useLab } from "../../hooks";
+import type { ReceivingStep } from "../../setup";
 import { useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
 import { Steps, verdict } from "./Steps";

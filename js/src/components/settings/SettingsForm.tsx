@@ -1,8 +1,9 @@
 /** A provider's settings as a form, drawn from what the lab says of each: its kind, its default, what it is for. */
 
 import { useState } from "preact/hooks";
-import type { Problem, ProviderConfig, SettingField } from "../../contract";
+import type { Problem } from "../../contract";
 import { useAct, useLab } from "../../hooks";
+import type { ProviderConfig, SettingField } from "../../setup";
 import { useWords } from "../../words";
 import { Button, ErrorBanner, Note } from "../atoms";
 import { Choice, Input, Problems } from "../submit/fields";

@@ -1,6 +1,6 @@
 /** What a test of a way found, step by step: what was seen, and what to do. */
 
-import type { ReceivingStep } from "../../contract";
+import type { ReceivingStep } from "../../setup";
 import { type Translate, useWords } from "../../words";
 
 export function Steps({ steps }: { steps: ReceivingStep[] }) {

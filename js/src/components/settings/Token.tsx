@@ -1,8 +1,8 @@
 /** A provider's token: set, or deleted, and never shown. It goes to the lab's server alone. */
 
 import { useState } from "preact/hooks";
-import type { ProviderConfig } from "../../contract";
 import { useAct, useLab } from "../../hooks";
+import type { ProviderConfig } from "../../setup";
 import { useWords } from "../../words";
 import { Button, ErrorBanner, Field } from "../atoms";
 import { Confirm } from "../Confirm";

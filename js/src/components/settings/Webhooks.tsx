@@ -1,8 +1,8 @@
 /** Whether a provider's webhooks arrive: one that the lab sends to itself, or one that the provider is made to send. */
 
 import { useState } from "preact/hooks";
-import type { Mode, WebhookReport } from "../../contract";
 import { useAct, useLab } from "../../hooks";
+import type { Mode, WebhookReport } from "../../setup";
 import { useWords } from "../../words";
 import { Button, ErrorBanner } from "../atoms";
 import { Confirm } from "../Confirm";
