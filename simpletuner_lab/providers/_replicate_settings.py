@@ -50,6 +50,8 @@ class ReplicateSettings:
     """How long one prediction may take; longer only where Replicate's support has agreed to it."""
     webhook_allowed_ips: tuple[str, ...] = ()
     """Addresses and networks that webhooks may come from; empty: any, the signature decides."""
+    webhook_test_model: str = "replicate/hello-world"
+    """A small public model that wants `text` alone: a test of webhooks runs it once, for what one run of it costs."""
     status_url: str = STATUS_URL
     """Where incidents are looked up while a run waits; empty: nowhere."""
     proxy: str = ""
@@ -100,6 +102,11 @@ def _problems(settings: ReplicateSettings) -> Iterator[Problem]:
         yield from _address(settings.status_url, "status_url", hint="empty asks nowhere")
     if not _MODEL.fullmatch(settings.model):
         yield _wrong("model", settings.model, "is not OWNER/NAME")
+    if not _MODEL.fullmatch(settings.webhook_test_model):
+        yield _wrong("webhook_test_model", settings.webhook_test_model, "is not OWNER/NAME")
+    elif settings.webhook_test_model in {settings.model, settings.image_model}:
+        hint = "for example replicate/hello-world"
+        yield _wrong("webhook_test_model", settings.webhook_test_model, "is a model that trains", hint)
     if settings.image and not _IMAGE.fullmatch(settings.image):
         yield _wrong("image", settings.image, "is not OWNER/NAME or OWNER/NAME:VERSION, a version being 64 hex digits")
     if settings.version and not _VERSION.fullmatch(settings.version):
