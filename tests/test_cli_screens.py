@@ -179,7 +179,12 @@ def test_a_pipe_gets_plain_lines_and_json_gets_documents(tmp_path: Path, capsys:
 def job(**more: object) -> JobView:
     made = {"id": "261122-0123456789", "owner": "me", "name": HOSTILE, "provider": "local", "target": "trainer"}
     made |= {"hardware": "cpu", "remote": False, "state": JobState.RUNNING, "created_at": 1.0, "updated_at": 2.0}
-    made |= {"digest": "0" * 64, "nonce": "n", "waiting": HOSTILE, "failure": Failure(code="x", message=HOSTILE, hint=HOSTILE)}
+    made |= {
+        "digest": "0" * 64,
+        "nonce": "n",
+        "waiting": HOSTILE,
+        "failure": Failure(code="x", message=HOSTILE, hint=HOSTILE),
+    }
     return JobView.of(Job(**(made | more)))  # type: ignore[arg-type]
 
 

@@ -102,11 +102,7 @@ def _problems(settings: ReplicateSettings) -> Iterator[Problem]:
         yield from _address(settings.status_url, "status_url", hint="empty asks nowhere")
     if not _MODEL.fullmatch(settings.model):
         yield _wrong("model", settings.model, "is not OWNER/NAME")
-    if not _MODEL.fullmatch(settings.webhook_test_model):
-        yield _wrong("webhook_test_model", settings.webhook_test_model, "is not OWNER/NAME")
-    elif settings.webhook_test_model in {settings.model, settings.image_model}:
-        hint = "for example replicate/hello-world"
-        yield _wrong("webhook_test_model", settings.webhook_test_model, "is a model that trains", hint)
+    yield from _trial_model(settings)
     if settings.image and not _IMAGE.fullmatch(settings.image):
         yield _wrong("image", settings.image, "is not OWNER/NAME or OWNER/NAME:VERSION, a version being 64 hex digits")
     if settings.version and not _VERSION.fullmatch(settings.version):
@@ -121,6 +117,14 @@ def _problems(settings: ReplicateSettings) -> Iterator[Problem]:
     for text in settings.webhook_allowed_ips:
         yield from _network(text)
     yield from _proxy(settings.proxy)
+
+
+def _trial_model(settings: ReplicateSettings) -> Iterator[Problem]:
+    key, name = "webhook_test_model", settings.webhook_test_model
+    if not _MODEL.fullmatch(name):
+        yield _wrong(key, name, "is not OWNER/NAME")
+    elif name in {settings.model, settings.image_model}:
+        yield _wrong(key, name, "is a model that trains", "for example replicate/hello-world")
 
 
 def _proxy(text: str) -> Iterator[Problem]:

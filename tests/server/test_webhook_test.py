@@ -208,8 +208,14 @@ def test_a_provider_that_cannot(hooked: Hooked) -> None:
     assert (answer.status_code, answer.json()["detail"]) == (503, "it is out of credit")
     with hooked.server.http() as http:
         told = http.post("/providers/local/test-webhook", json={"mode": "provider"})
-    assert (told.status_code, told.json()["code"]) == (409, "conflict")
-    assert "cannot be made to send a webhook" in told.json()["detail"]
+        assert (told.status_code, told.json()["code"]) == (409, "conflict")
+        assert "cannot be made to send a webhook" in told.json()["detail"]
+        told = http.post("/providers/local/test-webhook", json={"mode": "direct"})
+        assert (told.status_code, told.json()["code"]) == (409, "conflict")
+        assert "has no webhooks" in told.json()["detail"]
+        told = http.post("/providers/signed/test-webhook", json={"mode": "sideways"})
+        assert told.status_code == 400
+        assert "'sideways' is not one of direct, provider" in told.json()["problems"][0]["message"]
 
 
 def test_one_trial_at_a_time() -> None:
