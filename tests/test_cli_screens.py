@@ -19,9 +19,10 @@ from sqlalchemy.engine.base import RootTransaction
 
 from simpletuner_lab import cli
 from simpletuner_lab.client import connect
-from simpletuner_lab.commands.answers import Answer, ended_answer, jobs_answer
+from simpletuner_lab.commands.answers import Answer, ended_answer, fault_text, jobs_answer
 from simpletuner_lab.commands.colour import ColourScreen
 from simpletuner_lab.commands.screen import JsonScreen, PipeScreen, Screen
+from simpletuner_lab.core.errors import InvalidRequest, Problem
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.views import JobPage, JobView, LogChunk
@@ -224,6 +225,12 @@ def test_what_is_wrong_is_told_with_what_to_do() -> None:
         screen.progress(doubtful)
     screen.close()
     assert out.getvalue().count(told) == 1
+
+
+def test_a_problem_is_told_once() -> None:
+    problems = [Problem(path="a", message="is wrong", hint="mend it"), Problem(path="b", message="is wrong too")]
+    error = InvalidRequest("a: is wrong", problems=problems, hint="mend it")
+    assert fault_text(error, "stcloud").splitlines() == ["stcloud: a: is wrong", "  b: is wrong too", "  mend it"]
 
 
 def test_the_moving_line_takes_no_markup() -> None:

@@ -224,10 +224,9 @@ def _rates(provider: Provider) -> tuple[tuple[Rate, ...], str]:
 def _refused(error: InvalidRequest, given: Mapping[str, object]) -> InvalidRequest:
     """With each value that was given beside what is wrong with it."""
     problems = [replace(one, message=_beside(one, given)) for one in error.problems]
-    told = "; ".join(f"{one.path.removeprefix('settings.')}: {one.message}" for one in problems)
-    return InvalidRequest(
-        f"nothing was changed, for a new setting cannot be: {told or error.message}", problems=problems, hint=error.hint
-    )
+    told = "; ".join(f"{one.path}: {one.message}" for one in problems) or error.message
+    hint = next((one.hint for one in problems if one.hint), "")
+    return InvalidRequest(f"nothing was changed, for a new setting cannot be: {told}", problems=problems, hint=hint)
 
 
 def _beside(problem: Problem, given: Mapping[str, object]) -> str:

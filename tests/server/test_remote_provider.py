@@ -136,6 +136,9 @@ def test_a_provider_in_the_terminal(server: Server, stcloud: Stcloud) -> None:
     assert token not in done.stdout + done.stderr
     code, told = stcloud("provider", "elsewhere", "--set", "price=2.5", "--set", 'hosts=["a"]', "--forget-token")
     assert (code, "ELSEWHERE_TOKEN is missing" in told, "price = 2.5" in told) == (0, True, True)
-    assert stcloud("provider", "elsewhere")[0] == 1, "without a token it cannot be used"
+    assert stcloud("provider", "replicate")[0] == 1, "without a token it cannot be used"
+    assert stcloud("provider", "replicate", "--set", "timeout_s=20")[0] == 0, "one thing after the other"
+    code, told = stcloud("provider", "replicate", "--set", "timeout_s=soon")
+    assert (code, told.count("'soon'"), "expected float" in told) == (1, 1, True), told
     code, told = stcloud("provider", "elsewhere", "--set", "price")
     assert (code, "--set KEY=VALUE" in told) == (1, True)
