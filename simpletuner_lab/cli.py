@@ -134,7 +134,9 @@ def _emulate(args: argparse.Namespace) -> int:
     from simpletuner_lab.testing.replicate_stand import EngineName, replicate_stand
 
     ended = threading.Event()
-    with replicate_stand(port=args.port, token=args.token, engine=EngineName(args.engine), speed=args.speed) as stand:
+    with replicate_stand(
+        port=args.port, token=args.token, engine=EngineName(args.engine), speed=args.speed, lasts_s=args.lasts
+    ) as stand:
         for number in ENDS:
             signal.signal(number, lambda *_: ended.set())
         print(json.dumps(stand.document) if args.json else stand.directions, flush=True)

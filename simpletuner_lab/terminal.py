@@ -96,9 +96,18 @@ def job_line(job: JobView) -> str:
         parts.append(f"${job.cost_usd:.2f}")
     if job.waiting:
         parts.append(f"waits: {one_line(job.waiting)}")
-    if job.error is not None:
-        parts.append(one_line(job.error.message))
+    if trouble := trouble_text(job):
+        parts.append(trouble)
     return "  ".join(parts)
+
+
+def trouble_text(job: JobView) -> str:
+    """What is wrong with a job, on one line: the sentence, its code, what to do. Empty where nothing is."""
+    if job.error is None:
+        return ""
+    hints = (job.error.hint, f"stcloud resolve {job.job_id} --resend or --give-up" if job.uncertain else "")
+    code = f" ({job.error.code})" if job.error.code else ""
+    return one_line(": ".join((f"{job.error.message}{code}", *filter(None, hints))))
 
 
 def delivery_text(sent: DeliveryView) -> str:

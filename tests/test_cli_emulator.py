@@ -89,6 +89,7 @@ def test_a_person_is_told_every_step(tmp_path: Path) -> None:
         (("--token", "r8_a b c"), "a token is r8_"),
         (("--speed", "0"), "--speed is a number above 0"),
         (("--speed", "nan"), "--speed is a number above 0"),
+        (("--lasts", "0"), "--lasts is a number of seconds above 0"),
         (("--engine", "cog", "--speed", "2"), "--speed is for the scripted engine"),
     ],
 )

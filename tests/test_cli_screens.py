@@ -19,12 +19,14 @@ from sqlalchemy.engine.base import RootTransaction
 
 from simpletuner_lab import cli
 from simpletuner_lab.client import connect
-from simpletuner_lab.commands.answers import Answer, jobs_answer
+from simpletuner_lab.commands.answers import Answer, ended_answer, fault_text, jobs_answer
 from simpletuner_lab.commands.colour import ColourScreen
 from simpletuner_lab.commands.screen import JsonScreen, PipeScreen, Screen
+from simpletuner_lab.core.errors import InvalidRequest, Problem
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.views import JobPage, JobView, LogChunk
+from simpletuner_lab.terminal import trouble_text
 from tests.lab_kit import quick_home
 from tests.terminal_kit import ESCAPE, Terminal
 from tests.test_cli import run, written
@@ -178,7 +180,12 @@ def test_a_pipe_gets_plain_lines_and_json_gets_documents(tmp_path: Path, capsys:
 def job(**more: object) -> JobView:
     made = {"id": "261122-0123456789", "owner": "me", "name": HOSTILE, "provider": "local", "target": "trainer"}
     made |= {"hardware": "cpu", "remote": False, "state": JobState.RUNNING, "created_at": 1.0, "updated_at": 2.0}
-    made |= {"digest": "0" * 64, "nonce": "n", "waiting": HOSTILE, "failure": Failure(code="x", message=HOSTILE)}
+    made |= {
+        "digest": "0" * 64,
+        "nonce": "n",
+        "waiting": HOSTILE,
+        "failure": Failure(code="x", message=HOSTILE, hint=HOSTILE),
+    }
     return JobView.of(Job(**(made | more)))  # type: ignore[arg-type]
 
 
@@ -199,6 +206,31 @@ def test_nothing_that_others_wrote_acts_on_a_terminal() -> None:
         assert "\x1b" not in text
         assert text.count("[red]x[/red]") >= 4, "shown as it was written"
         assert "::st" not in text
+
+
+def test_what_is_wrong_is_told_with_what_to_do() -> None:
+    """In a list, in a job's line, and once above the line that moves."""
+    failure = Failure(code="uncertain", message="cannot be told", hint="look at the provider")
+    doubtful = job(uncertain=True, failure=failure, waiting="", state=JobState.QUEUED)
+    told = f"cannot be told (uncertain): look at the provider: stcloud resolve {doubtful.job_id} --resend or --give-up"
+    assert trouble_text(doubtful) == told
+    assert trouble_text(job(failure=failure)) == "cannot be told (uncertain): look at the provider"
+    assert trouble_text(job(failure=None)) == ""
+    for out, screen in screens():
+        screen.show(jobs_answer(JobPage(jobs=(doubtful,), total=1), before=0, filtered=False))
+        screen.show(ended_answer(doubtful))
+        assert out.getvalue().count(told) == 2
+    (out, screen) = screens()[1]
+    for _ in range(3):
+        screen.progress(doubtful)
+    screen.close()
+    assert out.getvalue().count(told) == 1
+
+
+def test_a_problem_is_told_once() -> None:
+    problems = [Problem(path="a", message="is wrong", hint="mend it"), Problem(path="b", message="is wrong too")]
+    error = InvalidRequest("a: is wrong", problems=problems, hint="mend it")
+    assert fault_text(error, "stcloud").splitlines() == ["stcloud: a: is wrong", "  b: is wrong too", "  mend it"]
 
 
 def test_the_moving_line_takes_no_markup() -> None:

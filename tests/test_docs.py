@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -231,6 +232,15 @@ def test_the_first_screen_of_the_readme() -> None:
         r"```bash\nmake demo[^\n]*\nmake test[^\n]*\n```\n",
         document("README.md"),
     )
+
+
+def test_the_readme_has_every_provider_that_works() -> None:
+    (works,) = re.findall(r"^\| providers \| (.*) \|$", document("README.md"), re.MULTILINE)
+    (missing_yet,) = re.findall(r"^Not yet: (.*?)\.$", document("README.md"), re.MULTILINE | re.DOTALL)
+    for point in entry_points(group="simpletuner_lab.providers"):
+        if not point.load().capabilities.coming_soon:
+            assert f"`{point.name}`" in works
+            assert point.name not in missing_yet.lower()
 
 
 def test_python_in_the_documents_compiles() -> None:

@@ -88,11 +88,9 @@ test("500 rows of 10,000 are painted at once; one that changes draws one row", a
   const { jobs, model } = store(10_000);
   stage(model, <JobList choose={() => {}} />);
   await expect.poll(() => names().length).toBe(50);
-  const started = performance.now();
   await page.getByRole("combobox", { name: "Rows" }).selectOptions("500");
   await expect.poll(() => names().length, { interval: 10 }).toBe(500);
   await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-  expect(performance.now() - started).toBeLessThan(3_000);
   const touched = new Set<Element | null | undefined>();
   const watch = new MutationObserver((changes) => {
     for (const change of changes) touched.add(change.target.parentElement?.closest("tr"));

@@ -178,6 +178,12 @@ test("prices with their dates, what was spent, and that the balance is not told"
   ]);
 });
 
+test("one run is one run", async () => {
+  stage(lab({ billing: () => ({ ...sampleBilling(), runs: 1 }) }), <Settings />, { width: 420 });
+  await button("Prices and costs of Replicate").click();
+  await expect.element(page.getByText("$1.23 for 1 run, 21 min")).toBeVisible();
+});
+
 test("webhooks are tested from here, and through the provider after a question", async () => {
   const steps: WebhookReport["steps"] = [
     { name: "path", status: "ok", message: "the route for webhooks answers", hint: "" },

@@ -191,12 +191,13 @@ def doctor_answer(findings: Sequence[Finding]) -> Answer:
 
 
 def fault_text(error: LabError, prog: str) -> str:
-    """An error in a line, then each problem with its path, then what to do."""
+    """An error in a line, then each problem with its path that the line does not have yet, then what to do."""
     lines = [one_line(f"{prog}: {error.message}")]
-    lines += ["  " + one_line(f"{p.path}: {p.message}" + (f" ({p.hint})" if p.hint else "")) for p in error.problems]
+    shown = [problem for problem in error.problems if f"{problem.path}: {problem.message}" not in error.message]
+    lines += ["  " + one_line(f"{p.path}: {p.message}" + (f" ({p.hint})" if p.hint else "")) for p in shown]
     if isinstance(error, ConsentRequired):
         lines.append(f"  {prog} submit ... --approve DIGEST, or --yes for the plan that is printed")
-    elif error.hint and error.hint not in {problem.hint for problem in error.problems}:
+    elif error.hint and error.hint not in {problem.hint for problem in shown}:
         lines.append("  " + one_line(error.hint))
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ from simpletuner_lab.commands.answers import Answer
 from simpletuner_lab.commands.screen import log_text
 from simpletuner_lab.commands.tables import Cell, Table, Tone, state_cell
 from simpletuner_lab.services.views import JobView, LogChunk
-from simpletuner_lab.terminal import duration, one_line, printable
+from simpletuner_lab.terminal import duration, one_line, printable, trouble_text
 
 _STYLES: Final = {
     Tone.PLAIN: "",
@@ -48,6 +48,7 @@ class ColourScreen:
         self._console = console or Console(highlight=False)
         self._answer = answer
         self._bar: Progress | None = None
+        self._told = ""
 
     def show(self, answer: Answer) -> None:
         """The table of it, else, and where that is too wide for the terminal, its text."""
@@ -67,11 +68,14 @@ class ColourScreen:
             self._print(Text(text.removesuffix("\n")))
 
     def progress(self, job: JobView) -> None:
-        """Draws the moving line anew."""
+        """Draws the moving line anew, and says once above it what is wrong with the job."""
         if self._bar is None:
             self._bar = _bar(self._console)
             self._bar.add_task("", total=None, job=job)
             self._bar.start()
+        if (trouble := trouble_text(job)) != self._told and not job.is_terminal:
+            self._told = trouble
+            self._print(Text(trouble or "all is well again"))
         known = job.progress.total_steps
         self._bar.update(self._bar.task_ids[0], total=known or None, completed=job.progress.step, job=job)
 

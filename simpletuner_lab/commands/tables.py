@@ -11,7 +11,7 @@ from typing import Final
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.doctor.finding import Finding, Status
 from simpletuner_lab.services.views import JobPage, JobView, OutputsView, ProviderView
-from simpletuner_lab.terminal import duration, one_line, provider_state, size
+from simpletuner_lab.terminal import duration, one_line, provider_state, size, trouble_text
 
 
 class Tone(enum.StrEnum):
@@ -111,7 +111,7 @@ def table_of(columns: tuple[str, ...], rows: Iterable[Sequence[Cell | str]], not
 
 def _job(job: JobView) -> Sequence[Cell | str]:
     progress = job.progress
-    trouble = "" if job.error is None else one_line(job.error.message)
+    trouble = trouble_text(job)
     return (
         job.job_id,
         state_cell(job.status),

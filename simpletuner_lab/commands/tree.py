@@ -297,6 +297,9 @@ def _add_emulator(emulator: argparse.ArgumentParser) -> None:
         help="what runs there: trainings that are played, or real ones in a Cog server (default: scripted)",
     )  # fmt: skip
     emulator.add_argument("--speed", type=float, default=1.0, metavar="X", help="of its clock (default: 1)")
+    emulator.add_argument(
+        "--lasts", type=float, default=20.0, metavar="SECONDS", help="of a training that is played (default: 20)"
+    )
 
 
 def _add_list(command: argparse.ArgumentParser) -> None:

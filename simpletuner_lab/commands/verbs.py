@@ -194,8 +194,10 @@ def provider(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
         warnings.append(setup.delete_token(args.provider).warning)
     if args.set:
         setup.change(args.provider, given_settings(args.set))
-    screen.show(answers.provider_answer(setup.config(args.provider), setup.validate(args.provider), warnings))
-    return OK
+    checked = setup.validate(args.provider)
+    screen.show(answers.provider_answer(setup.config(args.provider), checked, warnings))
+    on_the_way = bool(args.set or args.forget_token) and not args.token  # what is set one by one need not be whole yet
+    return OK if checked.valid or on_the_way else FAULT
 
 
 def consent(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:

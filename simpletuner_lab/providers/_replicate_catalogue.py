@@ -90,6 +90,15 @@ class Catalogue:
         """
         return self._options.get(token, lambda: self._offered(token))
 
+    def newest(self, token: Secret, name: str, *, key: str) -> str:
+        """The newest version of a model that the setting `key` names.
+
+        Raises:
+            SettingUnusable: it is not there, or has none.
+            LabError: it cannot be told.
+        """
+        return self._model(token, name, "", key=key).version
+
     def _account(self, token: Secret) -> str:
         client = self._client(token)
         with reading("Replicate"):

@@ -22,6 +22,7 @@ from simpletuner_lab.providers._replicate_inputs import (
 from simpletuner_lab.providers._replicate_notes import Notes, Outcome, StartNote, reference
 from simpletuner_lab.providers._replicate_rates import RATES
 from simpletuner_lab.providers._replicate_targets import Targets
+from simpletuner_lab.providers._replicate_trial import is_trial
 
 EVENTS: Final = ("start", "output", "logs", "completed")
 """All that a webhook can tell, always asked for by name: what is sent otherwise is not agreed on."""
@@ -136,7 +137,7 @@ class Runs:
         """The newest of our targets."""
         found = []
         for page in self._pages(token, _LISTED_PAGES):
-            found += [self._listed(one) for one in page if self._targets.of(one, None)]
+            found += [self._listed(one) for one in page if self._targets.of(one, None) and not is_trial(one.input)]
         return found
 
     def lives(self, job_id: str, token: Secret) -> bool:
@@ -166,7 +167,7 @@ class Runs:
         unsure = ""
         for page in self._pages(token, _MOST_PAGES, strict=True):
             for one in page:
-                if one.id in others or one.model not in {"", note.model}:
+                if one.id in others or one.model not in {"", note.model} or is_trial(one.input):
                     continue
                 if _is_of(one, note):
                     return one.id

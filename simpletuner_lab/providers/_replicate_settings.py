@@ -50,6 +50,8 @@ class ReplicateSettings:
     """How long one prediction may take; longer only where Replicate's support has agreed to it."""
     webhook_allowed_ips: tuple[str, ...] = ()
     """Addresses and networks that webhooks may come from; empty: any, the signature decides."""
+    webhook_test_model: str = "replicate/hello-world"
+    """A small public model that wants `text` alone: a test of webhooks runs it once, for what one run of it costs."""
     status_url: str = STATUS_URL
     """Where incidents are looked up while a run waits; empty: nowhere."""
     proxy: str = ""
@@ -100,6 +102,7 @@ def _problems(settings: ReplicateSettings) -> Iterator[Problem]:
         yield from _address(settings.status_url, "status_url", hint="empty asks nowhere")
     if not _MODEL.fullmatch(settings.model):
         yield _wrong("model", settings.model, "is not OWNER/NAME")
+    yield from _trial_model(settings)
     if settings.image and not _IMAGE.fullmatch(settings.image):
         yield _wrong("image", settings.image, "is not OWNER/NAME or OWNER/NAME:VERSION, a version being 64 hex digits")
     if settings.version and not _VERSION.fullmatch(settings.version):
@@ -114,6 +117,14 @@ def _problems(settings: ReplicateSettings) -> Iterator[Problem]:
     for text in settings.webhook_allowed_ips:
         yield from _network(text)
     yield from _proxy(settings.proxy)
+
+
+def _trial_model(settings: ReplicateSettings) -> Iterator[Problem]:
+    key, name = "webhook_test_model", settings.webhook_test_model
+    if not _MODEL.fullmatch(name):
+        yield _wrong(key, name, "is not OWNER/NAME")
+    elif name in {settings.model, settings.image_model}:
+        yield _wrong(key, name, "is a model that trains", "for example replicate/hello-world")
 
 
 def _proxy(text: str) -> Iterator[Problem]:

@@ -37,6 +37,7 @@ from simpletuner_lab.providers._replicate_runs import Runs, cost_usd
 from simpletuner_lab.providers._replicate_settings import API, STATUS_PAGE, STATUS_URL, ReplicateSettings
 from simpletuner_lab.providers._replicate_status import StatusPage
 from simpletuner_lab.providers._replicate_targets import Targets
+from simpletuner_lab.providers._replicate_trial import cause
 from simpletuner_lab.providers._token import Token
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class ReplicateProvider:
         self._notes = Notes(context.home)
         way = _Way(settings, context.environment, sleep)
         api = Api(way.network, way.door)
+        self._api = api
         self._targets = Targets(settings)
         self._runs = Runs(api, self._targets, self._notes, now)
         self._files = Files(api, way.client, self._notes, now)
@@ -231,6 +233,17 @@ class ReplicateProvider:
             Forbidden: it is not signed by Replicate, or too old.
         """
         return self._hooks.prediction(headers, body)
+
+    def test_webhook(self, url: str) -> str:
+        """Runs a small model for its webhook; it is no run of a job, and is in no list of them.
+
+        Raises:
+            SettingUnusable: that model is not there.
+            LabError: nothing was created.
+        """
+        token, model = self._token.require(), self._settings.webhook_test_model
+        version = self._catalogue.newest(token, model, key="webhook_test_model")
+        return cause(self._api, token, model=model, version=version, url=url)
 
 
 class _Way:

@@ -46,7 +46,7 @@ class ProviderHandler(LabHandler):
     @authorized
     async def put(self, provider: str) -> None:
         """Sets those that are given; answers all."""
-        given = self.json()
+        given = self.json() if self.request.body else None
         if not isinstance(given, dict):
             raise InvalidRequest("the body must be a JSON object of settings")
         self.answer(await self.ask(lambda front: front.setup.change(provider, given), disk=True))

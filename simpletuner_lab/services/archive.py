@@ -38,6 +38,11 @@ _MODE: Final = stat.S_IFREG | 0o644
 _UNIX: Final = 3
 _ENTRY_BYTES: Final = 30 + 46 + 24 + 3 * 28
 """Of one file's headers, its name (twice) not counted: local, central, descriptor, zip64 extras."""
+_LEAST_ENTRY_BYTES: Final = 30 + 46 + 16
+"""The same without zip64: an entry of a zip that is written in one pass has a descriptor behind it."""
+_END_BYTES: Final = 22
+_LEAST_DEFLATED_BYTES: Final = 2
+"""Nothing, deflated."""
 _MARGIN_BYTES: Final = 1 << 24
 """Left free on the disk beside the archive."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -75,6 +80,21 @@ def pack(
         files=len(manifest.files),
         content_bytes=manifest.bytes,
     )
+
+
+def least_bytes(manifest: Manifest) -> int:
+    """What its archive has at least: exactly so much where all files are stored and none is beyond 4 GiB."""
+    return sum(_least(file) for file in manifest.files) + _END_BYTES
+
+
+def _least(file: FileEntry) -> int:
+    return (
+        _LEAST_ENTRY_BYTES + 2 * len(file.name.encode()) + (file.bytes if _is_stored(file) else _LEAST_DEFLATED_BYTES)
+    )
+
+
+def _is_stored(entry: FileEntry) -> bool:
+    return PurePosixPath(entry.name).suffix.lower() in STORED_SUFFIXES
 
 
 def verify(spool: Path, sha256: str) -> bool:
@@ -187,8 +207,7 @@ def _read(source: BinaryIO, entry: FileEntry, *, strip: bool) -> Iterator[bytes]
 
 def _header(entry: FileEntry) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(entry.name, _EPOCH)
-    stored = PurePosixPath(entry.name).suffix.lower() in STORED_SUFFIXES
-    info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+    info.compress_type = zipfile.ZIP_STORED if _is_stored(entry) else zipfile.ZIP_DEFLATED
     info.create_system = _UNIX
     info.external_attr = _MODE << 16
     info.file_size = entry.bytes  # decides whether the entry needs zip64

@@ -55,7 +55,10 @@ def _is_frozenset(cls: Any) -> bool:
 def _exactly(value: Any, cls: type[Any]) -> Any:
     """No silent coercion: `"5"` is not a number and `1` is not a truth value; an integer may stand for a float."""
     if issubclass(cls, enum.Enum):
-        return cls(value)
+        try:
+            return cls(value)
+        except ValueError:
+            raise _Unreadable(f"{value!r} is not one of {', '.join(str(one.value) for one in cls)}") from None
     if cls is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, cls) or (isinstance(value, bool) and cls is not bool):

@@ -8,9 +8,9 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET
-from simpletuner_lab.core.errors import Conflict, InvalidRequest
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, LabError
 from simpletuner_lab.core.grant import ENDPOINT_PATH
-from simpletuner_lab.core.provider import CausesWebhooks
+from simpletuner_lab.core.provider import CausesWebhooks, Provider
 from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.services.reach.hook import examine_webhook
@@ -62,8 +62,13 @@ def prove_webhook(lab: Lab, provider_id: str) -> WebhookReport:
     Raises:
         InvalidRequest: no public URL is set.
         ProviderNotFound, ProviderUnavailable: no such provider is in use here.
+        Conflict: it takes no webhooks.
     """
-    lab.registry.get(provider_id)
+    provider = lab.registry.get(provider_id)
+    if not _takes_webhooks(provider):
+        raise Conflict(
+            f"{provider.label} has no webhooks", hint="nothing is to be tested: its runs are looked at anyway"
+        )
     endpoint = lab.desk.endpoint(remote=True)
     if endpoint is None:
         raise InvalidRequest("no public URL is set, so nothing can call back", hint=PUBLIC_HINT)
@@ -87,6 +92,14 @@ def cause_webhook(lab: Lab, provider_id: str, nonce: str) -> str:
     if not url:
         raise InvalidRequest("no public URL is set, so nothing can call back", hint=PUBLIC_HINT)
     return provider.test_webhook(f"{url}?test={nonce}")
+
+
+def _takes_webhooks(provider: Provider) -> bool:
+    """By its answer to a webhook that nobody signed: one without webhooks has none, the others refuse it."""
+    try:
+        return provider.webhook({}, b"") is not None
+    except LabError:
+        return True
 
 
 def _of_the_notebook(found: Reach, port: str) -> Reach:

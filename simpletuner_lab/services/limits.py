@@ -24,6 +24,10 @@ def limit_notes(estimate: Estimate, limit_s: float | None, target: Target, *, go
         fewest, runs = runs_of(low, limit_s), runs_of(high, limit_s)
         if runs == 1:
             return ()
+        if fewest == 1:
+            return (
+                f"it may be cut into up to {runs} runs of at most {most} each, one after the other: one job to you",
+            )
         number = str(runs) if fewest == runs else f"{fewest} to {runs}"
         return (f"it is cut into about {number} runs of at most {most} each, one after the other: one job to you",)
     if fit is False and low is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol
 
 from simpletuner_lab.core.book import claim_of
@@ -34,7 +33,7 @@ from simpletuner_lab.core.publishing_keys import translate
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.snapshot import require_words
 from simpletuner_lab.core.verdict import SpendVerdict
-from simpletuner_lab.services.archive import STORED_SUFFIXES
+from simpletuner_lab.services.archive import least_bytes
 from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.figures import figures_of
 from simpletuner_lab.services.limits import limit_notes
@@ -225,8 +224,7 @@ def _chosen(options: Options, request: SubmitRequest) -> tuple[Target, Rate]:
 
 def _check_size(provider: Provider, manifest: Manifest) -> None:
     """Refuses what cannot fit: media are stored as they are, all else may still shrink and is judged once packed."""
-    stored = sum(file.bytes for file in manifest.files if Path(file.name).suffix.lower() in STORED_SUFFIXES)
-    require_size(provider, stored)
+    require_size(provider, least_bytes(manifest))
 
 
 def require_size(provider: Provider, size: int) -> None:
@@ -263,12 +261,18 @@ def _warnings(provider: Provider, target: Target, manifest: Manifest) -> tuple[s
     found = [*(text for dataset in manifest.datasets for text in _dataset_warnings(dataset)), *target.lacks]
     warn = provider.capabilities.warn_upload_bytes
     if warn is not None and manifest.bytes >= warn:
-        found.append(f"{manifest.bytes:,} bytes is a long upload")
+        found.append(_long_upload(provider, manifest.bytes))
     if not target.live_metrics:
         found.append(f"{target.label} shows no loss while it runs")
     if not target.resume:
         found.append(f"{target.label} cannot go on after an interruption")
     return tuple(found)
+
+
+def _long_upload(provider: Provider, size: int) -> str:
+    limit = provider.capabilities.max_upload_bytes
+    most = "" if limit is None else f", and {provider.label} takes less than {limit:,} of them packed"
+    return f"{size:,} bytes is a long upload{most}: use fewer or smaller images, or data hosted on S3 or the Hub"
 
 
 def _delivery_warnings(provider: Provider, destination: Destination) -> list[str]:

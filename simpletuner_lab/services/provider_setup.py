@@ -8,18 +8,21 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import (
     Conflict,
     CredentialUnusable,
     InvalidRequest,
     LabError,
+    Problem,
     SecretInConfig,
     TokenUnusable,
 )
 from simpletuner_lab.core.plan import Identity
-from simpletuner_lab.core.provider import HoldsToken, Located
+from simpletuner_lab.core.provider import HoldsToken, Located, Provider
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode, encode
@@ -35,7 +38,7 @@ from simpletuner_lab.services.provider_views import (
     Versions,
 )
 from simpletuner_lab.services.registry import Registry
-from simpletuner_lab.services.setting_fields import fields_of
+from simpletuner_lab.services.setting_fields import fields_of, in_lists
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
 
@@ -84,6 +87,7 @@ class ProviderSetup:
         if found := find_secrets({"settings": dict(given)}):
             hint = f"its token has a place of its own: {_token_name(cls)}" if _token_name(cls) else "leave it out"
             raise SecretInConfig(f"{found[0].path} holds what looks like a secret", problems=found, hint=hint)
+        given = in_lists(cls.Settings, given)
         with self._lock:
             limit = self._limits.prepare(provider_id, given)
             own = {key: value for key, value in given.items() if key not in LIMIT_KEYS}
@@ -91,7 +95,10 @@ class ProviderSetup:
                 self._limits.write(provider_id, limit)
                 return self.config(provider_id)
             wanted = self._now(provider_id, cls) | own
-            settings: Any = decode(cls.Settings, wanted, what="settings")
+            try:
+                settings: Any = decode(cls.Settings, wanted, what="settings")
+            except InvalidRequest as error:
+                raise _refused(error, given) from error
             made = self._registry.build(provider_id, settings)
             self._settings.write(provider_id, settings)
             self._registry.replace(made)
@@ -146,14 +153,14 @@ class ProviderSetup:
         return Versions(versions=found, current_version=found[0].id if found else "")
 
     def billing(self, provider_id: str) -> Billing:
-        """What is known of its costs."""
+        """What is known of its costs. The books are ours: only its prices are asked for, and their absence is told."""
         provider = self._registry.get(provider_id)
-        rates = provider.options().rates
+        rates, untold = _rates(provider)
         charges = self._store.charges.of_provider(provider_id)
         costs = [charge.cost_usd for charge in charges if charge.cost_usd is not None]
         return Billing(
             balance=None,
-            balance_note=f"{provider.label} does not tell its balance; this is what runs of this lab have cost",
+            balance_note=f"{provider.label} does not tell its balance; this is what runs of this lab have cost{untold}",
             spent_usd=sum(costs),
             runs=len(charges),
             runs_without_price=len(charges) - len(costs),
@@ -213,6 +220,28 @@ class ProviderSetup:
         with contextlib.suppress(InvalidRequest):
             settings = self._settings.read(provider_id, cls.Settings)
             self._registry.replace(self._registry.build(provider_id, settings))
+
+
+def _rates(provider: Provider) -> tuple[tuple[Rate, ...], str]:
+    """Its prices, and why there are none."""
+    try:
+        return provider.options().rates, ""
+    except LabError as error:
+        return (), f"; its prices cannot be told now: {error.message}"
+
+
+def _refused(error: InvalidRequest, given: Mapping[str, object]) -> InvalidRequest:
+    """With each value that was given beside what is wrong with it."""
+    problems = [replace(one, message=_beside(one, given)) for one in error.problems]
+    told = "; ".join(f"{one.path}: {one.message}" for one in problems) or error.message
+    hint = next((one.hint for one in problems if one.hint), "")
+    return InvalidRequest(f"nothing was changed, for a new setting cannot be: {told}", problems=problems, hint=hint)
+
+
+def _beside(problem: Problem, given: Mapping[str, object]) -> str:
+    name = problem.path.removeprefix("settings.").partition("[")[0]
+    text = repr(given.get(name))[:100]
+    return f"{text}: {problem.message}" if name in given and text not in problem.message else problem.message
 
 
 def _jobs(count: int) -> str:

@@ -55,6 +55,13 @@ def fields_of(cls: type[Any]) -> tuple[SettingField, ...]:
     )
 
 
+def in_lists(cls: type[Any], given: Mapping[str, object]) -> dict[str, object]:
+    """What is given; one text where a list is wanted is a list of that one, and not of its letters."""
+    hints = typing.get_type_hints(cls)
+    lists = {name for name in hints if _kind(hints[name]) is FieldKind.LIST}
+    return {name: [value] if name in lists and isinstance(value, str) else value for name, value in given.items()}
+
+
 def _kind(hint: Any) -> FieldKind:
     if isinstance(hint, types.UnionType):
         (hint, *_) = (part for part in typing.get_args(hint) if part is not type(None))

@@ -36,6 +36,7 @@ from simpletuner_lab.services.store import Store
 
 PATIENCE_S: Final = 10 * 60.0
 """A start that can be neither found nor ruled out for so long is uncertain."""
+_LOST: Final = "the answer to its start was lost; the run is being looked for"
 LOOK_S: Final = 60.0
 """An uncertain start is looked for this often."""
 _SOON_S: Final = 10 * 60.0
@@ -244,7 +245,7 @@ class Starter:
         since = job.run.tried_at or job.updated_at
         if job.uncertain or isinstance(error, ProviderUncertain) or self._clock() >= since + PATIENCE_S:
             return self._uncertain(job, error)
-        raise ProviderUnavailable(error.message, hint=error.hint) from error
+        raise ProviderUnavailable(f"{_LOST}: {error.message}", hint=error.hint) from error
 
     def _uncertain(self, job: Job, error: ProviderFailure) -> Job:
         """Said once; from then on the run is looked for now and then, and none is started."""

@@ -100,7 +100,7 @@ def replicate_stand(
     Raises:
         InvalidRequest: one of them cannot be, the port is taken, or Cog is not here.
     """
-    _require(port, token, engine, speed)
+    _require(port, token, engine, speed, lasts_s)
     token = token or "r8_" + secrets.token_hex(18)
     with ExitStack() as stack:
         made = replicate_emulator(
@@ -116,13 +116,15 @@ def replicate_stand(
         yield Stand(emulator=emulator, token=token, engine=engine)
 
 
-def _require(port: int, token: str, engine: EngineName, speed: float) -> None:
+def _require(port: int, token: str, engine: EngineName, speed: float, lasts_s: float) -> None:
     if not 0 <= port <= MOST_PORT:
         raise InvalidRequest(f"--port is from 0 to {MOST_PORT}", hint="0 for any that is free")
     if token and not _TOKEN.fullmatch(token):
         raise InvalidRequest("a token is r8_ and 3 letters or digits at least", hint="leave it out: one is made up")
     if not 0 < speed < float("inf"):
         raise InvalidRequest("--speed is a number above 0", hint="10 plays a training in a tenth of its time")
+    if not 0 < lasts_s < float("inf"):
+        raise InvalidRequest("--lasts is a number of seconds above 0", hint="3000 is longer than one run may take")
     if engine is EngineName.COG and speed != 1:
         raise InvalidRequest("--speed is for the scripted engine", hint="a real training takes the time that it takes")
 

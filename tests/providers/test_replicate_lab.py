@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from simpletuner_lab.core.destination import S3Destination, Sender
+from simpletuner_lab.core.errors import TokenUnusable, TooLarge
 from simpletuner_lab.core.job import JobState
+from simpletuner_lab.core.manifest import DatasetManifest, FileEntry, Manifest
+from simpletuner_lab.services.archive import least_bytes
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.lab import Lab, Surroundings
 from simpletuner_lab.services.registry import Registry
@@ -18,6 +21,10 @@ from simpletuner_lab.testing.replicate_emulator import Fault, Step
 from simpletuner_trainer.report import Exit
 from tests.lab_kit import dataset, request
 from tests.providers.replicate_kit import IMAGE, Scene, ended, scene
+
+EMPTY = DatasetManifest(
+    id="set", root="/nowhere", files=(), withheld=(), images=0, captions_found=0, captions_missing=()
+)  # fmt: skip
 
 
 def taken_on(replicate: Scene, lab: Lab, job_id: str, steps: int) -> JobState:
@@ -80,3 +87,38 @@ def test_an_upload_that_is_cut_off_goes_on_from_the_spool_and_one_that_arrived_i
             assert {path.name: path.stat().st_mtime_ns for path in home.spool.iterdir()} == packed
             assert len(emulator.files("ann")) == 1
             assert replicate.asked("files.create") == 2
+
+
+def test_the_books_are_there_without_a_token(tmp_path: Path) -> None:
+    """They are ours: prices alone are missing, and that is told."""
+    with scene(tmp_path) as replicate:
+        home = Home(tmp_path / "lab").prepare()
+        around = Surroundings(environment={"HOME": str(tmp_path)}, clock=replicate.emulator.now)
+        with Lab(home, Store.open(home.database), Registry([replicate.provider(token="")]), around) as lab:
+            bill = lab.setup.billing("replicate")
+            assert (bill.spent_usd, bill.runs, bill.hardware, bill.default_hardware) == (0, 0, (), "")
+            assert "prices cannot be told now: REPLICATE_API_TOKEN" in bill.balance_note
+            with pytest.raises(TokenUnusable):
+                lab.setup.versions("replicate")
+
+
+def test_what_certainly_does_not_fit_is_refused_by_the_plan(tmp_path: Path) -> None:
+    """A zip of nothing but names may be too large; the warning before that names the limit."""
+    with scene(tmp_path) as replicate:
+        provider = replicate.provider()
+        files = tuple(FileEntry(name=f"set/{number:0100}.txt", bytes=1, sha256="0" * 64) for number in range(3))
+        manifest = Manifest(datasets=(dataclasses.replace(EMPTY, files=files),))
+        assert least_bytes(manifest) == 3 * (30 + 46 + 16 + 2 + 2 * 108) + 22
+        provider.capabilities = dataclasses.replace(provider.capabilities, max_upload_bytes=900, warn_upload_bytes=1)
+        home = Home(tmp_path / "lab").prepare()
+        keys = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK", "HOME": str(tmp_path)}
+        around = Surroundings(environment=keys, clock=replicate.emulator.now)
+        with Lab(home, Store.open(home.database), Registry([provider]), around) as lab:
+            to = S3Destination(bucket="mine", sender=Sender.TRAINER, checkpoints=True)
+            asked = dataclasses.replace(request(dataset(tmp_path / "images")), provider="replicate", destination=to)
+            with pytest.raises(TooLarge, match="nothing was sent"):
+                lab.plan(asked)
+            provider.capabilities = dataclasses.replace(provider.capabilities, max_upload_bytes=1 << 20)
+            (warning,) = [text for text in lab.plan(asked).warnings if "long upload" in text]
+            assert "1,048,576" in warning
+            assert "data hosted on S3 or the Hub" in warning

@@ -81,7 +81,8 @@ def test_settings_and_token(server: Server) -> None:
     with server.http() as http:
         answers = [http.get(f"/providers/elsewhere{path}") for path in ("", "/validate", "/versions", "/billing")]
         assert [answer.status_code for answer in answers] == [200] * 4
-        assert http.put("/providers/elsewhere", json=[1]).status_code == 400
+        for body in (b"[1]", b"null", b""):
+            assert http.put("/providers/elsewhere", content=body).status_code == 400, body
         refused_token = http.put("/providers/elsewhere/token", json={"api_token": "wrong-and-secret"})
         assert refused_token.status_code == 400
     assert not any("e_carol" in answer.text for answer in answers)
@@ -137,6 +138,10 @@ def test_a_provider_in_the_terminal(server: Server, stcloud: Stcloud) -> None:
     assert token not in done.stdout + done.stderr
     code, told = stcloud("provider", "elsewhere", "--set", "price=2.5", "--set", 'hosts=["a"]', "--forget-token")
     assert (code, "ELSEWHERE_TOKEN is missing" in told, "price = 2.5" in told) == (0, True, True)
+    assert stcloud("provider", "replicate")[0] == 1, "without a token it cannot be used"
+    assert stcloud("provider", "replicate", "--set", "timeout_s=20")[0] == 0, "one thing after the other"
+    code, told = stcloud("provider", "replicate", "--set", "timeout_s=soon")
+    assert (code, told.count("'soon'"), "expected float" in told) == (1, 1, True), told
     code, told = stcloud("provider", "elsewhere", "--set", "price")
     assert (code, "--set KEY=VALUE" in told) == (1, True)
 

@@ -16,11 +16,14 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from simpletuner_lab import cli
 from simpletuner_lab.core.errors import Conflict
+from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.trials import Arrival, Trials
 from simpletuner_lab.services.grants import ServerKey
 from simpletuner_lab.services.reach.hook import examine_webhook, of_the_caller
 from simpletuner_lab.services.reach.report import Mode
 from simpletuner_lab.services.webhook_proof import HEADER, Proof, Prover
+from simpletuner_lab.testing.replicate_emulator import WebhookFault
+from simpletuner_lab.testing.replicate_stand import replicate_stand
 from tests.lab_kit import quick_home
 from tests.server.server_kit import TOKEN, free_port
 from tests.server.webhook_kit import Hooked, hooked_server, post
@@ -205,8 +208,14 @@ def test_a_provider_that_cannot(hooked: Hooked) -> None:
     assert (answer.status_code, answer.json()["detail"]) == (503, "it is out of credit")
     with hooked.server.http() as http:
         told = http.post("/providers/local/test-webhook", json={"mode": "provider"})
-    assert (told.status_code, told.json()["code"]) == (409, "conflict")
-    assert "cannot be made to send a webhook" in told.json()["detail"]
+        assert (told.status_code, told.json()["code"]) == (409, "conflict")
+        assert "cannot be made to send a webhook" in told.json()["detail"]
+        told = http.post("/providers/local/test-webhook", json={"mode": "direct"})
+        assert (told.status_code, told.json()["code"]) == (409, "conflict")
+        assert "has no webhooks" in told.json()["detail"]
+        told = http.post("/providers/signed/test-webhook", json={"mode": "sideways"})
+        assert told.status_code == 400
+        assert "'sideways' is not one of direct, provider" in told.json()["problems"][0]["message"]
 
 
 def test_one_trial_at_a_time() -> None:
@@ -228,6 +237,26 @@ async def _one_trial_at_a_time() -> None:
     with trials.begun() as another:
         trials.tell(nonce, Arrival(caller="late"))
         assert (await trials.arrival(0), another != nonce) == (None, True)
+
+
+def test_replicate_sends_one(hooked: Hooked) -> None:
+    """From the emulator to the second listener, as it would come from Replicate."""
+    with replicate_stand() as stand:
+        stand.emulator.conduct.queue_s = stand.emulator.conduct.boot_s = 0
+        client = hooked.server.client()
+        client.setup.change("replicate", stand.settings)
+        client.setup.set_token("replicate", Secret(stand.token))
+        found = client.test_webhook("replicate", Mode.PROVIDER)
+        (made,) = stand.emulator.predictions
+        assert [(step.name.value, step.status.value) for step in found.steps] == [("path", "ok"), ("signature", "ok")]
+        assert (found.reached, found.url) == (True, hooked.route.replace("/signed", "/replicate"))
+        assert f"prediction {made.id} of replicate/hello-world" in found.steps[0].message
+        assert client.sync("replicate").synced == 0
+        stand.emulator.fail("webhook", WebhookFault(bad_signature=True))
+        found = client.test_webhook("replicate", Mode.PROVIDER)
+        assert [step.status.value for step in found.steps] == ["ok", "failed"]
+        assert len(stand.emulator.predictions) == 2
+        assert client.jobs().total == 0
 
 
 # ------------------------------------------------------------ for people

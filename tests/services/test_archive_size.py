@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from simpletuner_lab.services.archive import pack
+from simpletuner_lab.services.archive import least_bytes, pack
 from tests.services.dataset_kit import dataset, image_bytes, put, scanned, small_set
 
 
@@ -44,6 +44,16 @@ def test_memory_does_not_grow_with_the_files(tmp_path, spool):
     grown_kib = int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
     assert grown_kib < 20 << 10
     assert spool.stat().st_size > 64 << 20
+
+
+def test_the_least_size_is_the_size_of_what_is_stored(tmp_path, spool):
+    for name in ("a.jpg", "née 船.jpg"):
+        put(tmp_path / "set", name, image_bytes(kind="JPEG"))
+    manifest = scanned(dataset(tmp_path / "set"))
+    assert least_bytes(manifest) == pack(manifest, spool).bytes
+    put(tmp_path / "set", "a.txt", b"a caption")
+    manifest = scanned(dataset(tmp_path / "set"))
+    assert 0 < pack(manifest, spool).bytes - least_bytes(manifest) < 100
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ def test_silence_is_waited_out_for_a_while(tmp_path: Path, images: Path) -> None
             away.clock.now = tried + PATIENCE_S * waited
             job = away.on(job)
             assert (job.state, job.uncertain, job.failure) == (JobState.QUEUED, False, None)
+            assert job.waiting.startswith("the answer to its start was lost; the run is being looked for: ")
         away.clock.now = tried + PATIENCE_S
         job = away.on(job)
         assert (job.state, job.uncertain, job.failure.code) == (JobState.QUEUED, True, "uncertain")

@@ -52,6 +52,20 @@ def test_everything_that_is_wrong_is_told_and_nothing_changes(tmp_path: Path) ->
         assert away.lab.registry.get("elsewhere").options().run_limit_s is None
 
 
+def test_a_wrong_value_is_named_beside_what_is_expected(tmp_path: Path) -> None:
+    with away_lab(tmp_path) as away:
+        with pytest.raises(errors.InvalidRequest) as refused:
+            away.lab.setup.change("elsewhere", {"run_limit_s": "long"})
+        assert all(
+            word in refused.value.message for word in ("run_limit_s", "'long'", "expected float", "nothing was changed")
+        )
+
+
+def test_one_text_is_a_list_of_one(tmp_path: Path) -> None:
+    with away_lab(tmp_path) as away:
+        assert away.lab.setup.change("elsewhere", {"hosts": "10.0.0.1"}).config["hosts"] == ["10.0.0.1"]
+
+
 def test_a_file_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     with away_lab(tmp_path) as away:
         (away.lab.home.provider_settings / "elsewhere.json").write_text('{"colour": "red"}')

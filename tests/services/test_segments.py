@@ -98,7 +98,7 @@ def _estimate(low: float | None, high: float | None) -> Estimate:
         (None, None, "a run may take 30 minutes: a longer job goes on in the next one, from its last checkpoint"),
         (600.0, 1000.0, ""),
         (5000.0, 5100.0, "it is cut into about 4 runs of at most 30 minutes each, one after the other: one job to you"),
-        (1500.0, 5000.0, "it is cut into about 1 to 4 runs of at most 30 minutes each, one after the other: one job to you"),
+        (1500.0, 5000.0, "it may be cut into up to 4 runs of at most 30 minutes each, one after the other: one job to you"),
     ],
 )  # fmt: skip
 def test_a_plan_says_into_how_many_runs_it_is_cut(low: float | None, high: float | None, expected: str) -> None:

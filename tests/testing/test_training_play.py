@@ -63,8 +63,11 @@ def keys(storage: StorageServer) -> dict[str, str]:
 def test_it_looks_like_a_training_and_delivers_for_good(stand: Stand, storage: StorageServer, tmp_path: Path) -> None:
     run = ended(stand, spec(storage.endpoint_url), keys(storage))
     assert (run.status, json.loads(run.output)) == ("succeeded", {"exit_code": 0, "ended": "done"}), run.error
-    told = [rp.parse_line(line, nonce=NONCE) for line in run.logs.splitlines()]
-    assert None not in told
+    read = {line: rp.parse_line(line, nonce=NONCE) for line in run.logs.splitlines()}
+    told = [one for one in read.values() if one is not None]
+    plain = [line for line, one in read.items() if one is None]
+    assert plain[-1].startswith(f"step {STEPS} of {STEPS}  loss ")
+    assert all(line.startswith("step ") for line in plain)
     assert [one.stage for one in told if isinstance(one, rp.Stage)] == [
         one for one in rp.StageName if one is not rp.StageName.VALIDATE
     ]

@@ -14,7 +14,7 @@ import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
@@ -102,7 +102,8 @@ class Training:
         lines = min(total, max(_FEWEST_LINES, math.ceil(self.lasts_s / _LINE_S)))
         for line in range(lines):
             first, last = total * line // lines + 1, total * (line + 1) // lines
-            yield _said(run, self._steps(range(first, last + 1), total), after_s=self.lasts_s / lines)
+            steps = _said(run, self._steps(range(first, last + 1), total), after_s=self.lasts_s / lines)
+            yield replace(steps, log=f"step {last} of {total}  loss {_loss(last, total):.4f}\n{steps.log}")
         yield _said(run, rp.Stage(stage=rp.StageName.SAVE, label="writing the result"))
         manifest = _write_result(run, total, folder)
         yield _said(run, rp.Stage(stage=rp.StageName.UPLOAD, label="delivering the result"))

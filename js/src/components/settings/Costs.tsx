@@ -24,7 +24,7 @@ export function Costs({ provider }: { provider: string }) {
         <div>
           <dt>{t("Spent")}</dt>
           <dd class="stc-number">
-            {t("{cost} for {runs} runs, {time}", runs)}
+            {value.runs === 1 ? t("{cost} for 1 run, {time}", runs) : t("{cost} for {runs} runs, {time}", runs)}
             {value.runs_without_price > 0 && (
               <div class="stc-faint">
                 {t("Runs of which the cost is not known: {count}", { count: count(value.runs_without_price) })}
