@@ -299,7 +299,7 @@ def test_snapshots_and_slots(http: httpx.Client, queue: httpx.Client) -> None:
     asked = {"max_concurrent": 6, "providers": {"elsewhere": 3}}
     assert queue.post("/concurrency", json=asked).json()["providers"]["elsewhere"] == 3
     assert queue.get("/concurrency").json()["max_concurrent"] == 6
-    assert queue.post("/cleanup?days=365").json()["deleted"] == 0
+    assert queue.post("/cleanup?days=365").json()["days"] == 365
 
 
 def test_previews(http: httpx.Client, images: Path) -> None:
