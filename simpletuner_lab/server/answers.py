@@ -8,6 +8,7 @@ from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.errors import Problem
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.server.rooms import Part
+from simpletuner_lab.services.queue_views import CleanedUp, Concurrency, Dispatched, Reprioritised
 from simpletuner_lab.services.views import DeliveryView, EventView, JobView, ProviderView
 
 
@@ -47,6 +48,19 @@ class JobSubmitted:
     status: JobState
     job: JobView
     cost_limit_warning: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRerun:
+    """A new job of an older one's request."""
+
+    success: bool = True
+    job_id: str
+    status: JobState
+    job: JobView
+    rerun_of: str
+    same_digest: bool
+    """What leaves is the same to the byte, and goes to the same place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +109,49 @@ class ConsentSet:
 
     success: bool = True
     consent: ConsentMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotsSetting:
+    """Whether each submit makes a snapshot."""
+
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotsSet:
+    """Whether it does from now on."""
+
+    success: bool = True
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrioritySet(Reprioritised):
+    """A job's priority before and after, as it was set."""
+
+    success: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencySet(Concurrency):
+    """How many jobs may hold a slot at once from now on."""
+
+    success: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsGiven(Dispatched):
+    """Free slots were given away, to these jobs."""
+
+    success: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanupDone(CleanedUp):
+    """So many finished jobs were removed."""
+
+    success: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,22 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from simpletuner_lab.core.errors import (
-    ConsentRequired,
-    CredentialUnusable,
     IllegalTransition,
     InvalidConfig,
     InvalidDataset,
     JobActive,
     JobNotFound,
-    PlanChanged,
     ProviderNotFound,
-    ProviderUnavailable,
-    RunTooLong,
     SecretInConfig,
     StaleRecord,
-    TokenUnusable,
-    TooLarge,
-    UploadsForbidden,
 )
 from simpletuner_lab.core.job import JobState, SortKey
 from simpletuner_lab.server.answers import (
@@ -58,6 +50,8 @@ from simpletuner_lab.server.handlers import (
 )
 from simpletuner_lab.server.operations import (
     EVENTS,
+    PLANNING,
+    SUBMITTING,
     Operation,
     Operations,
     choice,
@@ -69,15 +63,12 @@ from simpletuner_lab.server.operations import (
 )
 from simpletuner_lab.services.views import JobDetail, JobPage, LogChunk, MetricsView, OutputsView, PlanView, PreviewView
 
-_REFUSALS: Final = (InvalidConfig, InvalidDataset, RunTooLong, SecretInConfig, ProviderNotFound, CredentialUnusable)
-_PLANNING: Final = (*_REFUSALS, TokenUnusable, TooLarge, ProviderUnavailable)
-_SUBMITTING: Final = (*_PLANNING, ConsentRequired, PlanChanged, UploadsForbidden)
 _ORDERS: Final = tuple(f"{sign}{key}" for key in SortKey for sign in ("", "-"))
 
 OPERATIONS: Final[Operations] = {
-    PlanHandler.post: Operation(answer=PlanView, body=SubmitBody, query=(words("provider"),), errors=_PLANNING),
+    PlanHandler.post: Operation(answer=PlanView, body=SubmitBody, query=(words("provider"),), errors=PLANNING),
     SubmitHandler.post: Operation(
-        answer=JobSubmitted, status=202, body=SubmitBody, query=(words("provider"),), errors=_SUBMITTING
+        answer=JobSubmitted, status=202, body=SubmitBody, query=(words("provider"),), errors=SUBMITTING
     ),
     JobsHandler.get: Operation(
         answer=JobPage,

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.errors import (
+    InvalidRequest,
+    JobNotFound,
+    ProviderNotFound,
+    ProviderUnavailable,
+    TokenUnusable,
+)
+from simpletuner_lab.core.spend import SpendLimits
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.operations import PLANNING, Operation, Operations, whole, words
 from simpletuner_lab.services.codec import decode
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.money import MOST_DAYS, USUAL_DAYS
+from simpletuner_lab.services.money_views import (
+    BillingRefresh,
+    CostEstimate,
+    CostLimitStatus,
+    DashboardView,
+    HardwareOptions,
+    JobMoney,
+    LimitsView,
+    SpendView,
+)
 
 
 class LimitsHandler(LabHandler):
@@ -114,6 +135,30 @@ class BillingRefreshHandler(LabHandler):
     async def post(self) -> None:
         """Answers a `BillingRefresh`."""
         self.answer(await self.ask(lambda front: front.money.refresh()))
+
+
+_DAYS: Final = whole("days", 1, MOST_DAYS, default=USUAL_DAYS)
+
+OPERATIONS: Final[Operations] = {
+    LimitsHandler.get: Operation(answer=LimitsView),
+    LimitsHandler.put: Operation(answer=LimitsView, body=SpendLimits, errors=(ProviderNotFound,)),
+    LimitStatusHandler.get: Operation(answer=CostLimitStatus, query=(words("provider"),), errors=(ProviderNotFound,)),
+    JobLimitHandler.get: Operation(answer=JobMoney, errors=(JobNotFound,)),
+    SpendHandler.get: Operation(answer=SpendView, query=(_DAYS, words("provider"))),
+    DashboardHandler.get: Operation(answer=DashboardView, query=(_DAYS,)),
+    EstimateHandler.post: Operation(
+        answer=CostEstimate,
+        body=RequestForm | tuple[Mapping[str, object], ...],
+        query=(words("provider"), words("hardware_profile")),
+        errors=PLANNING,
+    ),
+    HardwareHandler.get: Operation(
+        answer=HardwareOptions,
+        query=(words("provider"),),
+        errors=(ProviderNotFound, TokenUnusable, ProviderUnavailable),
+    ),
+    BillingRefreshHandler.post: Operation(answer=BillingRefresh),
+}
 
 
 def money_rules() -> list[tuple[str, type[web.RequestHandler]]]:

@@ -54,8 +54,18 @@ class Route:
     @property
     def name(self) -> str:
         """The same as long as the route is."""
-        parts = (part.strip("{}").replace("-", "_").replace(".", "_") for part in self.path.split("/")[3:])
-        return "_".join([self.verb, *parts])
+        return "_".join([self.verb, *(part.strip("{}").replace("-", "_").replace(".", "_") for part in self.parts)])
+
+    @property
+    def parts(self) -> list[str]:
+        """Those of the path that tell it from others."""
+        return [part for part in self.path.removeprefix("/api").removeprefix("/cloud").split("/") if part]
+
+    @property
+    def method(self) -> Callable[..., Any]:
+        """What of the handler answers it."""
+        found: Callable[..., Any] = getattr(self.handler, self.verb)
+        return found
 
 
 class DescriptionHandler(LabHandler):
@@ -118,7 +128,8 @@ def routes(rules: Sequence[Rule]) -> Iterator[Route]:
 
 
 def _paths(pattern: str) -> list[str]:
-    """A rule whose last part may be missing, or one of some words, has a path for each."""
+    """A rule whose last part may be missing, or one of some words, has a path for each. A slash that may be missing is told."""
+    pattern = re.sub(r"/\?$", "/", pattern)
     found = _OPTIONAL.search(pattern)
     if not found:
         return [pattern]
@@ -134,15 +145,18 @@ def _arguments(path: str, method: Callable[..., Any]) -> tuple[tuple[str, str], 
 
 def _described(route: Route, schemas: Schemas) -> dict[str, Any]:
     operation = route.operation
-    about = words_of(route.handler).partition(": ")[2] or words_of(getattr(route.handler, route.verb))
+    about = words_of(route.handler).partition(": ")[2] or words_of(route.method)
     told: dict[str, Any] = {
         "operationId": route.name,
-        "tags": [route.path.split("/")[3] if route.path.count("/") > 2 else "lab"],
+        "tags": route.parts[:1],
         "summary": about[:1].upper() + about[1:].rstrip("."),
-        "description": words_of(getattr(route.handler, route.verb)),
+        "description": words_of(route.method),
         "parameters": [
             *(_part(name, pattern) for name, pattern in route.arguments),
-            *({"name": one.name, "in": one.where, "schema": dict(one.schema)} for one in operation.query),
+            *(
+                {"name": one.name, "in": one.where, "required": one.needed, "schema": dict(one.schema)}
+                for one in operation.query
+            ),
         ],
         "responses": _responses(route, schemas),
     }
@@ -185,7 +199,8 @@ def _refusals(route: Route) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {status: [] for status in _ALWAYS}
     reads = not operation.open and (operation.query or operation.body is not None)
     errors: tuple[type[LabError], ...] = (*((InvalidRequest,) if reads else ()), *operation.errors)
+    of_all_jobs = len(route.arguments) < len(inspect.signature(route.method).parameters) - 1
     for error in dict.fromkeys(errors):
-        if error is not JobNotFound or route.arguments:  # some rooms tell of all jobs too
+        if error is not JobNotFound or not of_all_jobs:
             found.setdefault(error.status, []).append(error.code)
     return found

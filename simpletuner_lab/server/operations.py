@@ -17,11 +17,32 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from simpletuner_lab.core.errors import LabError
+from simpletuner_lab.core.errors import (
+    ConsentRequired,
+    CredentialUnusable,
+    InvalidConfig,
+    InvalidDataset,
+    LabError,
+    PlanChanged,
+    ProviderNotFound,
+    ProviderUnavailable,
+    RunTooLong,
+    SecretInConfig,
+    SpendLimitReached,
+    TokenUnusable,
+    TooLarge,
+    UploadsForbidden,
+)
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 ANY: Final = "*/*"
+
+_REFUSALS: Final = (InvalidConfig, InvalidDataset, RunTooLong, SecretInConfig, ProviderNotFound, CredentialUnusable)
+PLANNING: Final = (*_REFUSALS, TokenUnusable, TooLarge, ProviderUnavailable)
+"""What a plan refuses with."""
+SUBMITTING: Final = (*PLANNING, ConsentRequired, PlanChanged, UploadsForbidden, SpendLimitReached)
+"""What a submit refuses with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +52,7 @@ class Parameter:
     name: str
     schema: Mapping[str, Any]
     where: str = "query"
+    needed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +85,10 @@ def whole(name: str, least: int = 0, most: int | None = None, *, default: int | 
     return Parameter(name=name, schema=schema | ({} if default is None else {"default": default}))
 
 
-def words(name: str, *, most: int | None = None) -> Parameter:
-    """Any text."""
-    return Parameter(name=name, schema={"type": "string"} | ({} if most is None else {"maxLength": most}))
+def words(name: str, *, most: int | None = None, needed: bool = False) -> Parameter:
+    """Any text; where it is needed, some."""
+    schema: dict[str, Any] = {"type": "string"} | ({"minLength": 1} if needed else {})
+    return Parameter(name=name, schema=schema | ({} if most is None else {"maxLength": most}), needed=needed)
 
 
 def choice(name: str, *values: str) -> Parameter:
@@ -84,6 +107,6 @@ def flag(name: str) -> Parameter:
     return Parameter(name=name, schema={"type": "string", "description": "1 for yes"})
 
 
-def in_header(name: str, pattern: str = "") -> Parameter:
-    """A header."""
-    return Parameter(name=name, where="header", schema={"type": "string"} | ({"pattern": pattern} if pattern else {}))
+def in_header(name: str, pattern: str = "^[ -~]*$") -> Parameter:
+    """A header. With control characters in one, the web server refuses the whole request before any route sees it."""
+    return Parameter(name=name, where="header", schema={"type": "string", "pattern": pattern})

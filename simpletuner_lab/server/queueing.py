@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
+from simpletuner_lab.core.errors import Conflict, IllegalTransition, JobNotFound, StaleRecord
 from simpletuner_lab.core.job_queue import priority_of
+from simpletuner_lab.server.answers import CleanupDone, ConcurrencySet, JobTaken, PrioritySet, SlotsGiven
 from simpletuner_lab.server.base import LabHandler
-from simpletuner_lab.services.queue_views import ConcurrencyChange
+from simpletuner_lab.server.operations import Operation, Operations, choice, flag, whole
+from simpletuner_lab.services.queue_front import MAX_ENTRIES, STATUSES
+from simpletuner_lab.services.queue_views import (
+    Concurrency,
+    ConcurrencyChange,
+    OwnQueue,
+    QueuePage,
+    QueuePosition,
+    QueueStats,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +41,7 @@ class QueueHandler(LabHandler):
         """Answers a `QueuePage`."""
         status = self.get_query_argument("status", "")
         ended = self.get_query_argument("include_completed", "") in {"1", "true"}
-        limit = self.number("limit", 50, least=1, most=200) or 50
+        limit = self.number("limit", 50, least=1, most=MAX_ENTRIES) or 50
         offset = self.number("offset", 0) or 0
         self.answer(
             await self.ask(
@@ -75,8 +87,7 @@ class QueueCancelHandler(LabHandler):
     @authorized
     async def post(self, job_id: str) -> None:
         """Answers `{success, job_id, status, job}`."""
-        job = await self.ask(lambda front: front.queue.cancel(job_id))
-        self.answer({"success": True, "job_id": job_id, "status": job.status, "job": job})
+        self.answer(JobTaken.of(await self.ask(lambda front: front.queue.cancel(job_id))))
 
 
 class PriorityHandler(LabHandler):
@@ -140,6 +151,28 @@ class NoRouteHandler(LabHandler):
         raise web.HTTPError(404, "there is no such route; approvals and a submit of its own do not exist here")
 
     post = put = delete = get
+
+
+OPERATIONS: Final[Operations] = {
+    QueueHandler.get: Operation(
+        answer=QueuePage,
+        query=(
+            choice("status", *STATUSES),
+            flag("include_completed"),
+            whole("limit", 1, MAX_ENTRIES, default=50),
+            whole("offset", default=0),
+        ),
+    ),
+    StatsHandler.get: Operation(answer=QueueStats),
+    MineHandler.get: Operation(answer=OwnQueue),
+    PositionHandler.get: Operation(answer=QueuePosition, errors=(JobNotFound,)),
+    QueueCancelHandler.post: Operation(answer=JobTaken, errors=(JobNotFound, IllegalTransition, StaleRecord)),
+    PriorityHandler.post: Operation(answer=PrioritySet, body=PriorityBody, errors=(JobNotFound, Conflict, StaleRecord)),
+    ConcurrencyHandler.get: Operation(answer=Concurrency),
+    ConcurrencyHandler.post: Operation(answer=ConcurrencySet, body=ConcurrencyChange),
+    ProcessHandler.post: Operation(answer=SlotsGiven),
+    CleanupHandler.post: Operation(answer=CleanupDone, query=(whole("days", 1, 365, default=30),)),
+}
 
 
 def queue_rules(base: str) -> list[tuple[str, type[web.RequestHandler]]]:

@@ -8,10 +8,13 @@ from typing import Final
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, JobNotFound, StoreUnusable
 from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.server.answers import JobRerun, SnapshotsSet, SnapshotsSetting
 from simpletuner_lab.server.base import LabHandler
+from simpletuner_lab.server.operations import SUBMITTING, Operation, Operations, whole, words
 from simpletuner_lab.services.front import Front
+from simpletuner_lab.services.snapshot_views import Configs, Draft, JobDiff, JobSnapshot, PreSubmitCheck, SnapshotPage
 from simpletuner_lab.services.views import JobView
 
 _MAX_LISTED: Final = 500
@@ -74,7 +77,7 @@ class SnapshotsSettingHandler(LabHandler):
     @authorized
     async def get(self) -> None:
         """Answers `{enabled}`."""
-        self.answer({"enabled": await self.ask(lambda front: front.snapshots.enabled())})
+        self.answer(SnapshotsSetting(enabled=await self.ask(lambda front: front.snapshots.enabled())))
 
     @web.authenticated
     @authorized
@@ -82,7 +85,7 @@ class SnapshotsSettingHandler(LabHandler):
         """Switches them on or off, for submits from now on."""
         enabled = self.body(SnapshotsBody).enabled
         await self.ask(lambda front: front.snapshots.set_enabled(enabled))
-        self.answer({"success": True, "enabled": enabled})
+        self.answer(SnapshotsSet(enabled=enabled))
 
 
 class DiffHandler(LabHandler):
@@ -124,13 +127,14 @@ class RerunHandler(LabHandler):
     @web.authenticated
     @authorized
     async def post(self, job_id: str) -> None:
-        """Answers `{success, job_id, status, job, rerun_of, same_digest}`. Consent is asked as by a submit."""
+        """Answers a `JobRerun`. Consent is asked as by a submit."""
         body = self.body(RerunBody)
         if body.idempotency_key is not None and not 1 <= len(body.idempotency_key) <= 255:
             raise InvalidRequest("idempotency_key has 1 to 255 characters")
         first, job = await self.ask(lambda front: _rerun(front, job_id, body), disk=True)
-        told = {"job_id": job.job_id, "status": job.status, "job": job, "rerun_of": job_id}
-        self.answer({"success": True, **told, "same_digest": first.digest == job.digest}, status=202)
+        same = first.digest == job.digest
+        told = JobRerun(job_id=job.job_id, status=job.status, job=job, rerun_of=job_id, same_digest=same)
+        self.answer(told, status=202)
 
 
 def _rerun(front: Front, job_id: str, body: RerunBody) -> tuple[JobView, JobView]:
@@ -140,6 +144,25 @@ def _rerun(front: Front, job_id: str, body: RerunBody) -> tuple[JobView, JobView
     )
     job = front.submit(asked, approve=body.approve, key=body.idempotency_key, entry=body.entry[:32])
     return front.job(job_id), job
+
+
+OPERATIONS: Final[Operations] = {
+    PreSubmitHandler.get: Operation(answer=PreSubmitCheck),
+    ConfigsHandler.get: Operation(answer=Configs, errors=(StoreUnusable,)),
+    SnapshotsHandler.get: Operation(
+        answer=SnapshotPage, query=(whole("limit", 1, _MAX_LISTED, default=50),), errors=(StoreUnusable,)
+    ),
+    SnapshotsSettingHandler.get: Operation(answer=SnapshotsSetting),
+    SnapshotsSettingHandler.put: Operation(answer=SnapshotsSet, body=SnapshotsBody),
+    DiffHandler.get: Operation(
+        answer=JobDiff, query=(words("a", needed=True), words("b", needed=True)), errors=(JobNotFound,)
+    ),
+    JobSnapshotHandler.get: Operation(answer=JobSnapshot, errors=(JobNotFound,)),
+    DraftHandler.get: Operation(answer=Draft, errors=(JobNotFound, Conflict)),
+    RerunHandler.post: Operation(
+        answer=JobRerun, status=202, body=RerunBody, errors=(JobNotFound, Conflict, *SUBMITTING)
+    ),
+}
 
 
 def snapshot_routes(job: str) -> list[tuple[str, type[web.RequestHandler]]]:

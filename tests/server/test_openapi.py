@@ -24,6 +24,7 @@ from simpletuner_lab.server.routes import described_rules
 from simpletuner_lab.testing import eventually
 from tests.lab_kit import config, dataloader, dataset, quick_home
 from tests.server.openapi_kit import Fickle, Judge
+from tests.server.openapi_refusals import REFUSED, REFUSED_OF_QUEUE
 from tests.server.server_kit import TOKEN, Server
 from tests.services.remote_kit import Place
 
@@ -65,11 +66,20 @@ def judge(server: Server) -> Judge:
     return judge
 
 
+def client(server: Server, judge: Judge, below: str) -> httpx.Client:
+    headers = {"Authorization": f"token {TOKEN}"}
+    return httpx.Client(base_url=server.url + below, headers=headers, timeout=60, event_hooks={"response": [judge]})
+
+
 @pytest.fixture(scope="module")
 def http(server: Server, judge: Judge) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"token {TOKEN}"}
-    hooks = {"response": [judge]}
-    with httpx.Client(base_url=server.url + "api/cloud", headers=headers, timeout=60, event_hooks=hooks) as made:
+    with client(server, judge, "api/cloud") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def queue(server: Server, judge: Judge) -> Iterator[httpx.Client]:
+    with client(server, judge, "api/queue") as made:
         yield made
 
 
@@ -153,11 +163,17 @@ def test_every_refusal_has_a_known_code() -> None:
 # ----------------------------------------------------------------------------------------------------------- the answers
 
 
-def test_a_job_from_plan_to_deletion(http: httpx.Client, images: Path) -> None:
+BELOW_A_JOB = ("", "/logs", "/logs/stream", "/inline-progress", "/events", "/metrics?points=10", "/outputs", "/snapshot", "/draft", "/cost-limit")  # fmt: skip
+
+
+def test_a_job_from_plan_to_deletion(http: httpx.Client, queue: httpx.Client, images: Path) -> None:
     job_id = submitted(http, images)
     ended(http, job_id)
-    for below in ("", "/logs", "/logs/stream", "/inline-progress", "/events", "/metrics?points=10", "/outputs"):
+    for below in BELOW_A_JOB:
         assert http.get(f"/jobs/{job_id}{below}").status_code == 200, below
+    assert http.get(f"/jobs/diff?a={job_id}&b={job_id}").json()["same_digest"] is True
+    assert queue.post(f"/{job_id}/cancel").json()["code"] == "illegal_transition"
+    assert queue.post(f"/{job_id}/priority", json={"priority": None}).json()["code"] == "conflict"
     output = f"/jobs/{job_id}/outputs/pytorch_lora_weights.safetensors"
     for verb in ("GET", "HEAD"):
         assert http.request(verb, f"/jobs/{job_id}/outputs.zip").status_code == 200
@@ -175,8 +191,19 @@ def test_a_job_from_plan_to_deletion(http: httpx.Client, images: Path) -> None:
     eventually(lambda: http.delete(f"/jobs/{job_id}?outputs=1").status_code == 200)
 
 
-def test_a_job_that_waits_and_is_cancelled(http: httpx.Client, images: Path) -> None:
+def test_a_job_that_waits_and_is_cancelled(http: httpx.Client, queue: httpx.Client, images: Path) -> None:
     job_id = submitted(http, images, "patient")
+    digest = http.get(f"/jobs/{job_id}/draft").json()["digest"]
+    again = http.post(f"/jobs/{job_id}/rerun", json={"approve": digest, "snapshot_name": "again"}).json()
+    assert again["rerun_of"] == job_id
+    assert again["same_digest"] is True
+    assert queue.get("/position/" + again["job_id"]).json()["position"] == 1
+    assert queue.post(f"/{again['job_id']}/priority", json={"priority": "lead"}).json()["priority_override"] == 20
+    assert [one["id"] for one in queue.get("/?status=pending").json()["entries"]] == [again["job_id"]]
+    assert queue.get("/me").json()["pending_count"] == queue.get("/stats").json()["queue_depth"] == 1
+    assert queue.post("/process").json() == {"success": True, "dispatched": 0, "job_ids": []}
+    assert queue.post(f"/{again['job_id']}/cancel").json()["status"] == "cancelled"
+    assert queue.get("/?include_completed=1&limit=200").json()["total_pending"] == 0
     assert http.delete(f"/jobs/{job_id}").json()["code"] == "job_active"
     assert http.post(f"/jobs/{job_id}/push", json={"destination": {"kind": "hub", "repo_id": "a/b"}}).status_code == 409
     assert http.post(f"/jobs/{job_id}/push/retry").status_code == 409
@@ -212,9 +239,13 @@ def test_a_provider_that_loses_an_answer(http: httpx.Client, images: Path, place
     assert http.post(f"/jobs/{job_id}/resolve", json={"action": "give_up"}).json()["status"] == "failed"
     place.add(state="succeeded")
     assert http.post("/jobs/sync", json={"provider": "elsewhere"}).json()["synced"] == 1
+    (found,) = {one["job_id"] for one in http.get("/jobs?provider=elsewhere").json()["jobs"]} - {job_id}
+    assert http.get(f"/jobs/{found}/draft").json()["code"] == "conflict"
+    assert http.post(f"/jobs/{found}/rerun", json={}).json()["code"] == "conflict"
     for below in ("", "/config", "/validate", "/versions", "/billing"):
         assert http.get(f"/providers/elsewhere{below}").status_code == 200
     place.fail(options="no token")
+    assert http.get("/hardware-options?provider=elsewhere").json()["code"] == "token_unusable"
     for below in ("/versions", "/billing"):
         assert http.get(f"/providers/elsewhere{below}").json()["code"] == "token_unusable"
     assert http.post("/jobs/sync", json={"provider": "elsewhere"}).json()["code"] == "token_unusable"
@@ -240,56 +271,50 @@ def test_settings(http: httpx.Client, server: Server) -> None:
     assert http.post("/data-consent/preview", json=[]).status_code in {200, 400}
 
 
+def test_money(http: httpx.Client, images: Path) -> None:
+    job = {"amount_usd": 5.0, "action": "warn"}
+    limits = {"time_zone": "Europe/Berlin", "total": {"enabled": True, "amount_usd": 25.0}, "job": job}
+    assert http.put("/cost-limit", json=limits).json()["limits"]["job"] == job
+    assert http.get("/cost-limit").json()["states"][0]["scope"] == "all"
+    assert http.get("/cost-limit/status?provider=elsewhere").json()["enabled"] is True
+    assert http.get("/spend?days=7&provider=elsewhere").json()["days"] == 7
+    assert http.get("/metrics").json()["period_days"] == 30
+    assert http.post("/cost-estimate", json=body(images)).json()["data_size_mb"] > 0
+    assert http.post("/cost-estimate", json=dataloader(images)).json()["has_estimate"] is False
+    assert (
+        http.post("/cost-estimate", json=body(images, destination={"kind": "hub", "repo_id": "a/b"})).status_code == 409
+    )
+    assert http.get("/hardware-options").json()["provider"] == "elsewhere"
+    assert http.post("/billing/refresh").json()["credit_balance"] is None
+    assert http.put("/cost-limit", json={"total": {"enabled": False}}).json()["states"] == []
+    assert http.get("/cost-limit/status").json()["enabled"] is False
+
+
+def test_snapshots_and_slots(http: httpx.Client, queue: httpx.Client) -> None:
+    for path in ("/pre-submit-check", "/available-configs", "/snapshots?limit=1"):
+        assert http.get(path).status_code == 200, path
+    for enabled in (False, True):
+        assert http.put("/snapshots/setting", json={"enabled": enabled}).json() == {"success": True, "enabled": enabled}
+        assert http.get("/snapshots/setting").json() == {"enabled": enabled}
+    asked = {"max_concurrent": 6, "providers": {"elsewhere": 3}}
+    assert queue.post("/concurrency", json=asked).json()["providers"]["elsewhere"] == 3
+    assert queue.get("/concurrency").json()["max_concurrent"] == 6
+    assert queue.post("/cleanup?days=365").json()["days"] == 365
+
+
 def test_previews(http: httpx.Client, images: Path) -> None:
     assert http.post("/data-consent/preview", json=dataloader(images)).json()["total_files"] == 6
-
-
-REFUSED = [
-    ("POST", "/jobs/plan", {"config": {}}, "invalid_request"),
-    ("POST", "/jobs/plan", {"config": {}, "dataloader_config": []}, "invalid_config"),
-    ("POST", "/jobs/plan?provider=nobody", {"config": {}, "dataloader_config": []}, "provider_not_found"),
-    ("POST", "/jobs/submit", [], "invalid_request"),
-    ("POST", "/jobs/submit?provider=nobody", {"config": {}, "dataloader_config": []}, "provider_not_found"),
-    ("POST", "/jobs/sync", {"who": 1}, "invalid_request"),
-    ("POST", "/jobs/sync", {"provider": "nobody"}, "provider_not_found"),
-    ("GET", "/jobs?limit=0", None, "invalid_request"),
-    ("GET", "/events?after=x", None, "invalid_request"),
-    ("PUT", "/destination", {"kind": "moon"}, "invalid_request"),
-    ("PUT", "/data-consent/setting", {"consent": "perhaps"}, "invalid_request"),
-    ("POST", "/data-consent/preview", {}, "invalid_request"),
-    ("POST", "/data-consent/preview?provider=nobody", [], "provider_not_found"),
-    ("PUT", "/providers/elsewhere", {"no": 1}, "invalid_request"),
-    ("PUT", "/providers/elsewhere/config", {"no": 1}, "invalid_request"),
-    ("PUT", "/providers/nobody/config", {}, "provider_not_found"),
-    ("PUT", "/providers/elsewhere/token", {}, "invalid_request"),
-    ("PUT", "/providers/local/token", {"api_token": "x"}, "conflict"),
-    ("DELETE", "/providers/local/token", None, "conflict"),
-    ("POST", "/local-upload/test", {"no": 1}, "invalid_request"),
-    ("POST", "/providers/elsewhere/test-webhook", {"wait_s": 0}, "invalid_request"),
-    *(("GET", f"/providers/nobody{below}", None, "provider_not_found") for below in ("", "/config", "/validate", "/versions", "/billing")),
-    ("PUT", "/providers/nobody", {}, "provider_not_found"),
-    ("PUT", "/providers/nobody/token", {"api_token": "x"}, "provider_not_found"),
-    ("DELETE", "/providers/nobody/token", None, "provider_not_found"),
-    ("POST", "/providers/nobody/test-webhook", {"mode": "direct"}, "provider_not_found"),
-    *(
-        ("GET", f"/jobs/none{below}", None, "job_not_found")
-        for below in ("", "/logs", "/logs/stream", "/inline-progress", "/events", "/metrics", "/outputs", "/outputs.zip", "/outputs/x")
-    ),
-    *(("GET", f"/jobs/none{query}", None, "invalid_request") for query in ("/logs?limit=0", "/metrics?points=1", "/events?limit=0")),
-    ("DELETE", "/jobs/none", None, "job_not_found"),
-    ("POST", "/jobs/none/cancel", None, "job_not_found"),
-    ("POST", "/jobs/none/resolve", {"action": "resend"}, "job_not_found"),
-    ("POST", "/jobs/none/resolve", {"action": "hope"}, "invalid_request"),
-    ("POST", "/jobs/none/push", {"destination": {"kind": "hub", "repo_id": "a/b"}}, "job_not_found"),
-    ("POST", "/jobs/none/push", {"destination": {"kind": "home"}}, "invalid_request"),
-    ("POST", "/jobs/none/push/retry", None, "job_not_found"),
-    ("DELETE", "/jobs/none/push", None, "job_not_found"),
-]  # fmt: skip
 
 
 @pytest.mark.parametrize(("verb", "path", "sent", "code"), REFUSED)
 def test_refusals(http: httpx.Client, verb: str, path: str, sent: Any, code: str) -> None:
     answer = http.request(verb, path, json=sent)
+    assert answer.json()["code"] == code, answer.text
+
+
+@pytest.mark.parametrize(("verb", "path", "sent", "code"), REFUSED_OF_QUEUE)
+def test_refusals_of_the_queue(queue: httpx.Client, verb: str, path: str, sent: Any, code: str) -> None:
+    answer = queue.request(verb, path, json=sent)
     assert answer.json()["code"] == code, answer.text
 
 
@@ -300,6 +325,8 @@ def test_refusals(http: httpx.Client, verb: str, path: str, sent: Any, code: str
         ("DELETE", "/jobs/none/push?id=%ff"),
         ("GET", "/jobs/none?only=%ff"),
         ("GET", "/jobs/none/logs/stream?offset=%ff"),
+        ("GET", "/cost-limit/status?provider=%ff"),
+        ("GET", "/hardware-options?provider=%ff"),
     ],
 )
 def test_a_query_that_is_no_text(http: httpx.Client, verb: str, path: str) -> None:
