@@ -22,7 +22,7 @@ class EventKind(enum.StrEnum):
     DISCARDED = "discarded"
     """The provider's copy of the data is gone, or could not be shown to be."""
     CLAIMED = "claimed"
-    """The job has a slot after a wait in the queue: it is packed, sent and started now."""
+    """The job has a slot after a wait in the queue: it is sent and started now."""
     PRIORITISED = "prioritised"
     """Its place in the queue was changed by another priority."""
     STARTED = "started"

@@ -139,7 +139,7 @@ class Job:
     priority_override: int | None = None
     """Set later on; None: that of the submit counts."""
     claimed_at: float | None = None
-    """When it got its slot (SPEC J10); it is packed, sent and started only then."""
+    """When it got its slot (SPEC J10); it is sent and started only then."""
     version: int = 0
     """Raised by the store at each write; a write with an older one is refused."""
 
@@ -155,7 +155,7 @@ class Job:
 
     @property
     def waits_for_slot(self) -> bool:
-        """Whether it stands in the queue: nothing of it has been packed or sent."""
+        """Whether it stands in the queue: it may have been packed, nothing of it has been sent."""
         return self.state is JobState.PENDING and self.claimed_at is None
 
     @property

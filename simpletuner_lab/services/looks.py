@@ -23,12 +23,18 @@ def look_at(lab: Lab, job_id: str) -> None:
 
 
 def look_at_all(lab: Lab) -> None:
-    """The next step of every job, and of those that have a slot by that."""
-    for job in lab.store.jobs.unsettled():
+    """The next step of every job, and of those that have a slot by that. Those that still wait are packed."""
+    jobs = lab.store.jobs.unsettled()
+    for job in jobs:
         if not job.waits_for_slot:
             _advance(lab, job)
-    for job in lab.queue.process():
+    claimed = lab.queue.process()
+    for job in claimed:
         _advance(lab, job)
+    done = {job.id for job in claimed}
+    for job in jobs:
+        if job.waits_for_slot and job.id not in done and not lab.runner.packed(job.id):
+            _advance(lab, job)
 
 
 def look_at_holders(lab: Lab) -> None:
@@ -38,7 +44,7 @@ def look_at_holders(lab: Lab) -> None:
 
 
 def start(lab: Lab, job: Job) -> Job:
-    """Every step until the run exists, the job waits for a slot or for its provider, or has ended."""
+    """Every step until the run exists, the job is packed and waits for a slot or its provider, or has ended."""
     looked = False
     while not job.terminal and not job.run.ref and job.retry_at is None:
         try:

@@ -62,6 +62,10 @@ class Runner:
         except LabError as error:
             return self._fault(job, error)
 
+    def packed(self, job_id: str) -> bool:
+        """Whether its data are in the spool."""
+        return self._rooms.spool.holds(job_id)
+
     def _step(self, job: Job) -> Job:
         if job.terminal:
             return self._settle(job)

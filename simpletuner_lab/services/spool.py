@@ -48,6 +48,14 @@ class Spool:
                 if path.stat().st_mtime < now - _LEFTOVER_S:
                     path.unlink()
 
+    def holds(self, job_id: str) -> bool:
+        """Whether this job was packed whole; the archive's digest is not looked at."""
+        try:
+            note = loads(_Note, self._note(job_id).read_text("utf-8"), what="spool note")
+            return self._zip(job_id).stat().st_size == note.bytes
+        except (FileNotFoundError, InvalidRequest):
+            return False
+
     def archive(self, job_id: str) -> Archive | None:
         """The archive of this job if it was packed whole and still has its digest."""
         try:

@@ -10,10 +10,12 @@ from typing import Final
 from simpletuner_lab.core.allowance import Allowance
 from simpletuner_lab.core.diff import Change
 from simpletuner_lab.core.errors import (
+    JobNotFound,
     ProviderFailure,
     ProviderUnavailable,
     ProviderUncertain,
     SpendLimitReached,
+    StaleRecord,
     UploadGone,
 )
 from simpletuner_lab.core.event import EventDraft, EventKind
@@ -92,7 +94,7 @@ class Starter:
             job = self._queued(job)
         match job.state:
             case JobState.PENDING:
-                return job if job.waits_for_slot else self._pack(job)
+                return self._keep(job) if job.waits_for_slot else self._pack(job)
             case JobState.UPLOADING:
                 return self._upload(job)
             case _:
@@ -107,10 +109,34 @@ class Starter:
         now = self._clock()
         return self._rooms.recorder.note(job, job.moved(JobState.CANCELLED, now=now), at=now)
 
-    def _pack(self, job: Job) -> Job:
+    def _keep(self, job: Job) -> Job:
+        """Packs a job that waits: what was agreed to is trained, whatever becomes of the data meanwhile (SPEC C2).
+
+        Nothing goes on record: it waits as before, and may get its slot at any time.
+        """
+        if self._rooms.spool.holds(job.id):
+            return job
+        try:
+            self._packed(job)
+        finally:
+            if self._ended(job):
+                self._rooms.spool.remove(job.id)
+                raise StaleRecord(f"job {job.id} has ended while it was packed")
+        return self._rooms.store.jobs.get(job.id)
+
+    def _ended(self, job: Job) -> bool:
+        try:
+            return self._rooms.store.jobs.get(job.id).terminal
+        except JobNotFound:
+            return True
+
+    def _packed(self, job: Job) -> None:
         archive = self._archive(job, self._rooms.plan(job))
         if archive is not None:
             require_size(self._rooms.registry.get(job.provider), archive.bytes)
+
+    def _pack(self, job: Job) -> Job:
+        self._packed(job)
         now = self._clock()
         return self._rooms.recorder.note(job, job.moved(JobState.UPLOADING, now=now), at=now)
 

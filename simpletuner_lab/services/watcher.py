@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
@@ -55,6 +55,9 @@ class Watcher:
         self._stopping = threading.Event()
         self._busy: dict[str, Future[None]] = {}
         self._due: dict[str, float] = {}
+        self._kept: set[str] = set()
+        """Jobs that wait for a slot and need nothing until they have one."""
+        self._keeping: Future[None] | None = None
         self._thread = threading.Thread(target=self._run, name="simpletuner-watcher", daemon=True)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="simpletuner-job")
         self._carriers = ThreadPoolExecutor(_CARRIERS, thread_name_prefix="simpletuner-push")
@@ -100,19 +103,32 @@ class Watcher:
         if not self._store.leases.acquire(_LEASE, self._holder, ttl_s=_LEASE_S, now=now):
             return _IDLE_S
         self._queue.process()
-        jobs = tuple(job for job in self._store.jobs.unsettled() if not job.waits_for_slot)
+        unsettled = self._store.jobs.unsettled()
+        jobs = tuple(job for job in unsettled if not job.waits_for_slot)
         self._busy = {job_id: step for job_id, step in self._busy.items() if not step.done()}
         for job in jobs:
             if job.id not in self._busy and self._due.get(job.id, 0.0) <= now:
                 self._busy[job.id] = self._workers.submit(self._advance, job)
+        self._keep(tuple(job for job in unsettled if job.waits_for_slot), now)
         pushes = self._courier.due()
         for push in pushes:
             if push.id not in self._busy and self._due.get(push.id, 0.0) <= now:
                 self._busy[push.id] = self._carriers.submit(self._carry, push)
-        alive = {job.id for job in jobs} | {push.id for push in pushes}
+        alive = {job.id for job in unsettled} | {push.id for push in pushes}
         self._due = {job_id: due for job_id, due in self._due.items() if job_id in alive}
         soonest = min((due for due in self._due.values()), default=now + _IDLE_S)
         return max(0.02, min(_IDLE_S, soonest - now))
+
+    def _keep(self, waiting: Sequence[Job], now: float) -> None:
+        """One job that waits is packed at a time: the other workers are there for those under way."""
+        self._kept.intersection_update(job.id for job in waiting)
+        if self._keeping is not None and not self._keeping.done():
+            return
+        for job in waiting:
+            if job.id not in self._busy and job.id not in self._kept and self._due.get(job.id, 0.0) <= now:
+                self._keeping = self._busy[job.id] = self._workers.submit(self._advance, job)
+                self._keeping.add_done_callback(lambda _: self._wake.set())  # the next one's turn
+                return
 
     def _advance(self, job: Job) -> None:
         try:
@@ -123,6 +139,10 @@ class Watcher:
         except Exception:  # noqa: BLE001 - one job's fault must not stop the others; it is logged with its id
             _log.exception("job %s could not be advanced", job.id)
             self._due[job.id] = self._clock() + _IDLE_S
+            return
+        if after.waits_for_slot:
+            self._kept.add(after.id)
+            self._wake.set()
             return
         now = self._clock()
         due = after.retry_at or now

@@ -1,4 +1,4 @@
-"""The queue of a lab: nothing of a job that waits is anywhere, slots are given away by themselves, and no crash loses one."""
+"""The queue of a lab: what waits is in the spool alone, slots are given away by themselves, and no crash loses one."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def completed(away: Away, job_id: str) -> None:
     assert job.state is JobState.COMPLETED
 
 
-def test_nothing_of_a_job_that_waits_is_packed_or_sent(away: Away, images: Path) -> None:
+def test_nothing_of_a_job_that_waits_is_sent(away: Away, images: Path) -> None:
     first, second = away.started(images), away.submit(images)
     for _ in range(3):
         assert away.on(second) == second
     assert second.waits_for_slot
     assert away.place.uploads() == [first.id]
-    assert [path.stem for path in away.lab.home.spool.glob("*.zip")] == [first.id]
+    assert away.lab.store.queue.slots().total == 1
     assert away.lab.store.transfers.of_job(second.id) == ()
     completed(away, first.id)
     while not second.run.ref:
