@@ -38,7 +38,7 @@ def test_costs_and_consent_without_an_account(tmp_path: Path) -> None:
     assert [name for name, _ in costs] == ["walls", "longer"]
     assert all(float(cost) > 0 for _, cost in costs)
     assert re.match(r"\$0\.\d+ in 2 runs\nmonthly limit: \$0\.\d+ of \$25\.00", said["spent"])
-    assert "Figure" in said["figure"]
+    assert re.match(r"\$0\.\d+ since ", said["figure"])
     assert "config.max_train_steps 100 → 150" in said["diff"]
     assert said["rerun"] == "the same digest: True\ncancelled\n"
     assert not re.search(r"r8_[0-9a-f]{36}", nbformat.writes(book))
