@@ -64,6 +64,12 @@ const TOLD: [string, EventView["data"], string][] = [
     { sha256: "f", files: 4, bytes: 6_600_000 },
     "The result has arrived and was verified. Files: 4, 6.6 MB.",
   ],
+  ["claimed", { waited_s: 200.4 }, "It has a slot, after 3 min 20 s."],
+  ["prioritised", { priority: 40, previous: 10, entry: "cli" }, "Its priority is 40 now; it was 10."],
+  ["pushed", { what: "result", to: "hub:ann/neon", revision: "c0" }, "The result has arrived at hub:ann/neon."],
+  ["pushed", { what: "checkpoint", to: "s3://b/x/" }, "A checkpoint has arrived at s3://b/x/."],
+  ["pushed", { what: "result", to: "hub:ann/neon", problem: "not looked at" }, "not looked at"],
+  ["spend_limit", { code: "spend_limit", message: "it has passed $5.00 a job" }, "it has passed $5.00 a job"],
   ["cancel_requested", {}, "Cancel was asked for."],
   ["problem", { code: "provider_unavailable", message: "it does not answer" }, "it does not answer"],
 ];

@@ -202,6 +202,7 @@ class Snapshots:
             hardware_profile=request.hardware,
             config_name=request.name,
             destination=request.destination,
+            strip_exif=request.strip_exif,
         )
         return Draft(job_id=job_id, digest=job.digest, request=form, notes=tuple(_notes(request)))
 
@@ -219,6 +220,7 @@ class Snapshots:
             hardware=plan.identity.hardware,
             name=plan.name,
             destination=plan.identity.destination,
+            strip_exif=any(dataset.strip_exif for dataset in plan.identity.manifest.datasets),
             snapshot_name=snapshot_name,
             snapshot_message=snapshot_message,
         )

@@ -62,7 +62,7 @@ function percent(part: number): number {
 function standing(t: Translate, job: JobView): string {
   switch (job.status) {
     case "pending":
-      return t("Packing the data");
+      return job.queue_position ? t("Waiting for its turn") : t("Packing the data");
     case "uploading":
       return job.job_type === "cloud" ? t("Sending the data") : t("Handing over the data");
     case "queued":

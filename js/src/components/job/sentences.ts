@@ -1,7 +1,7 @@
 /** What an event of the timeline says, as one sentence (`simpletuner_lab/core/event.py`). */
 
 import type { EventView, JobState } from "../../contract";
-import { bytes, count, type Translate } from "../../words";
+import { bytes, count, duration, type Translate, type Values } from "../../words";
 import { stateWord } from "../atoms";
 
 export interface Sentence {
@@ -12,11 +12,20 @@ export interface Sentence {
 }
 
 type Data = EventView["data"];
-type Say = (t: Translate, data: Data) => Sentence;
+/** `said`: what fills the places of a sentence. */
+type Say = (t: Translate, data: Data, said: Values) => Sentence | string;
 
-export function sentence(t: Translate, event: EventView): Sentence {
-  const say = SENTENCES[event.kind];
-  return say ? say(t, event.data) : { words: event.kind, proof: listed(event.data) };
+export function sentence(t: Translate, { kind, data }: EventView): Sentence {
+  const say = SENTENCES[kind];
+  const told = say ? say(t, data, values(t, data)) : { words: kind, proof: listed(data) };
+  return typeof told === "string" ? { words: told } : told;
+}
+
+/** The data under their own names, `to` as `place`, `bytes` as `size`, `waited_s` as `time`. */
+function values(t: Translate, data: Data): Values {
+  const said: Values = { place: text(data.to), size: bytes(t, Number(data.bytes)) };
+  for (const name in data) said[name] = number(data[name]);
+  return { ...said, time: duration(t, Number(data.waited_s)) };
 }
 
 /** What the trainer is busy with; a stage that is not known here is called what the trainer calls it. */
@@ -35,59 +44,55 @@ export function stageWord(t: Translate, stage: string, label: string): string {
 }
 
 const SENTENCES: Record<string, Say | undefined> = {
-  created: (t, data) => ({
-    words: t("Submitted. Files: {files}, {size}. Left where they are: {withheld}.", {
-      files: number(data.files),
-      size: size(t, data.bytes),
-      withheld: number(data.withheld),
-    }),
-  }),
+  created: (t, _data, said) => t("Submitted. Files: {files}, {size}. Left where they are: {withheld}.", said),
   consented,
   state: moved,
-  sent: (t, data) => ({
-    words: t("Sent to {place}. Files: {files}, {size}.", {
-      place: text(data.to),
-      files: number(data.files),
-      size: size(t, data.bytes),
-    }),
-    proof: text(data.sha256),
-  }),
+  sent: (t, data, said) => ({ words: t("Sent to {place}. Files: {files}, {size}.", said), proof: text(data.sha256) }),
   discarded: (t, data) =>
     data.data_left
       ? { words: t("It could not be shown that the provider's copy of the data is gone."), tone: "warn" }
-      : { words: t("Copies of the data that were made for the run are gone.") },
-  started: (t, data) => ({ words: t("Attempt {attempt} was started.", { attempt: number(data.attempt) }) }),
-  resumed: (t, data) => ({ words: t("Training goes on from step {step}.", { step: number(data.step) }) }),
-  stage: (t, data) => ({ words: stageWord(t, text(data.stage), text(data.label)) }),
+      : t("Copies of the data that were made for the run are gone."),
+  claimed: (t, _data, said) => t("It has a slot, after {time}.", said),
+  prioritised: (t, _data, said) => t("Its priority is {priority} now; it was {previous}.", said),
+  started: (t, _data, said) => t("Attempt {attempt} was started.", said),
+  resumed: (t, _data, said) => t("Training goes on from step {step}.", said),
+  stage: (t, data) => stageWord(t, text(data.stage), text(data.label)),
   checkpoint,
-  image: (t, data) => {
-    const said = { step: number(data.step), prompt: text(data.prompt), count: number(data.count) };
-    return {
-      words: data.count
-        ? t("Validation images at step {step}: {count}", said)
-        : t("Validation image at step {step}: {prompt}", said),
-    };
-  },
-  artifact: (t, data) => ({
-    words: t("The result has arrived and was verified. Files: {files}, {size}.", {
-      files: number(data.files),
-      size: size(t, data.bytes),
-    }),
+  image: (t, data, said) =>
+    data.count
+      ? t("Validation images at step {step}: {count}", said)
+      : t("Validation image at step {step}: {prompt}", said),
+  artifact: (t, data, said) => ({
+    words: t("The result has arrived and was verified. Files: {files}, {size}.", said),
     tone: "good",
     proof: text(data.sha256),
   }),
-  cancel_requested: (t) => ({ words: t("Cancel was asked for.") }),
-  push_given_up: (t, data) => ({ words: t("Not sent any further to {place}.", { place: text(data.to) }) }),
-  problem: (_t, data) => ({ words: text(data.message), tone: "warn", proof: text(data.code) }),
-  resolved: (t, data) => ({
-    words:
-      data.action === "resend"
-        ? t("You had the start of attempt {attempt} sent again.", { attempt: number(data.attempt) })
-        : t("You gave the job up: whether attempt {attempt} runs was not known.", { attempt: number(data.attempt) }),
-  }),
-  imported: (t) => ({ words: t("Imported: it was started elsewhere.") }),
-  deleted: (t) => ({ words: t("Deleted.") }),
+  pushed,
+  cancel_requested: (t) => t("Cancel was asked for."),
+  push_given_up: (t, _data, said) => t("Not sent any further to {place}.", said),
+  problem,
+  spend_limit: problem,
+  resolved: (t, data, said) =>
+    data.action === "resend"
+      ? t("You had the start of attempt {attempt} sent again.", said)
+      : t("You gave the job up: whether attempt {attempt} runs was not known.", said),
+  imported: (t) => t("Imported: it was started elsewhere."),
+  deleted: (t) => t("Deleted."),
 };
+
+function problem(_t: Translate, data: Data): Sentence {
+  return { words: text(data.message), tone: "warn", proof: text(data.code) };
+}
+
+function pushed(t: Translate, data: Data, said: Values): Sentence {
+  const proof = text(data.revision ?? data.sha256);
+  if (data.problem) return { words: text(data.problem), tone: "warn", proof };
+  const words =
+    data.what === "checkpoint"
+      ? t("A checkpoint has arrived at {place}.", said)
+      : t("The result has arrived at {place}.", said);
+  return { words, tone: "good", proof };
+}
 
 function consented(t: Translate, data: Data): Sentence {
   const from: Record<string, string> = {
@@ -103,14 +108,11 @@ function consented(t: Translate, data: Data): Sentence {
   return { words, proof: text(data.digest) };
 }
 
-function moved(t: Translate, data: Data): Sentence {
+function moved(t: Translate, data: Data, said: Values): Sentence {
   const to = text(data.to) as JobState;
   if (to === "failed") return { words: text(data.message) || stateWord(t, to), tone: "bad", proof: text(data.code) };
   if (to === "queued" && data.from === "running") {
-    return {
-      words: t("The run was interrupted; attempt {attempt} goes on.", { attempt: number(data.attempt) }),
-      tone: "warn",
-    };
+    return { words: t("The run was interrupted; attempt {attempt} goes on.", said), tone: "warn" };
   }
   const words: Partial<Record<JobState, string>> = {
     uploading: t("The data are packed."),
@@ -122,8 +124,7 @@ function moved(t: Translate, data: Data): Sentence {
   return { words: words[to] ?? to, tone: to === "completed" ? "good" : undefined };
 }
 
-function checkpoint(t: Translate, data: Data): Sentence {
-  const said = { step: number(data.step), size: size(t, data.bytes), problem: text(data.problem) };
+function checkpoint(t: Translate, data: Data, said: Values): Sentence {
   const proof = text(data.key);
   if (data.problem) return { words: t("Checkpoint at step {step}: {problem}", said), tone: "warn", proof };
   if (data.verified)
@@ -132,15 +133,11 @@ function checkpoint(t: Translate, data: Data): Sentence {
 }
 
 function text(value: Data[string] | undefined): string {
-  return value === null || value === undefined ? "" : String(value);
+  return String(value ?? "");
 }
 
 function number(value: Data[string] | undefined): string {
   return typeof value === "number" ? count(value) : text(value);
-}
-
-function size(t: Translate, value: Data[string] | undefined): string {
-  return typeof value === "number" ? bytes(t, value) : text(value);
 }
 
 function listed(data: Data): string {

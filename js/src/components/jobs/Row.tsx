@@ -66,6 +66,14 @@ export function Row({ job, provider, gone, t, choose, again }: RowProps) {
 function Steps({ job, t }: { job: JobView; t: Translate }) {
   const { step, total_steps } = job.progress;
   const words = { step: count(step), total: count(total_steps) };
+  const place = job.queue_position;
+  if (place) {
+    return (
+      <span class="stc-number" title={job.waiting}>
+        {t("Queue: {place}", { place: count(place) })}
+      </span>
+    );
+  }
   return (
     <>
       <Bar part={total_steps ? step / total_steps : 0} state={job.status} label={t("Progress")} />
