@@ -148,6 +148,8 @@ def _options(form: RequestForm) -> Iterator[str]:
     for option, value in (given | {"--name": form.config_name}).items():
         if value:
             yield from (option, value)
+    if form.strip_exif:
+        yield "--strip-exif"
     yield from _place(form.destination)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from dulwich.repo import Repo
 
+from simpletuner_lab.commands.snapshots import restored_answer
 from simpletuner_lab.core.errors import ConsentRequired, JobNotFound, SecretInConfig
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.services.working_folder import look_at
@@ -123,6 +124,16 @@ def test_a_draft_is_the_request_again(lab: Lab, images: Path) -> None:
     assert draft.notes == ()
     images.rename(images.with_name("moved"))
     assert [str(images) in note for note in lab.snapshots.draft(job.id).notes] == [True]
+
+
+def test_a_draft_strips_what_the_job_stripped(lab: Lab, images: Path) -> None:
+    """Else the second run would send the places where photos were taken."""
+    asked = dataclasses.replace(request(images), strip_exif=True)
+    job = lab.submit(asked, approve=lab.plan(asked).digest)
+    again = lab.snapshots.draft(job.id).request
+    assert again.strip_exif
+    assert "--strip-exif" in restored_answer(lab.snapshots.draft(job.id), images / "config.json").text
+    assert lab.plan(again.request()).digest == job.digest
 
 
 def test_a_rerun_asks_where_the_data_changed(lab: Lab, images: Path) -> None:

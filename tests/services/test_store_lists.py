@@ -186,6 +186,7 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path):
 def _back_to_the_first_schema(path):
     connection = sqlite3.connect(path)
     for statement in (
+        "DROP TABLE snapshots",
         "DROP TABLE reservations",
         "DROP INDEX jobs_queue",
         *(f"ALTER TABLE jobs DROP COLUMN {name}" for name in QUEUE_COLUMNS),
