@@ -115,5 +115,5 @@ OPERATIONS: Final[Operations] = {
     TokenHandler.delete: Operation(answer=TokenGone, errors=(ProviderNotFound, Conflict)),
     ValidateHandler.get: Operation(answer=Validation, errors=(ProviderNotFound,)),
     VersionsHandler.get: Operation(answer=Versions, errors=_ASKED),
-    BillingHandler.get: Operation(answer=Billing, errors=_ASKED),
+    BillingHandler.get: Operation(answer=Billing, errors=(ProviderNotFound,)),
 }

@@ -20,7 +20,7 @@ from simpletuner_lab.core.ledger import Charge, opened
 from simpletuner_lab.core.spend import JobLimit, LimitAction, Period, SpendLimit, SpendLimits, span
 from simpletuner_lab.services.spending import Request, zone_of
 from simpletuner_lab.services.store import Store
-from tests.services.store_kit import T0, new_job, open_store
+from tests.services.store_kit import QUEUE_COLUMNS, T0, new_job, open_store
 from tests.services.test_store_processes import ROOT
 
 PRICE = 3.6
@@ -226,8 +226,12 @@ def test_charges_of_the_release_before_get_their_day_and_their_owner(tmp_path: P
     store.close()
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
-        connection.execute(sa.text("DROP TABLE reservations"))
-        connection.execute(sa.text("DROP INDEX charges_opened"))
+        for name in ("snapshots", "reservations"):
+            connection.execute(sa.text(f"DROP TABLE {name}"))
+        for name in ("charges_opened", "jobs_queue"):
+            connection.execute(sa.text(f"DROP INDEX {name}"))
+        for name in QUEUE_COLUMNS:
+            connection.execute(sa.text(f"ALTER TABLE jobs DROP COLUMN {name}"))
         for name in ("owner", "opened_at", "most_usd"):
             connection.execute(sa.text(f"ALTER TABLE charges DROP COLUMN {name}"))
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0005'"))
