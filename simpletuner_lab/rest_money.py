@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.services.codec import decode
 from simpletuner_lab.services.forms import form_of
 from simpletuner_lab.services.money_views import (
+    USUAL_DAYS,
     BillingRefresh,
     CostEstimate,
     CostLimitStatus,
@@ -19,8 +20,6 @@ from simpletuner_lab.services.money_views import (
     LimitsView,
     SpendView,
 )
-
-USUAL_DAYS: Final = 30
 
 T = TypeVar("T")
 

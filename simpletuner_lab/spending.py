@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from simpletuner_lab.client import Client, connect
 from simpletuner_lab.core.spend import ALL, Period, dollars
 from simpletuner_lab.core.verdict import LimitState
-from simpletuner_lab.rest_money import USUAL_DAYS
-from simpletuner_lab.services.money_views import SpendView
+from simpletuner_lab.services.money_views import USUAL_DAYS, SpendView
 
 if TYPE_CHECKING:
     from plotly import graph_objects as go

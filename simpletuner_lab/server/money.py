@@ -20,8 +20,9 @@ from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.operations import PLANNING, Operation, Operations, whole, words
 from simpletuner_lab.services.codec import decode
 from simpletuner_lab.services.forms import RequestForm
-from simpletuner_lab.services.money import MOST_DAYS, USUAL_DAYS
+from simpletuner_lab.services.money import MOST_DAYS
 from simpletuner_lab.services.money_views import (
+    USUAL_DAYS,
     BillingRefresh,
     CostEstimate,
     CostLimitStatus,

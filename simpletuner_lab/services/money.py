@@ -17,6 +17,7 @@ from simpletuner_lab.core.spend import ALL, SpendLimits, day_of, dollars, midnig
 from simpletuner_lab.core.verdict import LimitState, limit_text
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.money_views import (
+    USUAL_DAYS,
     BillingRefresh,
     CostEstimate,
     CostLimitStatus,
@@ -35,7 +36,6 @@ from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.totals import by_name, days_from, grouped, of_jobs, spent_on, total
 
 MOST_DAYS: Final = 365
-USUAL_DAYS: Final = 30
 
 _NO_BALANCE: Final = "no provider tells its balance; what runs of this lab have cost is under /spend"
 

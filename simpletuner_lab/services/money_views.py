@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from simpletuner_lab.core.rates import Card, TypicalRun
 from simpletuner_lab.core.spend import LimitAction, Period, SpendLimits
 from simpletuner_lab.core.verdict import LimitState
+
+USUAL_DAYS: Final = 30
+"""So many days are looked back at where nobody says how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

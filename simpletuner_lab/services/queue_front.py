@@ -26,7 +26,8 @@ from simpletuner_lab.services.queue_views import (
     Reprioritised,
     queue_status,
 )
-from simpletuner_lab.services.views import JobView, iso
+from simpletuner_lab.services.times import iso
+from simpletuner_lab.services.views import JobView
 
 MAX_ENTRIES: Final = 200
 STATUSES: Final = ("pending", "ready", "running", "completed", "failed", "cancelled", BLOCKED)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.job_queue import Limits, Standing, priority_name
-from simpletuner_lab.services.views import iso
+from simpletuner_lab.services.times import iso
 
 BLOCKED = "blocked"
 """Waits for an approval, which no job does yet."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from simpletuner_lab.core.comparison import Difference
 from simpletuner_lab.core.snapshot import BRANCH, Entry, Snapshot, abbreviated
 from simpletuner_lab.services.forms import RequestForm
+from simpletuner_lab.services.times import iso
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class SnapshotEntry:
             name=entry.name,
             message=entry.message,
             folder=entry.folder,
-            created_at=datetime.fromtimestamp(entry.at, UTC).isoformat().replace("+00:00", "Z"),
+            created_at=iso(entry.at),
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
 from simpletuner_lab.core.cost import Estimate, Rate
@@ -24,6 +23,7 @@ from simpletuner_lab.core.provider import Target
 from simpletuner_lab.core.verdict import SpendVerdict
 from simpletuner_lab.services.outputs import OutputFile
 from simpletuner_lab.services.snapshot_views import JobMetadata
+from simpletuner_lab.services.times import iso
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,11 +386,6 @@ class JobDetail:
     charges: tuple[ChargeView, ...]
     """One a run, in the order of the attempts."""
     metadata: JobMetadata = field(default_factory=JobMetadata)
-
-
-def iso(at: float) -> str:
-    """A time as views have it."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _finite(values: Sequence[float]) -> tuple[float | None, ...]:

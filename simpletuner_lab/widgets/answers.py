@@ -13,9 +13,9 @@ from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import InvalidRequest, LabError, TooLarge
 from simpletuner_lab.core.job import NEWEST_FIRST, JobFilter, JobState
-from simpletuner_lab.rest_money import USUAL_DAYS
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import RequestForm
+from simpletuner_lab.services.money_views import USUAL_DAYS
 from simpletuner_lab.services.views import OutputsView
 from simpletuner_lab.widgets.pictures import data_url
 

@@ -19,6 +19,7 @@ from simpletuner_lab.services.curves import SEALED, change_curve
 from simpletuner_lab.services.database import Database
 from simpletuner_lab.services.metrics import Block, downsample, to_points
 from simpletuner_lab.services.store import Store
+from tests.bench.in_turn import taken_ms
 
 SIZE = 1_000_000
 COUNT = 1_000
@@ -28,13 +29,7 @@ T0 = 1_700_000_000.0
 
 def medians_ms(*calls: Callable[[], object]) -> tuple[float, ...]:
     """Medians of calls made in turn, so that a busy machine is busy for all of them."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(ROUNDS):
-        for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append((time.perf_counter() - start) * 1e3)
-    return tuple(map(statistics.median, times))
+    return tuple(map(statistics.median, taken_ms(*calls, rounds=ROUNDS)))
 
 
 def curve() -> Block:

@@ -10,7 +10,6 @@ import sqlite3
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from simpletuner_lab.services.database import Database
 from simpletuner_lab.services.home import DATABASE_URL
+from tests.bench.in_turn import taken_ms
 from tests.lab_kit import quick_home
 from tests.postgres_kit import postgres, programs
 from tests.server.server_kit import Server
@@ -36,7 +36,7 @@ def measure(name: str, server: Server, fetch: Callable[[str], int]) -> None:
     with server.http() as http:
         for where, offset in (("first page", 0), ("50,000 deep", 50_000)):
             query = QUERY.format(offset=offset)
-            ours, bare = taken_ms(lambda o=offset: page(http, o), lambda q=query: fetch(q))
+            ours, bare = taken_ms(lambda o=offset: page(http, o), lambda q=query: fetch(q), rounds=ROUNDS)
             middle, floor = statistics.median(ours), statistics.median(bare)
             p95 = statistics.quantiles(ours, n=20)[-1]
             print(
@@ -48,17 +48,6 @@ def measure(name: str, server: Server, fetch: Callable[[str], int]) -> None:
 def page(http: httpx.Client, offset: int) -> None:
     answer = http.get("/jobs", params={"limit": PAGE, "offset": offset}).json()
     assert (len(answer["jobs"]), answer["total"]) == (PAGE, bench_store.JOBS)
-
-
-def taken_ms(*calls: Callable[[], object]) -> list[list[float]]:
-    """Times of calls made in turn, so that a busy machine is busy for all of them."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(ROUNDS):
-        for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append((time.perf_counter() - start) * 1e3)
-    return times
 
 
 def fill(address: Path | str) -> None:

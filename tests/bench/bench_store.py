@@ -24,6 +24,7 @@ from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services import rows, schema
 from simpletuner_lab.services.database import Database
 from simpletuner_lab.services.store import Store
+from tests.bench.in_turn import taken_ms
 from tests.postgres_kit import postgres, programs
 
 JOBS = 100_000
@@ -63,13 +64,7 @@ def fill(database: Database) -> None:
 
 def medians_ms(*calls: Callable[[], object]) -> tuple[float, ...]:
     """Medians of calls made in turn, so that a busy machine is busy for all of them."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(ROUNDS):
-        for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append((time.perf_counter() - start) * 1e3)
-    return tuple(map(statistics.median, times))
+    return tuple(map(statistics.median, taken_ms(*calls, rounds=ROUNDS)))
 
 
 def compare(what: str, ours: Callable[[], object], bare: Callable[[], object]) -> None:

@@ -22,7 +22,7 @@ from simpletuner_lab.client import LabClient
 from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_lab.downloading import download
 from simpletuner_lab.testing import eventually
-from tests.lab_kit import dataset, png, quick_home, request
+from tests.lab_kit import dataset, png, request
 from tests.server.server_kit import TOKEN, Server
 
 BIG = bytes(range(256)) * (3 << 12)
@@ -30,23 +30,6 @@ BIG = bytes(range(256)) * (3 << 12)
 LORA = "pytorch_lora_weights.safetensors"
 PART = f".{LORA}.{hashlib.sha256(b'lora').hexdigest()[:12]}.part"
 ODD = 'sub/na"me; ü 100%\u202e.png'
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    running = Server(folder, quick_home(folder).root, "/user/ann/").start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> LabClient:
-    return server.client()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.views import JobView
 from simpletuner_lab.testing import eventually
-from tests.lab_kit import dataset, quick_home, request
+from tests.lab_kit import quick_home, request
 from tests.server.events_kit import Subscriber
 from tests.server.server_kit import Server
 from tests.services.store_kit import T0, new_job
@@ -29,26 +29,11 @@ FIELDS = {field.name for field in dataclasses.fields(JobNews)}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("events")
-
-
-@pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
     running = Server(folder, quick_home(folder).root, "/user/ann/").start()
     yield running
     assert "Traceback" not in running.log()
     running.stop()
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> LabClient:
-    return server.client()
-
-
-@pytest.fixture(scope="module")
-def images(folder: Path) -> Path:
-    return dataset(folder / "images")
 
 
 @pytest.fixture

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 
 from simpletuner_lab.server.openapi import document
 from simpletuner_lab.server.routes import described_rules
-from tests.lab_kit import quick_home
 from tests.server.server_kit import TOKEN, Server
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("fuzz")
-    running = Server(folder, quick_home(folder).root, "/user/ann/").start()
-    yield running
-    running.stop()
 
 
 # A query may have members of others: proxies add some. Who has no login is answered 403 by Jupyter, where the check wants

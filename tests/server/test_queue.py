@@ -16,30 +16,8 @@ from simpletuner_lab.core.job import JobState
 from simpletuner_lab.services.queue_views import ConcurrencyChange
 from simpletuner_lab.services.views import JobView
 from simpletuner_lab.testing import eventually
-from tests.lab_kit import config, dataloader, dataset, quick_home, request
+from tests.lab_kit import config, dataloader, request
 from tests.server.server_kit import TOKEN, Server
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("queue")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    running = Server(folder, quick_home(folder).root, "/user/ann/").start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> LabClient:
-    return server.client()
-
-
-@pytest.fixture(scope="module")
-def images(folder: Path) -> Path:
-    return dataset(folder / "images")
 
 
 @pytest.fixture

@@ -27,28 +27,6 @@ from tests.lab_kit import config, dataloader, dataset, quick_home, request
 from tests.server.server_kit import Server
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    running = Server(folder, quick_home(folder).root, "/user/ann/").start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> LabClient:
-    return server.client()
-
-
-@pytest.fixture(scope="module")
-def images(folder: Path) -> Path:
-    return dataset(folder / "images")
-
-
 @pytest.fixture
 def http(server: Server) -> Iterator[httpx.Client]:
     with server.http() as made:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -13,16 +12,8 @@ import pytest
 from simpletuner_lab import cli
 from simpletuner_lab.core.errors import JobNotFound
 from simpletuner_lab.services.snapshot_views import SnapshotView
-from tests.lab_kit import dataset, quick_home, request
+from tests.lab_kit import dataset, request
 from tests.server.server_kit import TOKEN, Server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("snapshots")
-    running = Server(folder, quick_home(folder).root, "/user/ann/").start()
-    yield running
-    running.stop()
 
 
 def asked(server: Server, method: str, path: str, **how: object) -> httpx.Response:

@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from simpletuner_lab.widgets import JobsWidget, JobWidget, SubmitWidget
+from simpletuner_lab.widgets import JobsWidget, JobWidget, SpendWidget, SubmitWidget
 from simpletuner_lab.widgets.base import LabWidget, bundled
 
 LARGEST = 60_000
 
 
-@pytest.mark.parametrize("widget", [SubmitWidget, JobWidget, JobsWidget])
+@pytest.mark.parametrize("widget", [SubmitWidget, JobWidget, JobsWidget, SpendWidget])
 def test_a_bundle_is_small_and_needs_no_other_file(widget: type[LabWidget]) -> None:
     script, styles = bundled(f"{widget.bundle}.js"), bundled(f"{widget.bundle}.css")
     assert sum(len(gzip.compress(text.encode())) for text in (script, styles)) <= LARGEST

@@ -19,7 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Listener
@@ -34,6 +34,7 @@ from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.replicate_emulator import (
     MODELS,
     Account,
+    Clock,
     ManualClock,
     ReplicateEmulator,
     replicate_emulator,
@@ -244,29 +245,35 @@ class House:
 @contextmanager
 def house(nursery: Nursery, folder: Path, **settings: Any) -> Iterator[House]:
     """A lab with an empty home whose server is up, and a Replicate with our image. `settings` are the provider's."""
+    clock = SharedClock(folder / "clock", BEGAN)
+    with unstarted(nursery, folder, clock, settings, clock=str(folder / "clock")) as made:
+        made.start()
+        yield made
+
+
+@contextmanager
+def unstarted(
+    nursery: Nursery, folder: Path, time: Clock, settings: Mapping[str, Any], **order: Any
+) -> Iterator[House]:
+    """The same before its server is started, by any clock; it is killed in the end. `order` is for the server besides."""
     root = folder / "home"
     shutil.copytree(nursery.home, root)
     home = Home(root).prepare()
     dataset(folder / "images")
-    clock = SharedClock(folder / "clock", BEGAN)
-    trainer = Trainer(clock.now)
+    trainer = Trainer(time.now)
     with (
         tempfile.TemporaryDirectory(prefix="house-") as sockets,
         Listener(f"{sockets}/{secrets.token_hex(4)}", "AF_UNIX") as listener,
         replicate_emulator(
-            {TOKEN: Account(username=ANN)}, clock=clock, models=(*models(), *MODELS), plays={IMAGE: trainer}
+            {TOKEN: Account(username=ANN)}, clock=time, models=(*models(), *MODELS), plays={IMAGE: trainer}
         ) as emulator,
     ):
         chosen = {"base_url": emulator.url, "image": IMAGE, "status_url": "", "timeout_s": 5.0, **settings}
         (home.provider_settings / "replicate.json").write_text(json.dumps(chosen))
-        order = {
-            "home": str(root), "port": free_port(), "clock": str(folder / "clock"), "address": listener.address,
-            "token": TOKEN,
-        }  # fmt: skip
+        known = {"home": str(root), "port": free_port(), "address": listener.address, "token": TOKEN}
         made = House(
-            emulator=emulator, trainer=trainer, home=home, nursery=nursery, order=order, listener=listener
+            emulator=emulator, trainer=trainer, home=home, nursery=nursery, order=known | order, listener=listener
         )  # fmt: skip
-        made.start()
         try:
             yield made
         finally:

@@ -8,16 +8,12 @@ from __future__ import annotations
 import json
 import os
 import random
-import secrets
-import shutil
 import signal
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +22,12 @@ import psutil
 from simpletuner_lab.core.job import MAX_STALLED, Job, JobState
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.providers.local import _SUPERVISOR
-from simpletuner_lab.services.home import Home
 from simpletuner_lab.testing import eventually
-from simpletuner_lab.testing.replicate_emulator import MODELS, Account, ScaledClock, replicate_emulator
-from tests.e2e.replicate.house_kit import ANN, TOKEN, Died, House, Nursery
-from tests.e2e.replicate.plays import IMAGE, Trainer, models
+from simpletuner_lab.testing.replicate_emulator import ScaledClock
+from tests.e2e.replicate.house_kit import Died, House, Nursery, unstarted
 from tests.e2e.replicate.truth import Witness
-from tests.lab_kit import config, dataloader, dataset
+from tests.lab_kit import config, dataloader
 from tests.quick_trainer import installed_as_python
-from tests.server.server_kit import free_port
 
 LOCAL_STEPS = 40
 """A tenth of a second each."""
@@ -174,34 +167,9 @@ def _command(process: psutil.Process) -> list[str]:
 @contextmanager
 def soak(nursery: Nursery, folder: Path, seed: int) -> Iterator[Soak]:
     """A lab whose server is up, with both providers; `nursery` is one of wall time."""
-    root = folder / "home"
-    shutil.copytree(nursery.home, root)
-    home = Home(root).prepare()
-    dataset(folder / "images")
-    clock = ScaledClock()
-    trainer = Trainer(clock.now)
-    with (
-        tempfile.TemporaryDirectory(prefix="house-") as sockets,
-        Listener(f"{sockets}/{secrets.token_hex(4)}", "AF_UNIX") as listener,
-        replicate_emulator(
-            {TOKEN: Account(username=ANN)}, clock=clock, models=(*models(), *MODELS), plays={IMAGE: trainer}
-        ) as emulator,
-    ):
-        remote = {"base_url": emulator.url, "image": IMAGE, "status_url": "", "timeout_s": 5.0}
+    with unstarted(nursery, folder, ScaledClock(), {}, local=True, lease_s=_LEASE_S) as lab:
         here = {"python": str(installed_as_python(folder)), "grace_s": 5.0}
-        (home.provider_settings / "replicate.json").write_text(json.dumps(remote))
-        (home.provider_settings / "local.json").write_text(json.dumps(here))
-        order = {
-            "home": str(root),
-            "port": free_port(),
-            "address": listener.address,
-            "token": TOKEN,
-            "local": True,
-            "lease_s": _LEASE_S,
-        }
-        lab = House(
-            emulator=emulator, trainer=trainer, home=home, nursery=nursery, order=order, listener=listener
-        )  # fmt: skip
+        (lab.home.provider_settings / "local.json").write_text(json.dumps(here))
         made = Soak(lab=lab, seed=seed, witness=Witness(lab))
         lab.start()
         try:

@@ -5,9 +5,10 @@ import type { Problem } from "../../contract";
 import { useAct, useLab } from "../../hooks";
 import type { ProviderConfig, SettingField } from "../../setup";
 import { useWords } from "../../words";
-import { Button, ErrorBanner, Note } from "../atoms";
+import { ErrorBanner, Note } from "../atoms";
 import { Choice, Input, Problems } from "../submit/fields";
 import type { Placed } from "../submit/problems";
+import { Saving } from "./Saving";
 
 type Values = Record<string, unknown>;
 
@@ -66,14 +67,7 @@ export function SettingsForm({ config, saved }: SettingsFormProps) {
         </div>
       </Problems.Provider>
       {save.error && (placeless || save.error.problems.length === 0) && <ErrorBanner error={save.error} />}
-      <div class="stc-row">
-        <Button type="submit" disabled={save.busy || Object.keys(changed).length === 0}>
-          {t("Save the settings")}
-        </Button>
-        <span class="stc-faint" role="status">
-          {said ? t("Saved. They are in force now.") : ""}
-        </span>
-      </div>
+      <Saving label={t("Save the settings")} disabled={save.busy || Object.keys(changed).length === 0} said={said} />
     </form>
   );
 }

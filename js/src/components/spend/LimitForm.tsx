@@ -4,7 +4,8 @@ import { useState } from "preact/hooks";
 import { useAct, useLab } from "../../hooks";
 import type { LimitChanges, SpendLimits } from "../../money";
 import { useWords } from "../../words";
-import { Button, ErrorBanner } from "../atoms";
+import { ErrorBanner } from "../atoms";
+import { Saving } from "../settings/Saving";
 import { Check, Choice, Input, Problems } from "../submit/fields";
 import { periodWord } from "./Limits";
 
@@ -106,14 +107,7 @@ export function LimitForm({ limits: told, saved }: LimitFormProps) {
           </div>
         </Problems.Provider>
         {save.error && <ErrorBanner error={save.error} />}
-        <div class="stc-row">
-          <Button type="submit" disabled={save.busy || Object.keys(edited).length === 0}>
-            {t("Save the limits")}
-          </Button>
-          <span class="stc-faint" role="status">
-            {said ? t("Saved. They are in force now.") : ""}
-          </span>
-        </div>
+        <Saving label={t("Save the limits")} disabled={save.busy || Object.keys(edited).length === 0} said={said} />
       </form>
     </details>
   );
