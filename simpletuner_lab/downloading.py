@@ -28,13 +28,13 @@ from simpletuner_lab.core.errors import (
     OutputChanged,
     OutputNotFound,
     ServerUnreachable,
+    lacks_room,
 )
 from simpletuner_lab.services.views import OutputView
 
 _PART: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAME: Final = 50
 """So many characters of a file's name are in its part's: with the tag they fit a file system's 255 bytes."""
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_FOLDER: Final = {errno.EEXIST, errno.ENOTDIR}
 _NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _FRUITLESS: Final = 3
@@ -230,7 +230,7 @@ def _disk(path: Path) -> Iterator[None]:
 
 
 def _told(path: Path, error: OSError) -> LabError:
-    if error.errno in _FULL:
+    if lacks_room(error):
         hint = "free some space and download again: it goes on where it stood"
         return DiskFull(f"no room for {path}: {error.strerror}", hint=hint)
     if error.errno in _NO_FOLDER:

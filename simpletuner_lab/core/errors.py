@@ -41,9 +41,10 @@ Mapped to HTTP in `server/handlers.py` and to text in `commands/answers.py`, now
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +290,14 @@ class DiskFull(LabError):
 
     code = "disk_full"
     status = 507
+
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether this is a full disk, a used-up quota, or a file that may not grow any more."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def is_interrupt(error: BaseException) -> bool:

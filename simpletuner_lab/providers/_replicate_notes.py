@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import errno
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from simpletuner_lab.core.errors import DiskFull, ProviderFailure, ProviderUnavailable
+from simpletuner_lab.core.errors import DiskFull, ProviderFailure, ProviderUnavailable, lacks_room
 from simpletuner_lab.core.provider import RunTag
 
 _NAME: Final = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")
@@ -189,6 +188,6 @@ def _write(path: Path, value: object) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if lacks_room(error):
             raise DiskFull(f"{path} cannot be written: {error.strerror}", hint="free some space") from error
         raise ProviderUnavailable(f"{path} cannot be written: {error}", hint="see whether its folder can be") from error

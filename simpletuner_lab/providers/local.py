@@ -7,7 +7,6 @@ the state stays `running` and the caller polls again.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import BinaryIO, ClassVar, Final
 
 from simpletuner_lab.core.canonical import canonical_json
 from simpletuner_lab.core.cost import Rate
-from simpletuner_lab.core.errors import DiskFull, ProviderFailure, ProviderUnavailable
+from simpletuner_lab.core.errors import DiskFull, ProviderFailure, ProviderUnavailable, lacks_room
 from simpletuner_lab.core.provider import (
     Archive,
     Capabilities,
@@ -291,7 +290,7 @@ def _disk(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if lacks_room(error):
             raise DiskFull(f"{what}: {error.strerror}", hint="free some space") from error
         raise ProviderUnavailable(f"{what}: {error}", hint="see whether its folder can be read and written") from error
 

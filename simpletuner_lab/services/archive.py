@@ -7,7 +7,6 @@ and one method. Every file is hashed while it is packed; one that is not what th
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -18,7 +17,7 @@ from collections.abc import Callable, Container, Generator, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
-from simpletuner_lab.core.errors import DiskFull, PlanChanged
+from simpletuner_lab.core.errors import DiskFull, PlanChanged, lacks_room
 from simpletuner_lab.core.manifest import FileEntry, Manifest
 from simpletuner_lab.core.provider import Archive
 from simpletuner_lab.core.withhold import portable_rule
@@ -45,7 +44,6 @@ _LEAST_DEFLATED_BYTES: Final = 2
 """Nothing, deflated."""
 _MARGIN_BYTES: Final = 1 << 24
 """Left free on the disk beside the archive."""
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def pack(
@@ -69,7 +67,7 @@ def pack(
         os.replace(temporary, spool)  # noqa: PTH105
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if lacks_room(error):
             raise DiskFull(f"no room left in {spool.parent}", hint="free some space and submit again") from error
         raise
     sync_folder(spool.parent)

@@ -7,7 +7,6 @@ the only trace of a run that costs money. The lab commits a few times a second a
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -33,7 +32,15 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
-from simpletuner_lab.core.errors import Conflict, DiskFull, InvalidRequest, LabError, StoreUnusable, is_interrupt
+from simpletuner_lab.core.errors import (
+    Conflict,
+    DiskFull,
+    InvalidRequest,
+    LabError,
+    StoreUnusable,
+    is_interrupt,
+    lacks_room,
+)
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services import postgresql, schema
 from simpletuner_lab.services.mounts import network_kind, read_mounts
@@ -205,7 +212,7 @@ def _prepare_file(path: Path) -> None:
         path.touch(mode=0o600)
         path.chmod(0o600)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if lacks_room(error):
             raise DiskFull(f"no room for {path}", hint="free some space and try again") from error
         raise StoreUnusable(f"{path} cannot be opened: {error.strerror}", hint=_MOVE_HINT) from error
 

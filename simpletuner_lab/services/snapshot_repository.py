@@ -8,7 +8,6 @@ Real git reads it, and may pack it, at any time.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
@@ -34,7 +33,7 @@ from dulwich.objects import Blob, Commit, ObjectID, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
-from simpletuner_lab.core.errors import DiskFull, LabError, NotFound, StoreUnusable
+from simpletuner_lab.core.errors import DiskFull, LabError, NotFound, StoreUnusable, lacks_room
 from simpletuner_lab.core.snapshot import BRANCH, Entry, Snapshot, entry_of
 
 _HEAD: Final = Ref(f"refs/heads/{BRANCH}".encode())
@@ -192,7 +191,7 @@ class SnapshotRepository:
         except LabError:
             raise
         except _BROKEN as error:
-            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            if lacks_room(error):
                 raise DiskFull(f"no room for snapshots in {self._folder}", hint="free some space") from error
             said = error.strerror if isinstance(error, OSError) else type(error).__name__
             raise StoreUnusable(

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from simpletuner_lab.core.destination import Push
-from simpletuner_lab.core.errors import JobNotFound, OutputNotFound, StaleRecord, StoreUnusable
+from simpletuner_lab.core.errors import DiskFull, JobNotFound, LabError, OutputNotFound, StaleRecord, StoreUnusable
 from simpletuner_lab.core.job import Job
 from simpletuner_lab.services.courier import Courier
 from simpletuner_lab.services.job_queue import JobQueue
@@ -75,7 +75,7 @@ class Watcher:
             self._thread.join()
         self._workers.shutdown(wait=True)
         self._carriers.shutdown(wait=True, cancel_futures=True)
-        with contextlib.suppress(StoreUnusable):  # it runs out by itself
+        with contextlib.suppress(StoreUnusable, DiskFull):  # it runs out by itself
             self._store.leases.release(_LEASE, self._holder)
 
     def nudge(self, job_id: str | None = None) -> None:
@@ -93,6 +93,9 @@ class Watcher:
     def _guarded_pass(self) -> float:
         try:
             return self._pass()
+        except LabError as error:  # a full disk, a database that is away: it says itself what to do
+            _log.error("the watcher could not look for work: %s (%s)", error.message, error.hint)
+            return _IDLE_S
         except Exception:  # noqa: BLE001 - the loop outlives any fault of one pass; it is logged and tried again
             _log.exception("the watcher could not look for work")
             return _IDLE_S

@@ -19,6 +19,7 @@ from simpletuner_lab.testing.replicate_emulator import REDACTED, CogEngine, cog_
 from simpletuner_lab.testing.storage_server import StorageServer, storage_server
 from simpletuner_trainer.report import Steps, parse_line
 from tests import quick_trainer
+from tests.disk_kit import mounted
 from tests.testing.replicate_kit import ACCOUNTS, client
 from tests.trainer.cog_kit import NONCE, TRAINER, Served, model_folder, packed, secrets_of, serving, spec
 from tests.trainer.trainer_kit import CONFIG, make_pictures
@@ -34,6 +35,19 @@ out.write(b'{{"kind": "error", "code": "bad_data", "message": "picture 3 is torn
 out.write(b"no newline")
 out.flush()
 sys.exit(3)
+"""
+GREEDY = f"""
+import json, os, sys
+spec = json.load(open(sys.argv[1]))
+print("it begins", flush=True)
+with open(os.path.join(spec["work_dir"], "all"), "wb", buffering=0) as file:
+    try:
+        while file.write(b"x" * 65536):
+            pass
+    except OSError as error:
+        told = {{"kind": "error", "code": "disk_full", "message": f"no room left: {{error.strerror}}", "hint": "train less"}}
+        print("::st {NONCE} " + json.dumps(told), flush=True)
+sys.exit(1)
 """
 STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -178,6 +192,20 @@ def test_a_server_that_is_gone_leaves_neither_trainer_nor_data(
         served.put("gone", **inputs(storage, data, "steady"))
         eventually(lambda: "step 2 of" in served.log("gone"))
         served.coglet.process.send_signal(number)
+        eventually(served.nothing_is_left)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_cleared_away(
+    tmp_path: Path, storage: StorageServer, data: tuple[bytes, dict[str, Any]]
+) -> None:
+    with (
+        mounted(tmp_path / "small", "8m") as place,
+        serving(model_folder(tmp_path / "model", GREEDY), place / "scratch") as served,
+    ):
+        served.put("full", **inputs(storage, data, "quick"))
+        end = served.end("full")
+        assert (end["status"], "no room left: No space left on device (train less)" in end["error"]) == ("failed", True)
         eventually(served.nothing_is_left)
 
 

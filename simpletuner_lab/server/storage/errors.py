@@ -6,11 +6,12 @@ an S3 client understands exactly these words. Statuses: the S3 documentation's l
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final
+
+from simpletuner_lab.core.errors import lacks_room
 
 STATUS: Final[Mapping[str, int]] = MappingProxyType(
     {
@@ -56,7 +57,6 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "XAmzContentSHA256Mismatch": 400,
     }
 )
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class S3Error(Exception):
@@ -89,6 +89,6 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if lacks_room(error):
             raise S3Error("InsufficientStorage", "there is no room left to store this") from error
         raise

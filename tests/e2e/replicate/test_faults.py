@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from simpletuner_lab.core.job import JobState
+from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.replicate_emulator import Fault, Shape, Status, WebhookFault
+from tests.disk_kit import fill, mounted
 from tests.e2e.replicate.house_kit import ANN, Died, House, Refused, house
 from tests.e2e.replicate.truth import Witness
 
@@ -320,6 +322,27 @@ def test_what_changes_after_consent_does_not_leave(nursery, tmp_path):
 
 LIFE = 60
 """A job's life has so many steps before which a process may die; those of `make test` are spread over it."""
+
+
+def test_the_disk_is_full_for_a_while(nursery, tmp_path):
+    """First nothing is taken on, then nothing is written down of what goes on; nothing is paid twice for it."""
+    with mounted(tmp_path / "small", "24m") as place, witnessed(nursery, place) as (lab, witness):
+        filler, request = place / "filler", lab.request("quick", learning_rate=0.5)
+        digest = lab.ask("plan", request)
+        fill(filler)
+        with pytest.raises(Refused, match="disk_full"):
+            lab.ask("submit", request, digest, None)
+        filler.unlink()
+
+        def without_room(_job) -> None:
+            fill(filler)
+            lab.emulator.advance(20)
+            eventually(lambda: nursery.log().count("no room left") > 2)
+            assert not lab.emulator.predictions
+            filler.unlink()
+
+        assert ends(lab, witness, then=without_room) == (COMPLETED, "")
+        assert len(lab.emulator.predictions) == 1
 
 
 @pytest.mark.parametrize(

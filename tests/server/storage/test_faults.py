@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import subprocess
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from simpletuner_lab.server.storage.parts import MIN_PART_BYTES
 from simpletuner_lab.testing import eventually
 from simpletuner_lab.testing.storage_server import storage_server
+from tests.disk_kit import fill, mounted
 from tests.server.storage.elsewhere import Elsewhere, elsewhere
 from tests.server.storage.kit import BUCKET, client, keys_in, leftovers, refused, signed_headers
 
@@ -111,16 +111,8 @@ def test_writers_at_once_never_mix(server):
 
 @pytest.fixture
 def small_disk(request, tmp_path):
-    place = tmp_path / "small"
-    place.mkdir()
-    options = ",".join(["size=24m", *([request.param] if hasattr(request, "param") else [])])
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True)
-    if made.returncode:
-        if os.environ.get("CI_REQUIRE_ALL"):
-            pytest.fail(f"no small file system: {made.stderr.decode()}")
-        pytest.skip("no leave to mount a small file system here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "small", "24m", *([request.param] if hasattr(request, "param") else [])) as place:
+        yield place
 
 
 def test_a_full_disk_is_one_clean_error(small_disk):
@@ -133,7 +125,7 @@ def test_a_full_disk_is_one_clean_error(small_disk):
         filler = small_disk / "filler"
         with begun(server, "k", 8 * MIB, b"x" * (2 * MIB)) as connection:
             eventually(lambda: _used(server), lambda used: used >= MIB)
-            _fill(filler)
+            fill(filler)
             connection.sendall(b"x" * (6 * MIB))
             answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 507")
@@ -144,7 +136,7 @@ def test_a_full_disk_is_one_clean_error(small_disk):
         here = {"Bucket": BUCKET, "Key": "m", "UploadId": upload}
         sizes = (MIN_PART_BYTES, MIN_PART_BYTES + 1)
         etags = [s3.upload_part(**here, PartNumber=n, Body=b"x" * size)["ETag"] for n, size in enumerate(sizes, 1)]
-        _fill(filler)
+        fill(filler)
         chosen = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]}
         assert refused(s3.complete_multipart_upload, **here, MultipartUpload=chosen) == "InsufficientStorage 507"
         # reads, lists and deletes go on, and so does the upload once there is room
@@ -167,12 +159,12 @@ def test_parts_of_one_size_need_no_room_to_become_an_object(small_disk):
         before = _free(small_disk)
         with begun(server, f"m?partNumber=4&uploadId={upload}", MIN_PART_BYTES, b"x" * (2 * MIB)) as connection:
             eventually(lambda: _free(small_disk), lambda free: free <= before - MIB)
-            _fill(filler)
+            fill(filler)
             connection.sendall(b"x" * (MIN_PART_BYTES - 2 * MIB))
             assert connection.recv(65536).startswith(b"HTTP/1.1 507")
         filler.unlink()
         eventually(lambda: _free(small_disk), lambda free: free >= before - 65536)
-        _fill(filler)
+        fill(filler)
         chosen = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]}
         s3.complete_multipart_upload(**here, MultipartUpload=chosen)
         assert s3.head_object(Bucket=BUCKET, Key="m")["ContentLength"] == 3 * MIN_PART_BYTES
@@ -234,12 +226,6 @@ def _free(place: Path) -> int:
 
 def _used(server) -> int:
     return sum(path.stat().st_size for path in (server.objects._root / ".stlab/drafts").iterdir())
-
-
-def _fill(path: Path) -> None:
-    with path.open("wb") as file, suppress(OSError):
-        while True:
-            os.write(file.fileno(), b"\0" * 65536)
 
 
 def test_killed_at_any_moment_nothing_torn_is_seen_afterwards(tmp_path):

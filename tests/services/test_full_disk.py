@@ -1,0 +1,45 @@
+"""A disk that is full: what is asked for is refused in words, what was there stays, what runs goes on when there is room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simpletuner_lab.core.errors import DiskFull, StoreUnusable
+from simpletuner_lab.core.job import JobState
+from simpletuner_lab.core.secret import Secret
+from simpletuner_lab.services.files import write_atomically
+from simpletuner_lab.services.lab import Lab
+from simpletuner_lab.testing import eventually
+from tests.disk_kit import fill, mounted
+from tests.lab_kit import quick_home, settled, submitted
+
+FIRST, SECOND = "r8_" + "a" * 37, "r8_" + "b" * 37
+
+
+def test_settings_tokens_and_jobs(tmp_path: Path, images: Path) -> None:
+    with mounted(tmp_path / "small", "24m") as place, Lab.open(quick_home(place).root) as lab:
+        lab.setup.set_token("replicate", Secret(FIRST))
+        lab.setup.change("replicate", {"timeout_s": 11.0})
+        lab.watcher.start()
+        running = submitted(lab, images, "steady", max_train_steps=25)
+        eventually(lambda: lab.store.jobs.get(running.id).progress.step)
+        before = {path: path.read_bytes() for path in lab.home.provider_settings.iterdir()}
+        fill(place / "filler")
+        with pytest.raises(DiskFull, match=r"no room for .*REPLICATE_API_TOKEN"):
+            lab.setup.set_token("replicate", Secret(SECOND))
+        with pytest.raises(DiskFull, match=r"no room for .*replicate\.json"):
+            lab.setup.change("replicate", {"timeout_s": 12.0})
+        with pytest.raises(DiskFull) as refused:
+            submitted(lab, images, "quick", learning_rate=0.5)
+        assert refused.value.hint
+        assert {path: path.read_bytes() for path in lab.home.provider_settings.iterdir()} == before
+        (place / "filler").unlink()
+        assert settled(lab, running).state is JobState.COMPLETED
+        assert settled(lab, submitted(lab, images, "quick", learning_rate=0.5)).state is JobState.COMPLETED
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnusable, match="cannot be written"):
+        write_atomically(tmp_path / "gone" / "file", b"x")
