@@ -13,7 +13,7 @@ import httpx
 import pytest
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.testing.replicate_emulator import Fault, Shape, Status, WebhookFault, signature
@@ -36,12 +36,28 @@ _WEBHOOKS = (
     {"old_timestamp": True}, {"rotated": True},
 )  # fmt: skip
 
+Trouble = tuple[Any, ...]
+"""What Replicate does, and the particulars of it."""
+_TROUBLES = st.one_of(
+    st.tuples(st.just("answers"), st.just("predictions.create"), st.sampled_from(_FAULTS), st.sampled_from([1, 2])),
+    st.tuples(st.just("answers"), st.sampled_from(_ROUTES), st.sampled_from(_FAULTS), st.sampled_from([1, 2, 4])),
+    st.tuples(st.just("holds"), st.sampled_from(_ROUTES)),
+    st.tuples(st.just("calls back"), st.sampled_from(_WEBHOOKS), st.sampled_from([1, 2, 5])),
+    st.tuples(st.just("lets wait"), st.sampled_from([0.0, 10.0, 120.0])),
+    st.tuples(st.just("has the shape"), st.sampled_from(Shape)),
+    st.just(("aborts",)),
+)
+_SECONDS = st.sampled_from([0, 1, 3, 5, 8, 20, 60, 300, 900])
+
 
 class Life(RuleBasedStateMachine):
     """A house of its own. At the end all is mended, time passes until nothing is under way, and all must be right.
 
     What is drawn depends on nothing that is timed by threads, so that a failure can be run again and be made short:
     whether our server still lives is known to nobody before it is asked, and a rule that finds it dead does nothing.
+
+    The rules are few: of many, hypothesis leaves out some at random in each life, and a life of faults alone or of
+    waiting alone shows nothing.
     """
 
     def __init__(self, nursery: Nursery) -> None:
@@ -61,9 +77,16 @@ class Life(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ what people do
 
+    @initialize(trouble=st.none() | _TROUBLES, how=st.sampled_from(WAYS), seconds=_SECONDS)
+    def begin(self, trouble: Trouble | None, how: str, seconds: int) -> None:
+        """A life without a job would show nothing."""
+        if trouble is not None:
+            self.go_wrong(trouble)
+        self.submit(how, seconds)
+
     @precondition(lambda self: len(self._submitted) < MOST_JOBS)
-    @rule(how=st.sampled_from(WAYS))
-    def submit(self, how: str) -> None:
+    @rule(how=st.sampled_from(WAYS), seconds=_SECONDS)
+    def submit(self, how: str, seconds: int) -> None:
         request = self._request(how)
         self._submitted.append("")
         digest = self._ask("plan", request)
@@ -71,6 +94,7 @@ class Life(RuleBasedStateMachine):
             self.witness.consented.add(digest)
             job = self._ask("submit", request, digest, None)
             self._submitted[-1] = job.id if job else ""
+        self.pass_time(seconds)
 
     @rule(approve=st.sampled_from([None, "sha256:" + "0" * 64]))
     def submit_without_consent(self, approve: str | None) -> None:
@@ -82,57 +106,41 @@ class Life(RuleBasedStateMachine):
             assert told.value.code in {"consent_required", "plan_changed"} or self._broken, told.value
             assert len(self.lab.jobs()) == before
 
-    @precondition(lambda self: self._submitted)
-    @rule(which=st.integers(0, MOST_JOBS - 1))
-    def cancel(self, which: int) -> None:
+    @rule(which=st.integers(0, MOST_JOBS - 1), seconds=_SECONDS)
+    def cancel(self, which: int, seconds: int) -> None:
         if job_id := self._submitted[which % len(self._submitted)]:
             self._ask("cancel", job_id)
+        self.pass_time(seconds)
 
-    # ------------------------------------------------------------ what time does
-
-    @rule(seconds=st.sampled_from([0, 1, 3, 5, 8]))
-    def pass_a_moment(self, seconds: int) -> None:
-        self._pass_time(seconds)
-
-    @rule(seconds=st.sampled_from([20, 60, 300, 900]))
-    def pass_a_while(self, seconds: int) -> None:
-        self._pass_time(seconds)
+    @rule(seconds=_SECONDS)
+    def pass_time(self, seconds: int) -> None:
+        with suppress(Died):
+            self.lab.pass_time(seconds)
 
     # ------------------------------------------------------------ what Replicate does
 
-    @rule(route=st.sampled_from(_ROUTES), what=st.sampled_from(_FAULTS), times=st.sampled_from([1, 2, 4]))
-    def answer_wrongly(self, route: str, what: dict[str, Any], times: int) -> None:
-        self._broken = True
-        self.lab.emulator.fail(route, Fault(**what, times=times))
-
-    @rule(what=st.sampled_from(_FAULTS), times=st.sampled_from([1, 2]))
-    def answer_a_create_wrongly(self, what: dict[str, Any], times: int) -> None:
-        self.answer_wrongly("predictions.create", what, times)
-
-    @rule(route=st.sampled_from(_ROUTES))
-    def hold_an_answer(self, route: str) -> None:
-        self._broken = True
-        self._held.append(Fault(held=True))
-        self.lab.emulator.fail(route, self._held[-1])
-
-    @rule(what=st.sampled_from(_WEBHOOKS), times=st.sampled_from([1, 2, 5]))
-    def call_back_wrongly(self, what: dict[str, Any], times: int) -> None:
-        self.lab.emulator.fail("webhook", WebhookFault(**what, times=times))
-
-    @rule(seconds=st.sampled_from([0.0, 10.0, 120.0]))
-    def let_wait(self, seconds: float) -> None:
-        self.lab.emulator.conduct.queue_s = seconds
-
-    @rule()
-    def abort_what_waits(self) -> None:
-        for one in self.lab.emulator.predictions:
-            if one.status is Status.STARTING:
-                self.lab.emulator.abort(one.id)
-                return
-
-    @rule(shape=st.sampled_from(Shape))
-    def answer_in_another_shape(self, shape: Shape) -> None:
-        self.lab.emulator.conduct.shape = shape
+    @rule(trouble=_TROUBLES)
+    def go_wrong(self, trouble: Trouble) -> None:
+        emulator = self.lab.emulator
+        match trouble:
+            case ("answers", route, what, times):
+                self._broken = True
+                emulator.fail(route, Fault(**what, times=times))
+            case ("holds", route):
+                self._broken = True
+                self._held.append(Fault(held=True))
+                emulator.fail(route, self._held[-1])
+            case ("calls back", what, times):
+                emulator.fail("webhook", WebhookFault(**what, times=times))
+            case ("lets wait", seconds):
+                emulator.conduct.queue_s = seconds
+            case ("has the shape", shape):
+                emulator.conduct.shape = shape
+            case ("aborts",):
+                for one in [one for one in emulator.predictions if one.status is Status.STARTING][:1]:
+                    emulator.abort(one.id)
+            case _:
+                raise AssertionError(trouble)
 
     # ------------------------------------------------------------ strangers, and the machine
 
@@ -150,15 +158,14 @@ class Life(RuleBasedStateMachine):
             answer = httpx.post(self.lab.webhook_url, content=body, headers=headers, timeout=10, trust_env=False)
             assert not answer.is_success, answer.text
 
-    @rule()
-    def kill(self) -> None:
+    @rule(steps=st.integers(0, 40))
+    def die(self, steps: int) -> None:
+        """At once, or before one of the next steps of our server."""
         self._mortal = True
-        self.lab.kill()
-
-    @rule(steps=st.integers(1, 40))
-    def die_soon(self, steps: int) -> None:
-        self._mortal = True
-        self._ask("die_in", steps)
+        if steps:
+            self._ask("die_in", steps)
+        else:
+            self.lab.kill()
 
     @precondition(lambda self: self._mortal)
     @rule()
@@ -202,10 +209,6 @@ class Life(RuleBasedStateMachine):
         except (Refused, Died) as error:
             note(f"# {verb}: {error or 'our server is dead'}")
             return None
-
-    def _pass_time(self, seconds: float) -> None:
-        with suppress(Died):
-            self.lab.pass_time(seconds)
 
     def _let_go(self) -> None:
         """Nobody waits any more for what was held."""

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.e2e.replicate.life import Life
 
-STEPS = 24
+STEPS = 16
 _SETTINGS = settings(
     stateful_step_count=STEPS, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=False
 )
