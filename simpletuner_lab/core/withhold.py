@@ -6,6 +6,7 @@ Each rule is pure and answers with the reason why something stays, or None. `ser
 from __future__ import annotations
 
 import enum
+import functools
 import itertools
 import re
 import unicodedata
@@ -108,7 +109,12 @@ def portable_rule(relative_parts: Sequence[str]) -> str | None:
         return "its name is not UTF-8: rename it"
     if len(encoded) > _MAX_NAME_BYTES:
         return f"its path is longer than {_MAX_NAME_BYTES} bytes"
-    return next(filter(None, map(_part_reason, relative_parts)), None)
+    return _parts_reason(tuple(relative_parts[:-1])) or _part_reason(relative_parts[-1])
+
+
+@functools.lru_cache(maxsize=1024)
+def _parts_reason(folders: tuple[str, ...]) -> str | None:
+    return next(filter(None, map(_part_reason, folders)), None)
 
 
 def _part_reason(part: str) -> str | None:
@@ -127,7 +133,7 @@ def _part_reason(part: str) -> str | None:
 
 def same_name_key(name: str) -> str:
     """Equal for names that one file system or another takes for the same."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _printable(char: str) -> bool:
