@@ -114,10 +114,7 @@ class _Fold:
                     stage=found.stage.value, stage_label=found.label, stage_done=found.done, stage_total=found.total
                 )
             case rp.Resume():
-                self._points = [point for point in self._points if point[0] <= found.step]
-                self._keep_through = found.step
-                self._progress(step=found.step)
-                self._event(EventKind.RESUMED, step=found.step)
+                self._resumed(found.step)
             case rp.Steps():
                 self._steps(found)
             case rp.Checkpoint():
@@ -153,6 +150,14 @@ class _Fold:
         columns = zip(*self._points, strict=True) if self._points else iter(((), (), (), ()))
         step, loss, lr, norm = columns
         return PointsChange(keep_through=self._keep_through, append=Points(step=step, loss=loss, lr=lr, grad_norm=norm))
+
+    def _resumed(self, step: int) -> None:
+        self._points = [point for point in self._points if point[0] <= step]
+        self._keep_through = step
+        self._progress(step=step)
+        if step > self.job.attempt_step:
+            self.job = dataclasses.replace(self.job, attempt_step=step, stalled=0)
+        self._event(EventKind.RESUMED, step=step)
 
     def _steps(self, found: rp.Steps) -> None:
         last = self.job.progress.step
@@ -199,14 +204,30 @@ def _settle(
     if snapshot.state is not RunState.FAILED and resumable:
         queued = running.moved(JobState.QUEUED, now=now)
         if queued.stalled < MAX_STALLED:
-            wait = _RETRY_S * 2 ** (queued.stalled - 1) if queued.stalled else 0.0
             again = dataclasses.replace(
-                queued, retry_at=now + wait, waiting=f"goes on from step {job.progress.step}: {_why(snapshot)}"
+                queued, retry_at=now + _wait_s(queued), waiting=f"goes on from its last checkpoint: {_why(snapshot)}"
             )
             return again, _moves(job, again, now=now)
+        if snapshot.state is not RunState.SUCCEEDED:
+            return _given_up(job, running, snapshot, now=now)
     if snapshot.state is RunState.SUCCEEDED:
         return _succeeded(running, delivered, now=now)
     return _failed(job, running, snapshot, now=now)
+
+
+def _wait_s(queued: Job) -> float:
+    """Until the next attempt: none after one that took steps, as a segment does; longer with each that helped nothing."""
+    in_vain = queued.stalled - (queued.progress.step > queued.attempt_step)
+    return _RETRY_S * 2 ** (in_vain - 1) if in_vain > 0 else 0.0
+
+
+def _given_up(before: Job, job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable[EventDraft]]:
+    """A job whose attempts begin no further on any more."""
+    if job.failure is None and job.progress.step > job.attempt_step:
+        why = f"{MAX_STALLED} runs in a row began no further on than at step {job.attempt_step}: {_why(snapshot)}"
+        hint = "no checkpoint of them arrived: save one more often (checkpoint_step_interval), or let a run take longer"
+        job = dataclasses.replace(job, failure=Failure(code="no_headway", message=why, hint=hint))
+    return _failed(before, job, snapshot, now=now)
 
 
 def _cut_short(snapshot: Snapshot, delivered: Delivered | None) -> bool:

@@ -43,7 +43,7 @@ ACTIVE: Final = frozenset(JobState) - TERMINAL
 
 
 MAX_STALLED: Final = 3
-"""So many attempts in a row without a new step, and a resumable job is given up."""
+"""So many attempts in a row after which the next would begin no further on, and a resumable job is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +117,12 @@ class Job:
     idempotency_key: str | None = None
     progress: Progress = field(default_factory=Progress)
     attempt_step: int = 0
-    """The step at which this attempt began."""
+    """The step at which the last attempt began that told of it; 0: from nothing."""
     stalled: int = 0
-    """Attempts in a row that got no further than the one before; at `MAX_STALLED` the job fails."""
+    """Attempts that ended since one began further on than the one before; at `MAX_STALLED` the job fails.
+
+    Steps that were taken and then lost, for want of a checkpoint, are no headway: they would be paid for again for ever.
+    """
     cost_usd: float | None = None
     failure: Failure | None = None
     waiting: str = ""
@@ -177,8 +180,7 @@ class Job:
             state=state,
             updated_at=now,
             attempt=self.attempt + 1 if requeued else self.attempt,
-            attempt_step=self.progress.step if requeued else self.attempt_step,
-            stalled=_stalled(self) if requeued else self.stalled,
+            stalled=self.stalled + 1 if requeued else self.stalled,
             run=RunRef() if requeued else self.run,
             started_at=now if state is JobState.RUNNING and self.started_at is None else self.started_at,
             completed_at=now if state in TERMINAL else None,
@@ -242,7 +244,3 @@ class JobOrder:
 
 NEWEST_FIRST: Final = "-created_at"
 """The order of a list that names none."""
-
-
-def _stalled(job: Job) -> int:
-    return 0 if job.progress.step > job.attempt_step else job.stalled + 1

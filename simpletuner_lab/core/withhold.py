@@ -133,7 +133,9 @@ def _part_reason(part: str) -> str | None:
 
 def same_name_key(name: str) -> str:
     """Equal for names that one file system or another takes for the same."""
-    return name.lower() if name.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return (
+        name.lower() if name.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    )
 
 
 def _printable(char: str) -> bool:

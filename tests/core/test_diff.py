@@ -131,7 +131,7 @@ def test_a_run_whose_exit_code_is_lost_goes_on_where_there_is_no_result() -> Non
     missing = Delivered(problem="no manifest.json has arrived")
     job = after(a_job(state=S.RUNNING, progress=Progress(step=40)), R.SUCCEEDED, delivered=missing)
     assert (job.state, job.attempt) == (S.QUEUED, 2)
-    assert job.waiting.startswith("goes on from step 40: its run ended well and without a result")
+    assert job.waiting.startswith("goes on from its last checkpoint: its run ended well and without a result")
     for _ in range(3):
         job = after(dataclasses.replace(job, state=S.RUNNING), R.SUCCEEDED, delivered=missing)
     assert (job.state, job.failure.code) == (S.FAILED, "result_missing")
@@ -168,10 +168,26 @@ def test_attempts_without_progress_end_after_a_few() -> None:
     )
 
 
-def test_progress_sets_the_count_back() -> None:
-    job = a_job(state=S.RUNNING, stalled=MAX_STALLED - 1)
-    job = after(job, R.LOST, lines(steps(7)))
-    assert (job.state, job.stalled, job.retry_at) == (S.QUEUED, 0, 50.0)
+def test_a_run_that_begins_further_on_sets_the_count_back() -> None:
+    job = a_job(state=S.RUNNING, attempt=2, attempt_step=3, stalled=MAX_STALLED - 1)
+    job = after(job, R.LOST, lines(rp.Resume(step=5), steps(7)))
+    assert (job.state, job.attempt_step, job.stalled, job.retry_at) == (S.QUEUED, 5, 1, 50.0)
+
+
+def test_steps_that_are_lost_each_time_are_no_headway() -> None:
+    """Each run takes more steps than the one before and leaves no checkpoint: it would be paid for for ever."""
+    job, waits = a_job(state=S.QUEUED), []
+    for attempt in range(1, MAX_STALLED + 1):
+        job = dataclasses.replace(job, state=S.RUNNING)
+        job = after(job, R.INTERRUPTED, lines(rp.Resume(step=0), steps(50 + attempt)), exit_code=76)
+        waits.append(job.retry_at)
+    assert (job.state, job.failure.code) == (S.FAILED, "no_headway")
+    assert (
+        job.failure.message == "3 runs in a row began no further on than at step 0: the trainer ended with exit code 76"
+    )
+    assert "checkpoint_step_interval" in job.failure.hint
+    assert waits[0] == 50.0, "the first is a segment like any other"
+    assert waits[1] > 50.0
 
 
 def test_a_run_that_cannot_resume_fails() -> None:

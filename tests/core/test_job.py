@@ -50,10 +50,10 @@ def test_every_state_is_active_or_terminal() -> None:
 def test_a_requeue_raises_the_attempt_and_forgets_the_run() -> None:
     job = a_job(state=S.RUNNING, run=RunRef(ref="r", cursor="9"), progress=Progress(step=4), started_at=2.0)
     again = job.moved(S.QUEUED, now=7.0)
-    assert (again.attempt, again.run, again.attempt_step, again.stalled) == (2, RunRef(), 4, 0)
+    assert (again.attempt, again.run, again.attempt_step, again.stalled) == (2, RunRef(), 0, 1)
     assert again.started_at == 2.0
     stuck = dataclasses.replace(again, state=S.RUNNING).moved(S.QUEUED, now=8.0)
-    assert (stuck.attempt, stuck.stalled) == (3, 1)
+    assert (stuck.attempt, stuck.stalled) == (3, 2)
 
 
 def test_times_follow_the_states() -> None:

@@ -201,10 +201,17 @@ class Place:
 
     def step(self, ref: str, number: int) -> None:
         """The run says that it has done so many steps."""
-        run = self.runs()[ref]
         one = rp.Steps(step=(number,), loss=(0.5,), lr=(0.1,), grad_norm=(1.0,), total=12, epoch=1.0, step_s=0.1,
                        images_per_s=1.0, eta_s=1.0, memory_mb=1.0)  # fmt: skip
-        self.change(ref, log=run.get("log", "") + rp.format_line(one, nonce=run["nonce"]) + "\n")
+        self._say(ref, one)
+
+    def resume(self, ref: str, number: int) -> None:
+        """The run says that it goes on from this step."""
+        self._say(ref, rp.Resume(step=number))
+
+    def _say(self, ref: str, report: rp.Report) -> None:
+        run = self.runs()[ref]
+        self.change(ref, log=run.get("log", "") + rp.format_line(report, nonce=run["nonce"]) + "\n")
 
     def uploaded(self, tag: RunTag) -> str:
         uploads = self._folder / "uploads"

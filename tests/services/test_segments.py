@@ -43,11 +43,13 @@ def test_one_job_goes_on_over_three_runs(tmp_path: Path, images: Path) -> None:
     with away_lab(tmp_path, run_limit_s=60.0) as away:
         job = away.started(images)
         for number in (1, 2):
+            away.place.resume(f"run-{number}", number * 4 - 4)
             away.place.step(f"run-{number}", number * 4)
             away.place.change(f"run-{number}", state="interrupted")
             job = away.on(job, 2)
-            assert (job.state, job.attempt, job.stalled) == (JobState.QUEUED, number + 1, 0)
+            assert (job.state, job.attempt, job.stalled) == (JobState.QUEUED, number + 1, 1)
             job = away.on(job, 2)
+        away.place.resume("run-3", 8)
         away.place.step("run-3", 12)
         away.deliver(job)
         away.place.change("run-3", state="succeeded")

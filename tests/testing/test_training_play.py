@@ -85,7 +85,23 @@ def test_it_looks_like_a_training_and_delivers_for_good(stand: Stand, storage: S
     assert run.metrics["predict_time"] >= 4
 
 
-def test_a_second_attempt_begins_its_curve_again(stand: Stand, storage: StorageServer) -> None:
+def test_a_run_with_a_deadline_leaves_a_checkpoint_and_the_next_goes_on(stand: Stand, storage: StorageServer) -> None:
+    granted = keys(storage)
+    runs = [
+        ended(stand, spec(storage.endpoint_url, attempt=1, deadline_s=3.0), granted),
+        ended(stand, spec(storage.endpoint_url, attempt=2, deadline_s=2.5), granted),
+        ended(stand, spec(storage.endpoint_url, attempt=3), granted),
+    ]
+    assert [json.loads(run.output)["exit_code"] for run in runs] == [rp.Exit.DEADLINE, rp.Exit.DEADLINE, rp.Exit.DONE]
+    told = [[found for line in run.logs.splitlines() if (found := rp.parse_line(line, nonce=NONCE))] for run in runs]
+    saved = [one.step for run in told for one in run if isinstance(one, rp.Checkpoint)]
+    assert [one.step for run in told for one in run if isinstance(one, rp.Resume)] == saved
+    assert 0 < saved[0] < saved[1] < STEPS
+    curve = [one for run in told for one in run if isinstance(one, rp.Steps)]
+    assert [step for one in curve for step in one.step] == list(range(1, STEPS + 1))
+
+
+def test_a_second_attempt_without_a_checkpoint_begins_its_curve_again(stand: Stand, storage: StorageServer) -> None:
     run = ended(stand, spec(storage.endpoint_url, attempt=2), keys(storage))
     assert rp.parse_line(run.logs.splitlines()[0], nonce=NONCE) == rp.Resume(step=0)
 

@@ -3,7 +3,8 @@
     with replicate_emulator(accounts, models=[trainer_model()], plays={TRAINER: Training(lasts_s=5.0)}) as emulator: ...
 
 Lines, nonce, stages and the end are those of docs/trainer-protocol.md, and what is delivered is stored with the keys of
-the spec at its destination, its manifest last. The model in it holds no weights, and says that it is a rehearsal.
+the spec at its destination, its manifest last. The model in it holds no weights, and says that it is a rehearsal. A run
+with a deadline ends before it with a checkpoint there, and the next attempt goes on from that.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import json
 import math
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from simpletuner_lab.testing.replicate_emulator.catalogue import version_id
 from simpletuner_lab.testing.replicate_emulator.engine import Job, Step
@@ -28,6 +29,8 @@ from simpletuner_trainer.errors import TrainerError
 from simpletuner_trainer.files import Manifest, sha256_of
 from simpletuner_trainer.spec import MANIFEST_NAME, RunSpec, SpecError
 from simpletuner_trainer.stores import Shipment, Unreachable, open_store
+
+T = TypeVar("T")
 
 TRAINER: Final = "ann/simpletuner-trainer"
 """The name of the image, as somebody might have pushed it."""
@@ -57,6 +60,8 @@ _LINE_S: Final = 1.0
 _FEWEST_LINES: Final = 10
 _LOOK_S: Final = 0.1
 _STEPS_WITHOUT_A_NUMBER: Final = 100
+_CHECKPOINTS: Final = "checkpoints/step-"
+_UNDELIVERED: Final = (TrainerError, Unreachable, OSError)
 
 _MODEL_CARD: Final = """# {name}: a rehearsal
 
@@ -94,16 +99,29 @@ class Training:
 
     def _played(self, run: RunSpec, secrets: Mapping[str, str], folder: Path) -> Iterator[Step]:
         total = run.train.config.max_train_steps or _STEPS_WITHOUT_A_NUMBER
+        begun = 0
         if run.attempt > 1:
-            yield _said(run, rp.Resume(step=0))
+            try:
+                begun = yield from _aside(lambda: _last_checkpoint(run, secrets))
+            except _UNDELIVERED as error:
+                yield _undelivered(run, 0, error)
+                return
+            yield _said(run, rp.Resume(step=begun))
         for stage, label in _STAGES:
             told = rp.Stage(stage=stage, label=label.format(base=run.train.config.pretrained_model_name_or_path))
             yield _said(run, told, after_s=_STAGE_S)
         lines = min(total, max(_FEWEST_LINES, math.ceil(self.lasts_s / _LINE_S)))
+        line_s, taken_s = self.lasts_s / lines, _STAGE_S * len(_STAGES)
         for line in range(lines):
-            first, last = total * line // lines + 1, total * (line + 1) // lines
-            steps = _said(run, self._steps(range(first, last + 1), total), after_s=self.lasts_s / lines)
+            first, last = max(begun, total * line // lines) + 1, total * (line + 1) // lines
+            if first > last:
+                continue
+            if run.deadline_s is not None and taken_s + line_s > run.deadline_s and first - 1 > begun:
+                yield from _interrupted(run, first - 1, secrets, folder)
+                return
+            steps = _said(run, self._steps(range(first, last + 1), total), after_s=line_s)
             yield replace(steps, log=f"step {last} of {total}  loss {_loss(last, total):.4f}\n{steps.log}")
+            taken_s += line_s
         yield _said(run, rp.Stage(stage=rp.StageName.SAVE, label="writing the result"))
         manifest = _write_result(run, total, folder)
         yield _said(run, rp.Stage(stage=rp.StageName.UPLOAD, label="delivering the result"))
@@ -160,25 +178,59 @@ def _write_result(run: RunSpec, steps: int, folder: Path) -> Manifest:
     return manifest
 
 
-def _delivered(run: RunSpec, manifest: Manifest, secrets: Mapping[str, str], folder: Path) -> Iterator[Step]:
-    """Sends it in a thread of its own: the emulator answers meanwhile."""
-    sending: Future[rp.Result] = Future()
+def _aside(work: Callable[[], T]) -> Generator[Step, None, T]:
+    """Does it in a thread of its own: the emulator answers meanwhile."""
+    done: Future[T] = Future()
 
-    def send() -> None:
+    def run() -> None:
         try:
-            sending.set_result(_send(run, manifest, secrets, folder))
-        except (TrainerError, Unreachable, OSError) as error:
-            sending.set_exception(error)
+            done.set_result(work())
+        except _UNDELIVERED as error:
+            done.set_exception(error)
 
-    Thread(target=send, name="rehearsal", daemon=True).start()
-    while not sending.done():
+    Thread(target=run, name="rehearsal", daemon=True).start()
+    while not done.done():
         yield Step(after_s=_LOOK_S)
-    error = sending.exception()
-    if error is None:
-        yield _ended(run, manifest.step, rp.Exit.DONE, sending.result())
+    return done.result()
+
+
+def _delivered(run: RunSpec, manifest: Manifest, secrets: Mapping[str, str], folder: Path) -> Iterator[Step]:
+    try:
+        files, size, sha256 = yield from _aside(lambda: _send(run, manifest, secrets, folder))
+    except _UNDELIVERED as error:
+        yield _undelivered(run, manifest.step, error)
     else:
-        failure = rp.Failure(code="undelivered", message=str(error), hint=getattr(error, "hint", ""))
-        yield _ended(run, manifest.step, rp.Exit.UNDELIVERED, failure)
+        result = rp.Result(key=MANIFEST_NAME, files=files, bytes=size, sha256=sha256)
+        yield _ended(run, manifest.step, rp.Exit.DONE, result)
+
+
+def _interrupted(run: RunSpec, step: int, secrets: Mapping[str, str], folder: Path) -> Iterator[Step]:
+    """The end before the deadline, with a checkpoint."""
+    folder.mkdir()
+    (folder / "train_state.json").write_text(json.dumps({"step": step, "rehearsal": "nothing was trained"}), "utf-8")
+    manifest = Manifest.of(folder, kind="checkpoint", step=step, plan_digest=run.plan_digest)
+    (folder / MANIFEST_NAME).write_bytes(manifest.encode())
+    prefix = f"{_CHECKPOINTS}{step:08d}/"
+    try:
+        _, size, sha256 = yield from _aside(lambda: _send(run, manifest, secrets, folder, prefix))
+    except _UNDELIVERED as error:
+        yield _undelivered(run, step, error)
+    else:
+        told = rp.Checkpoint(step=step, key=prefix, bytes=size, sha256=sha256, delivered=True)
+        yield _ended(run, step, rp.Exit.DEADLINE, told)
+
+
+def _last_checkpoint(run: RunSpec, secrets: Mapping[str, str]) -> int:
+    """The step of the newest whole one at the destination; 0 where there is none."""
+    assert run.destination is not None
+    names = open_store(run.destination, environment=secrets).names(_CHECKPOINTS)
+    whole = [name.removeprefix(_CHECKPOINTS).partition("/") for name in names]
+    return max((int(step) for step, _, name in whole if name == MANIFEST_NAME and step.isdigit()), default=0)
+
+
+def _undelivered(run: RunSpec, step: int, error: Exception) -> Step:
+    failure = rp.Failure(code="undelivered", message=str(error), hint=getattr(error, "hint", ""))
+    return _ended(run, step, rp.Exit.UNDELIVERED, failure)
 
 
 def _ended(run: RunSpec, step: int, code: rp.Exit, last: rp.Report) -> Step:
@@ -186,12 +238,14 @@ def _ended(run: RunSpec, step: int, code: rp.Exit, last: rp.Report) -> Step:
     return _said(run, last, rp.End(exit=code, step=step), output=output)
 
 
-def _send(run: RunSpec, manifest: Manifest, secrets: Mapping[str, str], folder: Path) -> rp.Result:
+def _send(
+    run: RunSpec, manifest: Manifest, secrets: Mapping[str, str], folder: Path, prefix: str = ""
+) -> tuple[int, int, str]:
+    """How many files went, their bytes, and the SHA-256 of the manifest among them."""
     names = (*(entry.path for entry in manifest.files), MANIFEST_NAME)
     digests = {entry.path: entry.sha256 for entry in manifest.files}
     assert run.destination is not None
     store = open_store(run.destination, environment=secrets)
-    store.ship(Shipment(folder=folder, names=names, title="A rehearsal", digests=digests), lambda: None)
+    store.ship(Shipment(folder=folder, names=names, prefix=prefix, title="A rehearsal", digests=digests), lambda: None)
     path = folder / MANIFEST_NAME
-    total = sum(entry.bytes for entry in manifest.files) + path.stat().st_size
-    return rp.Result(key=MANIFEST_NAME, files=len(names), bytes=total, sha256=sha256_of(path))
+    return len(names), sum(entry.bytes for entry in manifest.files) + path.stat().st_size, sha256_of(path)
