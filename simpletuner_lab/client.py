@@ -104,6 +104,9 @@ class Client(Protocol):
     def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
         """Sends a completed job's outputs on."""
 
+    def deliveries(self, job_id: str) -> Sequence[DeliveryView]:
+        """Where else a job's model goes, and how far it has come; none: it stays at home."""
+
     def hasten(self, job_id: str) -> Sequence[DeliveryView]:
         """Tries now what waits to be sent."""
 

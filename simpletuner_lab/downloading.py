@@ -91,18 +91,18 @@ def download(
 def _nothing_to_fetch(client: Client, job_id: str, path: str) -> OutputNotFound:
     if path:
         return OutputNotFound(f"job {job_id} has no output {path!r}", hint="list the outputs for their paths")
-    detail = client.detail(job_id)
-    away = [one for one in detail.deliveries if sent_by_trainer(one.destination)]
+    job = client.job(job_id)
+    away = [one for one in client.deliveries(job_id) if sent_by_trainer(one.destination)]
     if away and away[0].state is DeliveryState.DELIVERED:
         where = away[0].url or label(away[0].destination)
         return OutputNotFound(
             f"job {job_id} has nothing at home: its trainer delivered it to {where}", hint="fetch it from there"
         )
-    if away and not detail.job.is_terminal:
+    if away and not job.is_terminal:
         message = f"job {job_id} brings nothing home: {label(away[0].destination)}"
         return OutputNotFound(message, hint="once it is completed, fetch it from there")
-    if detail.job.is_terminal:
-        return OutputNotFound(f"job {job_id} is {detail.job.status}, and has no outputs", hint="its log says why")
+    if job.is_terminal:
+        return OutputNotFound(f"job {job_id} is {job.status}, and has no outputs", hint="its log says why")
     return OutputNotFound(f"job {job_id} has no outputs yet", hint="wait until something has arrived")
 
 

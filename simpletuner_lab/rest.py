@@ -168,9 +168,13 @@ class LabClient:
             raise ServerUnreachable(f"the download of {path} broke off: {error}", hint="start it again") from error
 
     def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> DeliveryView:
-        """Sends a completed job's outputs on; how it goes is among the job's deliveries."""
+        """Sends a completed job's outputs on; how it goes is among the job's `deliveries`."""
         body = {"destination": encode(destination), "entry": entry}
         return self._read(DeliveryView, "POST", f"/jobs/{segment(job_id)}/push", json=body)
+
+    def deliveries(self, job_id: str) -> Sequence[DeliveryView]:
+        """Where else its model goes."""
+        return self._deliveries("GET", f"/jobs/{segment(job_id)}/push")
 
     def hasten(self, job_id: str) -> Sequence[DeliveryView]:
         """Tries now what waits to be sent."""
@@ -183,7 +187,7 @@ class LabClient:
 
     def settle(self, job_id: str) -> Sequence[DeliveryView]:
         """After a job's end: its deliveries. The server sends them."""
-        return self.detail(job_id).deliveries
+        return self.deliveries(job_id)
 
     def destination(self) -> Destination:
         """The default destination."""

@@ -60,6 +60,8 @@ export interface Verbs {
   archive: { takes: { job_id: string }; gives: { src: string } };
   /** Sends a finished job's model somewhere else too. */
   push: { takes: { job_id: string; destination: Destination }; gives: DeliveryView };
+  /** Where else its model goes. */
+  deliveries: { takes: { job_id: string }; gives: DeliveryView[] };
   /** Ends one delivery that waits or is under way. */
   give_up: { takes: { job_id: string; id: string }; gives: DeliveryView[] };
   /** Where models go unless a request says otherwise. */

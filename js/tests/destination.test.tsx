@@ -177,14 +177,6 @@ const DELIVERY: DeliveryView = {
   hint: "",
 };
 
-const detail = (...deliveries: DeliveryView[]) => ({
-  job: sampleJob(),
-  plan: samplePlan(),
-  events: [],
-  deliveries,
-  charges: [],
-});
-
 function outputs(over: Partial<OutputsView> = {}): OutputsView {
   return {
     job_id: ID,
@@ -247,7 +239,7 @@ test.each([
   [{ ...DELIVERY, state: "waiting" as const, url: "", problem: "no answer" }, "no answer", []],
   [{ ...DELIVERY, state: "failed" as const, url: "javascript:alert(1)", hint: "renew it" }, "renew it", []],
 ])("a delivery is told with its state and its page, if that is one: %o", async (delivery, words, pages) => {
-  const { all } = stage(lab({ outputs: () => outputs(), detail: () => detail(delivery) }), <Files job={sampleJob()} />);
+  const { all } = stage(lab({ outputs: () => outputs(), deliveries: () => [delivery] }), <Files job={sampleJob()} />);
   await expect.element(page.getByText(words)).toBeVisible();
   const links = all("a") as HTMLAnchorElement[];
   expect(links.map((link) => link.href)).toEqual(pages);
@@ -258,7 +250,7 @@ test("a finished job is pushed on after one more question, and never by itself",
   let deliveries: DeliveryView[] = [];
   const model = lab({
     outputs: () => outputs(),
-    detail: () => detail(...deliveries),
+    deliveries: () => [...deliveries],
     push: ({ destination }) => {
       if (destination.kind === "hub" && !destination.repo_id) {
         const problems = [{ path: "destination.repo_id", message: "is empty", hint: "" }];
@@ -284,7 +276,7 @@ test("every delivery is told, and one that waits is given up after one more ques
   let waits: DeliveryView = { ...DELIVERY, id: "w", destination: { ...S3, sender: "lab" }, state: "waiting", url: "" };
   const model = lab({
     outputs: () => outputs(),
-    detail: () => detail(DELIVERY, waits),
+    deliveries: () => [DELIVERY, waits],
     give_up: () => {
       waits = { ...waits, state: "given_up" };
       return [waits];
@@ -303,7 +295,7 @@ test("every delivery is told, and one that waits is given up after one more ques
 test("what the trainer delivers by itself is neither looked for at home nor pushed from there", async () => {
   const sent: DeliveryView = { ...DELIVERY, destination: { ...HUB, sender: "trainer" }, state: "waiting", url: "" };
   const none = { ...outputs(), outputs: [], verified: false };
-  const model = lab({ outputs: () => none, detail: () => detail(sent) });
+  const model = lab({ outputs: () => none, deliveries: () => [sent] });
   const { show } = stage(model, <Files job={sampleJob()} />);
   await expect.element(page.getByText("Nothing comes home: the trainer delivers by itself.")).toBeVisible();
   expect(button(/^Do not send/).elements()).toHaveLength(0);
@@ -313,7 +305,7 @@ test("what the trainer delivers by itself is neither looked for at home nor push
 });
 
 test("a job that runs, or failed, is not pushed", async () => {
-  const model = lab({ outputs: () => outputs(), detail: () => detail() });
+  const model = lab({ outputs: () => outputs(), deliveries: () => [] });
   const { show } = stage(model, <Files job={sampleJob()} />);
   await expect.element(button("Download all (4.0 kB)")).toBeVisible();
   expect(button("Push to…").elements()).toHaveLength(0);

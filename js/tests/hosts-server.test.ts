@@ -45,6 +45,7 @@ test.each([
   ["jobs", {}, "GET", "/jobs"],
   ["job", { job_id: "j1" }, "GET", "/jobs/j1?only=job"],
   ["detail", { job_id: "j1" }, "GET", "/jobs/j1"],
+  ["deliveries", { job_id: "j1" }, "GET", "/jobs/j1/push"],
   ["events", { after: 3, job_id: "j1" }, "GET", "/jobs/j1/events?after=3"],
   ["log", { job_id: "j1", offset: 7 }, "GET", "/jobs/j1/logs?offset=7"],
   ["metrics", { job_id: "j1", points: 500 }, "GET", "/jobs/j1/metrics?points=500"],

@@ -116,7 +116,7 @@ def logs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
 def outputs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Lists what a job delivered."""
     client = lab()
-    screen.show(answers.outputs_answer(client.outputs(args.job_id), client.detail(args.job_id).deliveries))
+    screen.show(answers.outputs_answer(client.outputs(args.job_id), client.deliveries(args.job_id)))
     return OK
 
 
@@ -297,7 +297,7 @@ def _given_up(client: Client, args: argparse.Namespace, place: Destination | Non
     """All that waits, or what goes to that place, whatever else was said of it when it was asked for."""
     if place is None:
         return client.give_up(args.job_id, entry=args.entry)
-    found = [one for one in client.detail(args.job_id).deliveries if is_same_place(one.destination, place)]
+    found = [one for one in client.deliveries(args.job_id) if is_same_place(one.destination, place)]
     if not found:
         raise OutputNotFound(f"job {args.job_id} has no push to {args.to}", hint="stcloud outputs ID lists them")
     waiting = [one for one in found if one.state in {DeliveryState.WAITING, DeliveryState.SENDING}] or found

@@ -44,7 +44,14 @@ class DestinationHandler(LabHandler):
 
 
 class PushHandler(LabHandler):
-    """`POST /jobs/{id}/push`: 202 with the delivery, which goes on by itself. `DELETE` ends what is under way."""
+    """`GET /jobs/{id}/push`: each delivery. `POST`: 202 with a new one, which goes on by itself. `DELETE` ends them."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """Answers a `DeliveryList`: those of the detail, without a plan that may list 100,000 files."""
+        found = await self.ask(lambda front: front.deliveries(job_id))
+        self.answer(DeliveryList(deliveries=tuple(found)))
 
     @web.authenticated
     @authorized
@@ -92,6 +99,7 @@ _REFUSALS: Final = (JobNotFound, Conflict, StaleRecord)
 OPERATIONS: Final[Operations] = {
     DestinationHandler.get: Operation(answer=Destination),
     DestinationHandler.put: Operation(answer=Destination, body=Destination),
+    PushHandler.get: Operation(answer=DeliveryList, errors=(JobNotFound,)),
     PushHandler.post: Operation(
         answer=DeliveryView, status=202, body=PushBody, errors=(*_REFUSALS, CredentialUnusable, UploadsForbidden)
     ),

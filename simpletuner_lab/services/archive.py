@@ -29,6 +29,11 @@ from simpletuner_trainer.spec import IMAGE_SUFFIXES
 PackProgress = Callable[[str, int, int, int], None]
 """Called with (stage, files done, files in all, bytes done); may raise to stop the packing."""
 
+
+def untold(_stage: str, _done: int, _total: int, _bytes: int) -> None:
+    """For who does not want to know."""
+
+
 STORED_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 """Compressed already; all else is deflated (SPEC K1), at zlib's own level, 6. Another build of zlib may deflate to
 other bytes: the archive's digest holds for this machine. Consent rests on the files' digests, which hold anywhere."""
@@ -46,9 +51,7 @@ _MARGIN_BYTES: Final = 1 << 24
 """Left free on the disk beside the archive."""
 
 
-def pack(
-    manifest: Manifest, spool: Path, *, progress: PackProgress = lambda _stage, _done, _total, _bytes: None
-) -> Archive:
+def pack(manifest: Manifest, spool: Path, *, progress: PackProgress = untold) -> Archive:
     """Writes the archive to `spool` (mode 0600), whole or not at all.
 
     Raises:

@@ -113,7 +113,7 @@ class Front:
             job=self._view(job),
             plan=PlanView.of(plan),
             events=tuple(self.events(0, job_id=job_id)),
-            deliveries=_deliveries(self.lab.store.pushes.of_job(job_id)),
+            deliveries=self.deliveries(job_id),
             charges=tuple(map(ChargeView.of, self.lab.charges(job_id))),
             metadata=self.snapshots.metadata(job_id),
         )
@@ -165,6 +165,10 @@ class Front:
         """Sends a completed job's verified outputs on to a bucket or the Hub, now or again."""
         return DeliveryView.of(self.lab.push(job_id, destination, entry=entry))
 
+    def deliveries(self, job_id: str) -> tuple[DeliveryView, ...]:
+        """Each way of its model beyond home, the one asked for last at the end."""
+        return _deliveries(self.lab.store.pushes.of_job(self.lab.store.jobs.get(job_id).id))
+
     def hasten(self, job_id: str) -> Sequence[DeliveryView]:
         """Tries now what of a job waits to be sent."""
         return _deliveries(self.lab.hasten(job_id))
@@ -175,7 +179,7 @@ class Front:
 
     def settle(self, job_id: str) -> Sequence[DeliveryView]:
         """After the end of a job that somebody waited for: where else its model goes. The watcher brings it there."""
-        return _deliveries(self.lab.store.pushes.of_job(job_id))
+        return self.deliveries(job_id)
 
     def destination(self) -> Destination:
         """Where models go when a request does not say."""
@@ -275,6 +279,11 @@ class InProcess(Front):
         """Job, plan and timeline, after a look at its run."""
         look_at(self.lab, job_id)
         return super().detail(job_id)
+
+    def deliveries(self, job_id: str) -> tuple[DeliveryView, ...]:
+        """Deliveries, after a look at its run."""
+        look_at(self.lab, job_id)
+        return super().deliveries(job_id)
 
     def log(self, job_id: str, *, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """A piece of the log, after a look at the run."""

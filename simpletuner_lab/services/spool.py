@@ -10,7 +10,7 @@ from typing import Final
 from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.provider import Archive
-from simpletuner_lab.services.archive import pack, verify
+from simpletuner_lab.services.archive import PackProgress, pack, untold, verify
 from simpletuner_lab.services.codec import dumps, loads
 from simpletuner_lab.services.files import write_atomically
 
@@ -65,7 +65,7 @@ class Spool:
             return None
         return found if verify(found.path, found.sha256) else None
 
-    def pack(self, job_id: str, manifest: Manifest) -> Archive:
+    def pack(self, job_id: str, manifest: Manifest, progress: PackProgress = untold) -> Archive:
         """Packs the data sets, or returns what an earlier try packed.
 
         Raises:
@@ -74,7 +74,7 @@ class Spool:
         """
         found = self.archive(job_id)
         if found is None:
-            found = pack(manifest, self._zip(job_id))
+            found = pack(manifest, self._zip(job_id), progress=progress)
             write_atomically(self._note(job_id), dumps(_Note.of(found)).encode())
         return found
 

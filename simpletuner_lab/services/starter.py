@@ -25,6 +25,7 @@ from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.core.provider import Archive, Provider, RunTag, StartOrder
 from simpletuner_lab.core.segments import deadline_of
+from simpletuner_lab.services.archive import PackProgress, untold
 from simpletuner_lab.services.binding import DATA_SETS, bound_provider
 from simpletuner_lab.services.desk import Desk
 from simpletuner_lab.services.job_queue import JobQueue
@@ -35,6 +36,7 @@ from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.store import Store
+from simpletuner_lab.services.telling import Telling
 
 PATIENCE_S: Final = 10 * 60.0
 """A start that can be neither found nor ruled out for so long is uncertain."""
@@ -130,15 +132,16 @@ class Starter:
         except JobNotFound:
             return True
 
-    def _packed(self, job: Job) -> None:
-        archive = self._archive(job, self._rooms.plan(job))
+    def _packed(self, job: Job, progress: PackProgress = untold) -> None:
+        archive = self._archive(job, self._rooms.plan(job), progress)
         if archive is not None:
             require_size(self._rooms.registry.get(job.provider), archive.bytes)
 
     def _pack(self, job: Job) -> Job:
-        self._packed(job)
+        telling = Telling(self._rooms.recorder, job, self._clock)
+        self._packed(job, telling.packed)
         now = self._clock()
-        return self._rooms.recorder.note(job, job.moved(JobState.UPLOADING, now=now), at=now)
+        return self._rooms.recorder.note(telling.job, telling.over().moved(JobState.UPLOADING, now=now), at=now)
 
     def _upload(self, job: Job) -> Job:
         """Also where the provider has lost what it was handed before: then the job is queued already."""
@@ -153,14 +156,15 @@ class Starter:
                 job.id, what=DATA_SETS, where_to=plan.identity.endpoint, digest=archive.sha256,
                 bytes=archive.bytes, files=archive.files, at=self._clock(),
             )  # fmt: skip
-        ref = provider.upload(archive, tag_of(job), lambda _done, _all: None)
-        now = self._clock()
+        telling = Telling(self._rooms.recorder, job, self._clock)
+        ref = provider.upload(archive, tag_of(job), telling.sent)
+        job, told, now = telling.over(), telling.job, self._clock()
         queued = job if job.state is JobState.QUEUED else job.moved(JobState.QUEUED, now=now)
         after = dataclasses.replace(queued, upload_ref=ref, run=RunRef(), updated_at=now)
         if not plan.remote:
-            return self._rooms.recorder.note(job, after, at=now)
+            return self._rooms.recorder.note(told, after, at=now)
         return self._rooms.recorder.note(
-            job, after, EventKind.SENT, at=now,
+            told, after, EventKind.SENT, at=now,
             to=plan.identity.endpoint, bytes=archive.bytes, files=archive.files, sha256=archive.sha256,
         )  # fmt: skip
 
@@ -294,10 +298,10 @@ class Starter:
         now = self._clock()
         return self._rooms.recorder.note(job, dataclasses.replace(job, retry_at=now + LOOK_S, waiting=""), at=now)
 
-    def _archive(self, job: Job, plan: Plan) -> Archive | None:
+    def _archive(self, job: Job, plan: Plan, progress: PackProgress = untold) -> Archive | None:
         """The packed data sets; None where all data lie elsewhere, so that nothing is packed or handed over."""
         manifest = plan.identity.manifest
-        return self._rooms.spool.pack(job.id, manifest) if manifest.files else None
+        return self._rooms.spool.pack(job.id, manifest, progress) if manifest.files else None
 
 
 def tag_of(job: Job) -> RunTag:

@@ -197,6 +197,7 @@ _VERBS: Final[Mapping[str, tuple[type, Callable[[Client, Any], Any]]]] = {
     "outputs": (_Job, lambda client, args: client.outputs(args.job_id)),
     "picture": (_Picture, lambda client, args: {"src": data_url(client.outputs(args.job_id), args.path)}),
     "push": (_Push, lambda client, args: client.push(args.job_id, args.destination, entry="widget")),
+    "deliveries": (_Job, lambda client, args: client.deliveries(args.job_id)),
     "give_up": (_GiveUp, lambda client, args: client.give_up(args.job_id, args.id, entry="widget")),
     "destination": (_Nothing, lambda client, _: client.destination()),
     "set_destination": (_SetDestination, _set_destination),

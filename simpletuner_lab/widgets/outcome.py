@@ -74,7 +74,7 @@ class OutcomeWidget(LabWidget):
     @property
     def deliveries(self) -> Sequence[DeliveryView]:
         """Where else the model goes, and how far it has come; none: it stays at home."""
-        return self._line.ask(lambda client: client.detail(self.submitted_id)).deliveries
+        return self._line.ask(lambda client: client.deliveries(self.submitted_id))
 
     def give_up(self, delivery: DeliveryView | None = None) -> Sequence[DeliveryView]:
         """Sends the model no further: nothing of what waits, or not this one of the `deliveries`."""

@@ -38,6 +38,7 @@ REFUSED = [
     ("POST", "/jobs/none/cancel", None, "job_not_found"),
     ("POST", "/jobs/none/resolve", {"action": "resend"}, "job_not_found"),
     ("POST", "/jobs/none/resolve", {"action": "hope"}, "invalid_request"),
+    ("GET", "/jobs/none/push", None, "job_not_found"),
     ("POST", "/jobs/none/push", {"destination": {"kind": "hub", "repo_id": "a/b"}}, "job_not_found"),
     ("POST", "/jobs/none/push", {"destination": {"kind": "home"}}, "invalid_request"),
     ("POST", "/jobs/none/push/retry", None, "job_not_found"),

@@ -223,6 +223,9 @@ def test_a_model_that_goes_on_to_a_bucket(http: httpx.Client, images: Path, serv
     assert http.post(f"/jobs/{job_id}/push", json={"destination": nowhere}).status_code == 202
     assert http.get(f"/jobs/{job_id}").json()["deliveries"][0]["destination"]["kind"] == "s3"
     assert http.post(f"/jobs/{job_id}/push/retry").status_code == 202
+    assert [one["destination"] for one in http.get(f"/jobs/{job_id}/push").json()["deliveries"]] == [
+        one["destination"] for one in http.get(f"/jobs/{job_id}").json()["deliveries"]
+    ]
     assert http.delete(f"/jobs/{job_id}/push?entry=test").json()["deliveries"][0]["state"] == "given_up"
     assert http.put("/data-consent/setting", json={"consent": "deny"}).json()["consent"] == "never"
     assert http.post(f"/jobs/{job_id}/push", json={"destination": nowhere}).json()["code"] == "uploads_forbidden"

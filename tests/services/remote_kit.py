@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,8 @@ class Elsewhere:
         self.settings = settings
         self.place = Place(context.home if settings.host == HOST else context.home / settings.host)
         self._secrets = context.secrets
+        self.uploading: Callable[[ProgressCallback], None] = lambda _told: None
+        """What else happens while data are handed over."""
 
     @property
     def endpoint(self) -> str:
@@ -120,6 +122,7 @@ class Elsewhere:
         assert archive.path.exists()
         if fault := self.place.fault("upload"):
             raise FAULTS[fault]
+        self.uploading(progress)
         return self.place.uploaded(tag)
 
     def start(self, order: StartOrder) -> str:

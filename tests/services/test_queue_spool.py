@@ -92,7 +92,7 @@ def test_a_full_disk_fails_it_without_a_slot(away: Away, images: Path, monkeypat
     away.started(images)
     second = away.submit(images)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(archive, "_write", full)
@@ -116,13 +116,13 @@ def test_a_job_that_ends_while_it_is_packed_leaves_nothing(
     away.started(images)
     second, pack = away.submit(images), archive.pack
 
-    def cancelled_meanwhile(*args: object) -> object:
+    def cancelled_meanwhile(*args: object, **more: object) -> object:
         with monkeypatch.context() as real:
             real.setattr(spool, "pack", pack)
             InProcess(away.lab).cancel(second.id)
             if deleted:
                 away.lab.delete(second.id)
-        return pack(*args)
+        return pack(*args, **more)
 
     monkeypatch.setattr(spool, "pack", cancelled_meanwhile)
     with pytest.raises(errors.StaleRecord):

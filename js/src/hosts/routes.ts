@@ -61,6 +61,7 @@ export const ROUTES: Routes<Exclude<Routed, OfThePanel | OfSpending>> = {
     path: `${job(job_id)}/push`,
     body: { destination, entry },
   }),
+  deliveries: ({ job_id }) => get(`${job(job_id)}/push`, "deliveries"),
   give_up: ({ job_id, id }, entry) => ({
     method: "DELETE",
     path: `${job(job_id)}/push${query({ id, entry })}`,

@@ -14,13 +14,13 @@ import { placed } from "../submit/problems";
 
 const AWAY: typeof KINDS = ["hub", "s3"];
 
-/** The whole detail is asked for, which may list 10,000 files: seldom, and while the job runs only once. */
+/** While the job runs they are asked for only once. */
 const GAP_MS = 2_000;
 
 export function useDeliveries(job: JobView) {
   const about = job.is_terminal ? job.job_id : "";
-  const { value, again } = useAnswer("detail", { job_id: job.job_id }, { about, gap_ms: GAP_MS });
-  return { deliveries: value?.deliveries ?? [], known: value !== null, again };
+  const { value, again } = useAnswer("deliveries", { job_id: job.job_id }, { about, gap_ms: GAP_MS });
+  return { deliveries: value ?? [], known: value !== null, again };
 }
 
 interface StandingProps {
