@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from simpletuner_lab.core.provider import ServiceStatus
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode
 from simpletuner_lab.services.provider_views import (
@@ -42,6 +43,9 @@ class Setup(Protocol):
     def billing(self, provider_id: str) -> Billing:
         """What runs there have cost."""
 
+    def status(self, provider_id: str) -> ServiceStatus:
+        """How its service stands by its own status page."""
+
 
 class RestSetup:
     """The verbs over REST. `call` takes method, path and body, and gives the answer's members."""
@@ -77,6 +81,10 @@ class RestSetup:
     def billing(self, provider_id: str) -> Billing:
         """What runs there have cost."""
         return decode(Billing, self._call("GET", _path(provider_id, "/billing")), what="answer")
+
+    def status(self, provider_id: str) -> ServiceStatus:
+        """How its service stands."""
+        return decode(ServiceStatus, self._call("GET", _path(provider_id, "/status")), what="answer")
 
 
 def segment(text: str) -> str:

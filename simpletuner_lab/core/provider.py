@@ -314,3 +314,25 @@ class CausesWebhooks(Protocol):
         Raises:
             ProviderFailure, ProviderUnavailable: nothing will come, and why.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStatus:
+    """How a provider's service stands by its own status page: names of what is going on, or is to come."""
+
+    operational: bool | None = None
+    """False while there is an incident or a maintenance; None: that cannot be told."""
+    ongoing_incidents: tuple[str, ...] = ()
+    in_progress_maintenances: tuple[str, ...] = ()
+    scheduled_maintenances: tuple[str, ...] = ()
+    status_page_url: str = ""
+    error: str = ""
+    """Why it cannot be told."""
+
+
+@runtime_checkable
+class TellsStatus(Protocol):
+    """What a provider with a status page may have besides."""
+
+    def service_status(self) -> ServiceStatus:
+        """What the page says, kept for a while; a page that does not answer is an `error` in it."""

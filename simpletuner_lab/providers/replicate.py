@@ -21,6 +21,7 @@ from simpletuner_lab.core.provider import (
     ProviderContext,
     RunState,
     RunTag,
+    ServiceStatus,
     Snapshot,
     StartOrder,
 )
@@ -97,6 +98,10 @@ class ReplicateProvider:
             settings.status_url == STATUS_URL and settings.base_url != API
         )  # an emulator has no part in its incidents
         self._status = StatusPage("" if away else settings.status_url, settings.proxy, now)
+
+    def service_status(self) -> ServiceStatus:
+        """What Replicate's status page says, asked once a minute at most."""
+        return self._status.status()
 
     def check(self) -> Check:
         """Whose the token is, and if it cannot be used, why."""

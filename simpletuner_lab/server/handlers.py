@@ -30,13 +30,7 @@ from simpletuner_lab.server.destinations import DestinationHandler, PublishingHa
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
 from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler, WebhookTestHandler
 from simpletuner_lab.server.money import JobLimitHandler, money_rules
-from simpletuner_lab.server.provider_setup import (
-    BillingHandler,
-    ProviderHandler,
-    TokenHandler,
-    ValidateHandler,
-    VersionsHandler,
-)
+from simpletuner_lab.server.provider_setup import setup_rules
 from simpletuner_lab.server.reconciling import ResolveHandler, SyncHandler
 from simpletuner_lab.server.rooms import Part
 from simpletuner_lab.server.snapshots import snapshot_routes
@@ -373,12 +367,7 @@ def api_rules(base: str) -> Rules:
         (r"/data-consent/setting", ConsentHandler),
         (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),
-        (provider, ProviderHandler),
-        (provider + r"/config", ProviderHandler),
-        (provider + r"/token", TokenHandler),
-        (provider + r"/validate", ValidateHandler),
-        (provider + r"/versions", VersionsHandler),
-        (provider + r"/billing", BillingHandler),
+        *setup_rules(provider),
         (provider + r"/test-webhook", WebhookTestHandler),
         *money_rules(),
         (r"/local-upload/config", LocalUploadHandler),

@@ -19,6 +19,7 @@ from simpletuner_lab.core.errors import (
     SettingUnusable,
     TokenUnusable,
 )
+from simpletuner_lab.core.provider import ServiceStatus
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.answers import TokenGone, TokenKept
 from simpletuner_lab.server.base import LabHandler
@@ -104,6 +105,42 @@ class BillingHandler(LabHandler):
         self.answer(await rooms.run(rooms.executors.net, front.setup.billing, provider))
 
 
+class StatusHandler(LabHandler):
+    """`GET /providers/{id}/status`: what its own status page says."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, provider: str) -> None:
+        """Answers a `ServiceStatus`."""
+        front, rooms = await self.rooms.front(), self.rooms
+        self.answer(await rooms.run(rooms.executors.net, front.setup.status, provider))
+
+
+class SystemStatusHandler(LabHandler):
+    """`GET /system-status`: the same of all providers that have such a page."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `ServiceStatus`."""
+        front, rooms = await self.rooms.front(), self.rooms
+        self.answer(await rooms.run(rooms.executors.net, front.setup.system_status))
+
+
+def setup_rules(provider: str) -> list[tuple[str, type[LabHandler]]]:
+    """Paths below the API's; `provider` is that of one."""
+    return [
+        (provider, ProviderHandler),
+        (provider + r"/config", ProviderHandler),
+        (provider + r"/token", TokenHandler),
+        (provider + r"/validate", ValidateHandler),
+        (provider + r"/versions", VersionsHandler),
+        (provider + r"/billing", BillingHandler),
+        (provider + r"/status", StatusHandler),
+        (r"/system-status", SystemStatusHandler),
+    ]
+
+
 _ASKED: Final = (ProviderNotFound, TokenUnusable, SettingUnusable, ProviderFailure, ProviderUnavailable)
 
 OPERATIONS: Final[Operations] = {
@@ -116,4 +153,6 @@ OPERATIONS: Final[Operations] = {
     ValidateHandler.get: Operation(answer=Validation, errors=(ProviderNotFound,)),
     VersionsHandler.get: Operation(answer=Versions, errors=_ASKED),
     BillingHandler.get: Operation(answer=Billing, errors=(ProviderNotFound,)),
+    StatusHandler.get: Operation(answer=ServiceStatus, errors=(ProviderNotFound,)),
+    SystemStatusHandler.get: Operation(answer=ServiceStatus),
 }

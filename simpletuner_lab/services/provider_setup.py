@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from simpletuner_lab.core.errors import (
     TokenUnusable,
 )
 from simpletuner_lab.core.plan import Identity
-from simpletuner_lab.core.provider import HoldsToken, Located, Provider
+from simpletuner_lab.core.provider import HoldsToken, Located, Provider, ServiceStatus, TellsStatus
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode, encode
@@ -167,6 +167,30 @@ class ProviderSetup:
             metered_s=sum(charge.metered_s or 0.0 for charge in charges),
             hardware=rates,
             default_hardware=rates[0].hardware if rates else "",
+        )
+
+    def status(self, provider_id: str) -> ServiceStatus:
+        """How its service stands by its own status page."""
+        provider = self._registry.get(provider_id)
+        if not isinstance(provider, TellsStatus):
+            return ServiceStatus(error=f"{provider.label} has no status page")
+        return provider.service_status()
+
+    def system_status(self) -> ServiceStatus:
+        """The same of all that have a status page, each entry behind the provider's name."""
+        told = [(one.label, one.service_status()) for one in self._registry if isinstance(one, TellsStatus)]
+        known = [status.operational for _, status in told if status.operational is not None]
+
+        def of_all(kind: Callable[[ServiceStatus], tuple[str, ...]]) -> tuple[str, ...]:
+            return tuple(f"{label}: {name}" for label, status in told for name in kind(status))
+
+        return ServiceStatus(
+            operational=all(known) if known else None,
+            ongoing_incidents=of_all(lambda status: status.ongoing_incidents),
+            in_progress_maintenances=of_all(lambda status: status.in_progress_maintenances),
+            scheduled_maintenances=of_all(lambda status: status.scheduled_maintenances),
+            status_page_url=next((status.status_page_url for _, status in told if status.status_page_url), ""),
+            error="; ".join(f"{label}: {status.error}" for label, status in told if status.error),
         )
 
     def _misplaced(self, provider_id: str) -> str:

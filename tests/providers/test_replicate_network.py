@@ -298,7 +298,9 @@ def test_why_a_run_waits_is_asked_of_the_status_page(replicate: Scene) -> None:
         def get(self, *_: str) -> None:
             seen.append(self.request.headers.get("Authorization"))
             over = {"name": "an old one", "status": "resolved"}
-            self.finish({"incidents": [over, {"name": "Slow boots of H100s", "status": "investigating"}]})
+            incidents = [over, {"name": "Slow boots of H100s", "status": "investigating"}]
+            works = [{"name": "Now", "status": "in_progress"}, {"name": "Soon", "status": "scheduled"}]
+            self.finish({"incidents": incidents, "scheduled_maintenances": works})
 
     replicate.emulator.conduct.queue_s = 1000.0
     with answering(Summary) as page:
@@ -306,8 +308,13 @@ def test_why_a_run_waits_is_asked_of_the_status_page(replicate: Scene) -> None:
         run = replicate.begin(provider)
         assert "Slow boots of H100s" in run.poll().waiting
         assert "Slow boots of H100s" in run.poll().waiting
+        status = provider.service_status()
         assert seen == [None]
+    assert (status.operational, status.ongoing_incidents) == (False, ("Slow boots of H100s",))
+    assert (status.in_progress_maintenances, status.scheduled_maintenances) == (("Now",), ("Soon",))
     replicate.emulator.advance(61)
+    gone = provider.service_status()
+    assert (gone.operational, "did not answer" in gone.error) == (None, True)
     assert run.poll().waiting.endswith("is being set up")
     assert replicate.provider(status_url=STATUS_URL)._status._url == ""  # an emulator has no part in it
 

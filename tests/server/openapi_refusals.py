@@ -24,7 +24,7 @@ REFUSED = [
     ("DELETE", "/providers/local/token", None, "conflict"),
     ("POST", "/local-upload/test", {"no": 1}, "invalid_request"),
     ("POST", "/providers/elsewhere/test-webhook", {"wait_s": 0}, "invalid_request"),
-    *(("GET", f"/providers/nobody{below}", None, "provider_not_found") for below in ("", "/config", "/validate", "/versions", "/billing")),
+    *(("GET", f"/providers/nobody{below}", None, "provider_not_found") for below in ("", "/config", "/validate", "/versions", "/billing", "/status")),
     ("PUT", "/providers/nobody", {}, "provider_not_found"),
     ("PUT", "/providers/nobody/token", {"api_token": "x"}, "provider_not_found"),
     ("DELETE", "/providers/nobody/token", None, "provider_not_found"),

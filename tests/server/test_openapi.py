@@ -245,7 +245,7 @@ def test_a_provider_that_loses_an_answer(http: httpx.Client, images: Path, place
     (found,) = {one["job_id"] for one in http.get("/jobs?provider=elsewhere").json()["jobs"]} - {job_id}
     assert http.get(f"/jobs/{found}/draft").json()["code"] == "conflict"
     assert http.post(f"/jobs/{found}/rerun", json={}).json()["code"] == "conflict"
-    for below in ("", "/config", "/validate", "/versions", "/billing"):
+    for below in ("", "/config", "/validate", "/versions", "/billing", "/status"):
         assert http.get(f"/providers/elsewhere{below}").status_code == 200
     place.fail(options="no token")
     assert http.get("/hardware-options?provider=elsewhere").json()["code"] == "token_unusable"
@@ -256,7 +256,14 @@ def test_a_provider_that_loses_an_answer(http: httpx.Client, images: Path, place
 
 
 def test_settings(http: httpx.Client, server: Server) -> None:
-    for path in ("/providers", "/destination", "/publishing/status", "/data-consent/setting", "/local-upload/config"):
+    for path in (
+        "/providers",
+        "/system-status",
+        "/destination",
+        "/publishing/status",
+        "/data-consent/setting",
+        "/local-upload/config",
+    ):
         assert http.get(path).status_code == 200, path
     for which in ("", "/live", "/ready"):
         assert http.get(f"/health{which}").status_code == 200
