@@ -76,11 +76,12 @@ def plan_answer(plan: PlanView) -> Answer:
     return Answer(value=plan, text=plan_text(plan))
 
 
-def submitted_answer(job: JobView) -> Answer:
-    """A new job, or what became of one that ended at once."""
+def submitted_answer(job: JobView, warning: str = "") -> Answer:
+    """A new job, or what became of one that ended at once; `warning` is of a spend limit that is near."""
     ended = job.status in {JobState.FAILED, JobState.CANCELLED}
     waits = "" if job.queue_position is None else f", {job.waiting}"
-    return Answer(value=job, text=job_line(job) if ended else f"submitted: job {job.job_id}{waits}")
+    text = job_line(job) if ended else f"submitted: job {job.job_id}{waits}"
+    return Answer(value=job, text=f"{text}\n  warning: {one_line(warning)}" if warning else text)
 
 
 def jobs_answer(page: JobPage, *, before: int, filtered: bool) -> Answer:

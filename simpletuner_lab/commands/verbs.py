@@ -57,7 +57,7 @@ def submit(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Submits a plan that was agreed to: before, by its digest, or at its sight."""
     client = lab()
     job = submitted(client, args, screen)
-    screen.show(answers.submitted_answer(job))
+    screen.show(answers.submitted_answer(job, client.money.warning(job.job_id).warning))
     if job.status in {JobState.FAILED, JobState.CANCELLED}:
         return JOB_FAILED
     if not args.wait:

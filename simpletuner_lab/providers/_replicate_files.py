@@ -20,7 +20,8 @@ from simpletuner_lab.providers._replicate_notes import Notes, UploadNote
 if TYPE_CHECKING:
     from replicate.client import Client
 
-MOST_BYTES: Final = 100 << 20
+MOST_BYTES: Final = (100 << 20) - 1
+"""Replicate says that files must be less than that."""
 WARN_BYTES: Final = 100_000_000
 
 SETTLES_S: Final = 60.0
@@ -56,9 +57,9 @@ class Files:
             TooLarge: nothing was sent.
             ProviderFailure: what arrived is not what was planned; it was deleted.
         """
-        if archive.bytes >= MOST_BYTES:
+        if archive.bytes > MOST_BYTES:
             raise TooLarge(
-                f"{archive.bytes:,} bytes are not less than the {MOST_BYTES:,} that Replicate takes; nothing was sent",
+                f"{archive.bytes:,} bytes are more than the {MOST_BYTES:,} that Replicate takes; nothing was sent",
                 hint="use fewer images, data hosted on S3 or the Hub, or another provider",
             )
         kept = self._notes.uploads(tag.job_id)

@@ -10,6 +10,8 @@ from typing import Any, TypeVar, get_origin
 
 import cattrs
 from cattrs import transform_error
+from cattrs.cols import homogenous_tuple_structure_factory
+from cattrs.dispatch import StructureHook
 from cattrs.preconf.json import make_converter
 from cattrs.v import format_exception
 
@@ -26,6 +28,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(lambda cls: cls is object, lambda value, _: value)
     for cls in (str, int, float, bool):
         converter.register_structure_hook(cls, _exactly)
+    converter.register_structure_hook_factory(_is_texts, _list_of_texts)
     converter.register_unstructure_hook(Secret, _refuse_secret)
     converter.register_structure_hook_func(
         lambda cls: cls in (Destination, AwayDestination),
@@ -46,6 +49,22 @@ def _kind_of(value: Any) -> type[Any]:
         return KINDS[value["kind"]]
     except (KeyError, TypeError):
         raise _Unreadable(f"kind must be one of {', '.join(KINDS)}") from None
+
+
+def _is_texts(cls: Any) -> bool:
+    return bool(cls == tuple[str, ...])
+
+
+def _list_of_texts(cls: Any, converter: Any) -> StructureHook:
+    """A text is a sequence of texts to Python: it would be read letter by letter."""
+    read: StructureHook = homogenous_tuple_structure_factory(cls, converter)
+
+    def structure(value: Any, of: Any) -> Any:
+        if isinstance(value, str):
+            raise _Unreadable('must be a list: ["..."], not a text')
+        return read(value, of)
+
+    return structure
 
 
 def _is_frozenset(cls: Any) -> bool:

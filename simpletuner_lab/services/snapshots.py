@@ -203,12 +203,14 @@ class Snapshots:
             config_name=request.name,
             destination=request.destination,
             strip_exif=request.strip_exif,
+            priority=request.priority,
         )
         return Draft(job_id=job_id, digest=job.digest, request=form, notes=tuple(_notes(request)))
 
     def request(self, job_id: str, *, snapshot_name: str = "", snapshot_message: str = "") -> SubmitRequest:
         """The request that a job was made of, with words for a snapshot of its own. Raises as `draft`."""
-        if self._store.jobs.get(job_id).imported:
+        job = self._store.jobs.get(job_id)
+        if job.imported:
             raise Conflict(f"job {job_id} was started elsewhere: its config is not known here")
         plan = self._store.jobs.plan(job_id)
         roots = {dataset.id: dataset.root for dataset in plan.identity.manifest.datasets}
@@ -221,6 +223,7 @@ class Snapshots:
             name=plan.name,
             destination=plan.identity.destination,
             strip_exif=any(dataset.strip_exif for dataset in plan.identity.manifest.datasets),
+            priority=job.priority,
             snapshot_name=snapshot_name,
             snapshot_message=snapshot_message,
         )

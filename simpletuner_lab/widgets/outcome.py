@@ -10,9 +10,11 @@ from typing import Any, Final, TypeAlias
 from simpletuner_lab.client import Client
 from simpletuner_lab.commands.screen import log_text
 from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.downloading import download
 from simpletuner_lab.figures import Run, draw_losses
 from simpletuner_lab.results import DeliveredFiles, Metrics, load_pipeline
+from simpletuner_lab.services.snapshot_views import JobDiff
 from simpletuner_lab.services.views import DeliveryView, JobView
 from simpletuner_lab.submission import where
 from simpletuner_lab.widgets.base import LabWidget
@@ -64,6 +66,15 @@ class OutcomeWidget(LabWidget):
         if verbose:
             print(f"{len(got)} files, {sum(one.bytes for one in got) / 1e6:,.1f} MB, in {folder.absolute()}")  # noqa: T201
         return files
+
+    def diff(self, other: Comparable) -> JobDiff:
+        """What of another job, or of another widget's, is not as in this one."""
+        there = other if isinstance(other, str) else other.submitted_id
+        return self._line.ask(lambda client: client.snapshots.diff(self.submitted_id, there))
+
+    def draft(self) -> SubmitRequest:
+        """The job's request as its user had it: for `connect().plan` and `submit`, as it is or with other values."""
+        return self._line.ask(lambda client: client.snapshots.draft(self.submitted_id)).request.request()
 
     def push(self, destination: str | Mapping[str, Any]) -> DeliveryView:
         """Sends the completed model somewhere else too: `hub:OWNER/NAME`, `s3://BUCKET/PREFIX`, or a mapping."""

@@ -337,7 +337,7 @@ def test_an_archive_over_the_limit_is_not_sent(replicate: Scene) -> None:
         replicate.provider().upload(archive, RunTag(job_id=JOB, attempt=1), silent)
     assert replicate.emulator.seen == ()
     capabilities = ReplicateProvider.capabilities
-    assert (capabilities.max_upload_bytes, capabilities.warn_upload_bytes) == (100 << 20, 100_000_000)
+    assert (capabilities.max_upload_bytes, capabilities.warn_upload_bytes) == ((100 << 20) - 1, 100_000_000)
     assert capabilities.stays
 
 

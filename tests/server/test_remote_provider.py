@@ -13,6 +13,7 @@ from typing import TypeAlias
 import pytest
 
 from simpletuner_lab.cli import main
+from simpletuner_lab.commands.answers import submitted_answer
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.job import JobState
@@ -162,6 +163,8 @@ def test_money_over_rest(server: Server, place: Place, tmp_path: Path) -> None:
         assert warning.startswith("the monthly spend limit of $0.0500 for elsewhere")
         job_id = answer.json()["job_id"]
         assert http.get(f"/jobs/{job_id}/cost-limit").json() == {"job_id": job_id, "warning": warning}
+        told = submitted_answer(client.job(job_id), client.money.warning(job_id).warning)
+        assert told.text.endswith(f"\n  warning: {warning}")
         assert http.get("/jobs/nothing/cost-limit").status_code == 404
         http.put("/providers/elsewhere", json={"cost_limit_action": "block", "cost_limit_amount": 0.0001})
         refused = http.post("/jobs/submit", json=body | {"approve": plan["digest"]})

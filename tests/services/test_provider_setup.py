@@ -74,6 +74,17 @@ def test_a_file_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
         assert away.lab.setup.change("elsewhere", {"price": 2}).config["price"] == 2.0
 
 
+def test_a_text_in_a_file_by_hand_is_no_list(tmp_path: Path) -> None:
+    """It would be one address a letter."""
+    with away_lab(tmp_path) as away:
+        (away.lab.home.provider_settings / "elsewhere.json").write_text('{"hosts": "10.0.0.1"}')
+        with pytest.raises(errors.InvalidRequest) as refused:
+            away.lab.setup.config("elsewhere")
+        (problem,) = refused.value.problems
+        assert problem.path.endswith("elsewhere.json.hosts")
+        assert problem.message == 'must be a list: ["..."], not a text'
+
+
 def test_a_token_is_kept_for_its_owner_and_counts_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = "e_bob"
     with away_lab(tmp_path) as away:

@@ -121,6 +121,8 @@ def test_a_draft_is_the_request_again(lab: Lab, images: Path) -> None:
     draft = lab.snapshots.draft(job.id)
     assert draft.request.dataloader_config[0]["instance_data_dir"] == str(images)
     assert lab.plan(draft.request.request()).digest == job.digest == draft.digest
+    urgent = lab.submit(dataclasses.replace(lab.snapshots.request(job.id), priority=40), approve=job.digest)
+    assert lab.snapshots.draft(urgent.id).request.request().priority == 40
     assert draft.notes == ()
     images.rename(images.with_name("moved"))
     assert [str(images) in note for note in lab.snapshots.draft(job.id).notes] == [True]

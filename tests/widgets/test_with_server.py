@@ -43,6 +43,7 @@ def test_a_click_over_rest_is_heard_of_while_a_cell_waits(kernel: Kernel, images
     assert said.endswith("completed\n")
     assert kernel.state(model)["job_id"] == job.job_id
     assert kernel.state(model)["lab"] == lab.lab_id
+    assert kernel.run("print(clicked.diff(clicked).differences, clicked.draft().provider)").strip() == "() local"
 
 
 def test_traits_hold_no_token(kernel: Kernel, images: Path) -> None:
