@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from jupyter_server.extension.application import ExtensionApp
@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # imported by the thread that opens the lab, after the port l
     from simpletuner_lab.services.feed import Written
     from simpletuner_lab.services.front import Front
     from simpletuner_lab.services.lab import Lab
+
+_REOPEN_S: Final = 2.0
+"""Between two tries to open a store that cannot be opened."""
 
 
 class SimpleTunerLabApp(ExtensionApp):
@@ -125,9 +128,8 @@ class SimpleTunerLabApp(ExtensionApp):
             self.log.error("simpletuner_lab does not follow its store any more", exc_info=error)
 
     async def _run(self) -> None:
-        front = await self._open()
-        if front is None:
-            return
+        while (front := await self._open()) is None:  # noqa: ASYNC110 - nothing tells when a database is back
+            await asyncio.sleep(_REOPEN_S)
         self.lab = front.lab
         events = self.lab.store.events
         seq = await self.rooms.run(self.rooms.executors.db, events.max_seq)
@@ -168,17 +170,17 @@ class SimpleTunerLabApp(ExtensionApp):
         return f"{self.public_url.rstrip('/')}{ENDPOINT_PATH}" if self.public_url and up else None
 
     async def _open(self) -> Front | None:
+        """The lab; None where it cannot be opened now, which is logged once for each reason."""
         try:
             return await self.rooms.run(self.rooms.executors.disk, self._open_lab)
         except (OSError, S3Error) as error:
-            self.log.exception("simpletuner_lab cannot open %s", self.lab_home.root)
-            hint = "mend what is named, or set SIMPLETUNER_HOME to another folder, and start again"
-            self.rooms.failed(StoreUnusable(f"{self.lab_home.root} cannot be used: {error}", hint=hint))
+            hint = "mend what is named, or set SIMPLETUNER_HOME to another folder and start again"
+            why: LabError = StoreUnusable(f"{self.lab_home.root} cannot be used: {error}", hint=hint)
         except LabError as error:
-            self.log.error(  # noqa: TRY400 - an answer for a person, not a fault with a trace
-                "simpletuner_lab cannot open its store: %s (%s)", error.message, error.hint
-            )
-            self.rooms.failed(error)
+            why = error
+        if why.message != self.rooms.problem:
+            self.log.error("simpletuner_lab cannot open its store: %s (%s)", why.message, why.hint)
+        self.rooms.failed(why)
         return None
 
     def _open_lab(self) -> Front:

@@ -69,11 +69,16 @@ class Rooms:
     def opened(self, front: Front) -> None:
         """The lab is open: everything that waits goes on."""
         self.redactor = front.lab.known.redactor
-        self._front.set_result(front)
+        self._unsettled().set_result(front)
 
     def failed(self, error: LabError) -> None:
-        """The lab cannot be opened: every request is told why."""
-        self._front.set_exception(error)
+        """The lab cannot be opened now: every request is told why, until it can."""
+        self._unsettled().set_exception(error)
+
+    def _unsettled(self) -> Future[Front]:
+        if self._front.done():
+            self._front = Future()
+        return self._front
 
     @property
     def problem(self) -> str:

@@ -51,6 +51,27 @@ def test_whoever_comes_first_waits_for_the_lab(tmp_path: Path) -> None:
         server.stop()
 
 
+def test_a_store_that_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+    """A database that is away at the start comes back, and nobody has to start the server again."""
+    home = quick_home(tmp_path)
+    home.database.write_bytes(b"not a database" * 100)
+    server = Server(tmp_path, home.root)
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    try:
+        with server.http() as http:
+            refused = eventually(lambda: _answer(http), patience_s=60)
+            assert (refused.status_code, refused.json()["code"]) == (500, "store_unusable")
+            assert http.get("/health/ready").status_code == 503
+            home.database.unlink()
+            answer = eventually(lambda: _answer(http), lambda found: found and found.status_code == 200, patience_s=30)
+        assert answer.json() == {"jobs": [], "total": 0}
+        assert server.log().count("cannot open its store") == 1
+    finally:
+        starting.join()
+        server.stop()
+
+
 def test_a_stranger_does_not_open_the_door(tmp_path: Path) -> None:
     """The first request of all, without a token: refused like any other."""
     server = Server(tmp_path, quick_home(tmp_path).root)
