@@ -77,8 +77,8 @@ export interface Verbs {
   sync: { takes: { provider: string }; gives: SyncView };
   provider: { takes: { provider: string }; gives: ProviderConfig };
   set_provider: { takes: { provider: string; config: Record<string, unknown> }; gives: ProviderConfig };
-  set_token: { takes: { provider: string; token: string }; gives: { success: boolean } };
-  delete_token: { takes: { provider: string }; gives: { deleted: boolean } };
+  set_token: { takes: { provider: string; token: string }; gives: { success: boolean; warning: string } };
+  delete_token: { takes: { provider: string }; gives: { deleted: boolean; warning: string } };
   validate: { takes: { provider: string }; gives: Validation };
   billing: { takes: { provider: string }; gives: Billing };
   spend: { takes: { days: number }; gives: SpendView };

@@ -118,11 +118,11 @@ test("a token goes in by keyboard, is never shown, and is deleted after one more
     provider: (): ProviderConfig => sampleConfig({ token_set: set }),
     set_token: () => {
       set = true;
-      return { success: true };
+      return { success: true, warning: "1 job is of another account" };
     },
     delete_token: () => {
       set = false;
-      return { deleted: true };
+      return { deleted: true, warning: "" };
     },
   });
   const { element } = stage(model, <Settings />, { width: 420 });
@@ -136,14 +136,16 @@ test("a token goes in by keyboard, is never shown, and is deleted after one more
   await expect.element(token).toHaveValue("");
   expect(last(model, "set_token")).toEqual({ provider: "replicate", token: "r8_abc" });
   expect(element.innerHTML).not.toContain("r8_abc");
+  await expect.element(page.getByText("1 job is of another account")).toBeVisible();
   await button("Delete the token").click();
   await button("Delete it").click();
   await expect.element(page.getByText("The token was deleted.")).toBeVisible();
+  await expect.element(page.getByText("1 job is of another account")).not.toBeInTheDocument();
   await expect.element(token).toHaveAccessibleDescription("None is set.");
 });
 
 test("a token of the environment cannot be deleted here, which is said", async () => {
-  stage(lab({ delete_token: () => ({ deleted: false }) }), <Settings />);
+  stage(lab({ delete_token: () => ({ deleted: false, warning: "" }) }), <Settings />);
   await button("Set up Replicate").click();
   await button("Delete the token").click();
   await button("Delete it").click();

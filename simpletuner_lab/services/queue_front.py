@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from simpletuner_lab.core.errors import InvalidRequest, JobActive, JobNotFound
+from simpletuner_lab.core.errors import InvalidRequest, JobActive, JobNotFound, StaleRecord
 from simpletuner_lab.core.job import TERMINAL, Job, JobFilter, JobState
 from simpletuner_lab.core.job_queue import Limits
 from simpletuner_lab.services.lab import Lab
@@ -173,7 +173,7 @@ class QueueFront:
             raise InvalidRequest(f"days must be 1 to 365, not {days}")
         deleted = 0
         for job_id in self._lab.queue.past(days):
-            with contextlib.suppress(JobActive, JobNotFound):
+            with contextlib.suppress(JobActive, JobNotFound, StaleRecord):  # the next cleanup finds it
                 self._lab.delete(job_id)
                 deleted += 1
         return CleanedUp(deleted=deleted, days=days)

@@ -164,6 +164,23 @@ def test_finished_jobs_of_long_ago_are_cleaned_up(away: Away, images: Path) -> N
         front.queue.cleanup(0)
 
 
+def test_a_cleanup_leaves_for_the_next_one_what_others_write(away: Away, images: Path) -> None:
+    front, first = Front(away.lab), away.started(images)
+    completed(away, first.id)
+    away.on(away.lab.store.jobs.get(first.id))
+    away.clock.now += 2 * 24 * 3600
+
+    def taken_back(*at: object) -> None:
+        if "DELETE FROM jobs" in str(at[2]):
+            raise errors.StaleRecord("the database took back a transaction")
+
+    writer = away.lab.store._database._writer
+    sa.event.listen(writer, "before_cursor_execute", taken_back)
+    assert front.queue.cleanup(1).deleted == 0
+    sa.event.remove(writer, "before_cursor_execute", taken_back)
+    assert front.queue.cleanup(1).deleted == 1
+
+
 # ------------------------------------------------------------ this machine, one job at a time
 
 

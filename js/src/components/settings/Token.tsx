@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { useAct, useLab } from "../../hooks";
 import type { ProviderConfig } from "../../setup";
 import { useWords } from "../../words";
-import { Button, ErrorBanner, Field } from "../atoms";
+import { Button, ErrorBanner, Field, Note } from "../atoms";
 import { Confirm } from "../Confirm";
 
 interface TokenProps {
@@ -18,15 +18,19 @@ export function Token({ config, changed }: TokenProps) {
   const { provider, token_name, token_set, token_problem } = config;
   const [typed, type] = useState("");
   const [said, say] = useState("");
+  const [warning, warn] = useState("");
   const { act, busy, error } = useAct(async () => {
     say("");
-    await desk.ask("set_token", { provider, token: typed.trim() });
+    warn("");
+    const kept = await desk.ask("set_token", { provider, token: typed.trim() });
     type("");
+    warn(kept.warning);
     say(t("The token is kept on the lab's machine, in a file for you alone."));
     changed();
   });
   const remove = async () => {
-    const { deleted } = await desk.ask("delete_token", { provider });
+    const { deleted, warning: remark } = await desk.ask("delete_token", { provider });
+    warn(remark);
     say(
       deleted
         ? t("The token was deleted.")
@@ -62,6 +66,7 @@ export function Token({ config, changed }: TokenProps) {
         )}
       </Field>
       {error && <ErrorBanner error={error} />}
+      {warning && <Note tone="warn">{warning}</Note>}
       <div class="stc-row">
         <Button type="submit" disabled={busy || !typed.trim()}>
           {t("Set the token")}
