@@ -1,8 +1,7 @@
-"""JupyterLab in Japanese: its language pack is what makes a language selectable, our words come beside it."""
+"""JupyterLab in Japanese, and every screen of the panel in each language that we have."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,44 +10,25 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.e2e.browser.kit import PATIENCE_MS, Visit, jupyterlab, notebook7, visit, write_notebook
-from tests.e2e.browser.steps import open_panel, training_cell
+from tests.e2e.browser.language_kit import catalogue, installed_pack, speaking
+from tests.e2e.browser.steps import open_panel, row, training_cell
 from tests.lab_kit import dataset, quick_home, request
 from tests.server.server_kit import Server
 
-PACK = {"": {"domain": "jupyterlab", "language": "ja-JP", "plural_forms": "nplurals=1; plural=0;"}, "Other": ["その他"]}
+WORDS = {"Other": ["その他"]}
 """What of JupyterLab's own Japanese is asked for here."""
+SCREENS = {"jobs": "Jobs", "form": "New job", "spend": "Spend", "settings": "Settings"}
 
 
 @pytest.fixture(scope="module")
 def packed(folder: Path) -> Iterator[None]:
-    """A language pack as pip installs one."""
-    packs = folder / "packs"
-    words = packs / "tiny_pack" / "locale" / "ja_JP" / "LC_MESSAGES" / "jupyterlab.json"
-    about = packs / "tiny_pack-1.dist-info"
-    for path, text in (
-        (packs / "tiny_pack" / "__init__.py", ""),
-        (words, json.dumps(PACK)),
-        (about / "METADATA", "Metadata-Version: 2.1\nName: tiny-pack\nVersion: 1\n"),
-        (about / "entry_points.txt", "[jupyterlab.languagepack]\nja_JP = tiny_pack\n"),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PYTHONPATH", str(packs))
+    with installed_pack(folder, "ja_JP", WORDS):
         yield
-
-
-def japanese(server: Server) -> Server:
-    """As a person leaves it who chose Japanese in the settings."""
-    lab = server.folder / "jupyter" / "config" / "lab" / "user-settings" / "@jupyterlab" / "translation-extension"
-    lab.mkdir(parents=True, exist_ok=True)
-    (lab / "plugin.jupyterlab-settings").write_text(json.dumps({"locale": "ja_JP"}))
-    return server
 
 
 @pytest.fixture(scope="module")
 def lab(packed: None, folder: Path) -> Iterator[Server]:
-    running = japanese(jupyterlab(folder, quick_home(folder).root, "/user/ann/")).start()
+    running = speaking(jupyterlab(folder, quick_home(folder).root, "/user/ann/"), "ja_JP").start()
     yield running
     running.stop()
 
@@ -91,7 +71,7 @@ def test_the_launcher_keeps_our_card_among_its_own(page: Visit) -> None:
 
 
 def test_notebook_7(packed: None, chromium: Browser, folder: Path) -> None:
-    server = japanese(notebook7(folder / "seven", quick_home(folder / "seven").root, "/")).start()
+    server = speaking(notebook7(folder / "seven", quick_home(folder / "seven").root, "/"), "ja_JP").start()
     try:
         cell = training_cell(dataset(folder / "seven" / "images"), "quick", "seven")
         with visit(chromium, server) as page:
@@ -99,5 +79,32 @@ def test_notebook_7(packed: None, chromium: Browser, folder: Path) -> None:
             page.run(0)
             expect(page.cell(0).get_by_role("heading", name="プラン: seven")).to_be_visible(timeout=PATIENCE_MS)
             expect(page.cell(0).get_by_role("button", name="ここで学習する")).to_be_enabled()
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", ["ja_JP", "zh_CN", "es_ES", "pt_BR"])
+def test_every_screen_of_the_panel_fits_its_words(chromium: Browser, tmp_path: Path, locale: str) -> None:
+    """Nothing is wider than the panel, and a picture of each screen is kept."""
+    words = catalogue(locale)
+    with installed_pack(tmp_path, locale, {}):
+        server = speaking(jupyterlab(tmp_path, quick_home(tmp_path).root, "/"), locale).start()
+    try:
+        asked, client = request(dataset(tmp_path / "images"), "quick"), server.client()
+        client.submit(asked, approve=client.plan(asked).digest)
+        with visit(chromium, server) as page:
+            page.open_lab()
+            panel = open_panel(page.page)
+            for screen, label in SCREENS.items():
+                panel.get_by_role("tab", name=words[label][0], exact=True).click()
+                expect(panel.get_by_role("tabpanel")).not_to_be_empty(timeout=PATIENCE_MS)
+                page.shoot(f"language-{locale}-{screen}", panel)
+                assert panel.evaluate("box => box.scrollWidth <= box.clientWidth"), screen
+            panel.get_by_role("tab", name=words["Jobs"][0], exact=True).click()
+            row(panel, "quick").click()
+            expect(panel.get_by_role("tab", name=words["Loss"][0], exact=True)).to_be_visible(timeout=PATIENCE_MS)
+            page.shoot(f"language-{locale}-job", panel)
+            assert panel.evaluate("box => box.scrollWidth <= box.clientWidth")
     finally:
         server.stop()
