@@ -205,7 +205,9 @@ def _settle(
         queued = running.moved(JobState.QUEUED, now=now)
         if queued.stalled < MAX_STALLED:
             again = dataclasses.replace(
-                queued, retry_at=now + _wait_s(queued), waiting=f"goes on from its last checkpoint: {_why(snapshot)}"
+                queued,
+                retry_at=now + _wait_s(queued),
+                waiting=f"goes on from the last checkpoint that arrived: {_why(snapshot)}",
             )
             return again, _moves(job, again, now=now)
         if snapshot.state is not RunState.SUCCEEDED:

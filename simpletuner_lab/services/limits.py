@@ -20,7 +20,8 @@ def limit_notes(estimate: Estimate, limit_s: float | None, target: Target, *, go
     low, high = estimate.seconds_low, estimate.seconds_high
     if goes_on:
         if low is None or high is None:
-            return (f"a run may take {most}: a longer job goes on in the next one, from its last checkpoint",)
+            paid = "each run is paid for, and is asked of the spend limits as it begins"
+            return (f"a run may take {most}: a longer job goes on in the next one, from its last checkpoint; {paid}",)
         fewest, runs = runs_of(low, limit_s), runs_of(high, limit_s)
         if runs == 1:
             return ()

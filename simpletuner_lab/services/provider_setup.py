@@ -232,11 +232,17 @@ class ProviderSetup:
             return False, f"{error.message}: {error.hint}" if error.hint else error.message
 
     def _now(self, provider_id: str, cls: type[Any]) -> dict[str, object]:
-        """What is set; nothing where the file cannot be read, which is replaced then."""
+        """What is set.
+
+        Raises:
+            InvalidRequest: the file cannot be read. It is not replaced: an address in it would give way to the default, and
+                the token would go there.
+        """
         try:
             found: dict[str, object] = encode(self._settings.read(provider_id, cls.Settings))
-        except InvalidRequest:
-            return {}
+        except InvalidRequest as error:
+            hint = "mend the file, or move it away and set all anew; nothing was changed"
+            raise InvalidRequest(error.message, hint=hint, problems=error.problems) from None
         return found
 
     def _remake(self, provider_id: str, cls: type[Any]) -> None:

@@ -110,7 +110,9 @@ class Registry:
                 raise ProviderUnavailable(f"{soon.label} is coming soon", hint=f"one of: {self._names()}")
         for failed in self.broken:
             if failed.id == provider_id:
-                raise ProviderUnavailable(f"{provider_id} cannot be loaded: {failed.reason}", hint="reinstall it")
+                raise ProviderUnavailable(
+                    f"{provider_id} cannot be loaded: {failed.reason}", hint="mend its settings, or reinstall it"
+                )
         raise ProviderNotFound(f"no provider is called {provider_id!r}", hint=f"one of: {self._names()}")
 
     def class_of(self, provider_id: str) -> type[Any]:

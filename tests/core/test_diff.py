@@ -131,7 +131,9 @@ def test_a_run_whose_exit_code_is_lost_goes_on_where_there_is_no_result() -> Non
     missing = Delivered(problem="no manifest.json has arrived")
     job = after(a_job(state=S.RUNNING, progress=Progress(step=40)), R.SUCCEEDED, delivered=missing)
     assert (job.state, job.attempt) == (S.QUEUED, 2)
-    assert job.waiting.startswith("goes on from its last checkpoint: its run ended well and without a result")
+    assert job.waiting.startswith(
+        "goes on from the last checkpoint that arrived: its run ended well and without a result"
+    )
     for _ in range(3):
         job = after(dataclasses.replace(job, state=S.RUNNING), R.SUCCEEDED, delivered=missing)
     assert (job.state, job.failure.code) == (S.FAILED, "result_missing")

@@ -66,11 +66,20 @@ def test_one_text_is_a_list_of_one(tmp_path: Path) -> None:
         assert away.lab.setup.change("elsewhere", {"hosts": "10.0.0.1"}).config["hosts"] == ["10.0.0.1"]
 
 
-def test_a_file_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"host": "other", "colour": "red"}', '{"host": "oth'])
+def test_a_file_that_cannot_be_read_is_not_replaced(tmp_path: Path, text: str) -> None:
+    """With a default in the place of an address that was set, a token would go to somebody else."""
     with away_lab(tmp_path) as away:
-        (away.lab.home.provider_settings / "elsewhere.json").write_text('{"colour": "red"}')
-        with pytest.raises(errors.InvalidRequest):
-            away.lab.setup.config("elsewhere")
+        path = away.lab.home.provider_settings / "elsewhere.json"
+        path.write_text(text)
+        for act in (
+            lambda: away.lab.setup.config("elsewhere"),
+            lambda: away.lab.setup.change("elsewhere", {"price": 2}),
+        ):
+            with pytest.raises(errors.InvalidRequest):
+                act()
+        assert path.read_text() == text
+        path.unlink()
         assert away.lab.setup.change("elsewhere", {"price": 2}).config["price"] == 2.0
 
 

@@ -97,7 +97,7 @@ def _estimate(low: float | None, high: float | None) -> Estimate:
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
-        (None, None, "a run may take 30 minutes: a longer job goes on in the next one, from its last checkpoint"),
+        (None, None, "a run may take 30 minutes: a longer job goes on in the next one, from its last checkpoint; each run is paid for, and is asked of the spend limits as it begins"),
         (600.0, 1000.0, ""),
         (5000.0, 5100.0, "it is cut into about 4 runs of at most 30 minutes each, one after the other: one job to you"),
         (1500.0, 5000.0, "it may be cut into up to 4 runs of at most 30 minutes each, one after the other: one job to you"),
