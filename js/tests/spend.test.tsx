@@ -110,6 +110,12 @@ test("what was spent stands there in all, by day, provider and job", async () =>
   expect([model.get("tab"), model.get("job_id")]).toEqual(["jobs", "260301-aa"]);
 });
 
+test("where nothing was spent no day has cost a cent", async () => {
+  const by_day = spend().by_day.map((day) => ({ ...day, cost_usd: 0 }));
+  stage(lab({ spend: () => spend({ by_day, total_usd: 0 }) }), <Spend />);
+  await expect.element(page.getByText("The dearest day: $0.00")).toBeVisible();
+});
+
 test("other days are asked for", async () => {
   const model = lab();
   stage(model, <Spend />);

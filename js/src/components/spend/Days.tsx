@@ -5,14 +5,14 @@ import { money, useWords } from "../../words";
 
 export function Days({ spend }: { spend: SpendView }) {
   const t = useWords();
-  const most = Math.max(...spend.by_day.map((day) => day.cost_usd), 0.01);
+  const most = Math.max(...spend.by_day.map((day) => day.cost_usd), 0);
   const cost = (usd: number) => money(t, usd, true);
   return (
     <figure class="stc-days">
       <figcaption class="stc-faint">{t("The dearest day: {cost}", { cost: cost(most) })}</figcaption>
       <div class="stc-days-bars" aria-hidden="true">
         {spend.by_day.map(({ day, cost_usd }) => (
-          <div key={day} title={`${day}: ${cost(cost_usd)}`} style={{ "--stc-part": cost_usd / most }} />
+          <div key={day} title={`${day}: ${cost(cost_usd)}`} style={{ "--stc-part": cost_usd / (most || 1) }} />
         ))}
       </div>
       <div class="stc-days-ends stc-faint stc-number" aria-hidden="true">
