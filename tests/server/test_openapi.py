@@ -268,9 +268,12 @@ def test_settings(http: httpx.Client, server: Server) -> None:
     for which in ("", "/live", "/ready"):
         assert http.get(f"/health{which}").status_code == 200
     assert http.put("/destination", json={"kind": "home"}).status_code == 200
-    (server.home / "cloud" / "provider_configs" / "elsewhere.json").write_text("{")
+    settings = server.home / "cloud" / "provider_configs" / "elsewhere.json"
+    settings.write_text("{")
     for below in ("", "/config"):
         assert http.get(f"/providers/elsewhere{below}").json()["code"] == "invalid_request"
+        assert http.put(f"/providers/elsewhere{below}", json={"price": 2.0}).json()["code"] == "invalid_request"
+    settings.unlink()
     for below in ("", "/config"):
         assert http.put(f"/providers/elsewhere{below}", json={"price": 2.0}).json()["config"]["price"] == 2.0
     assert http.put("/providers/elsewhere/token", json={"api_token": "e_ann"}).json()["success"] is True
