@@ -158,8 +158,19 @@ class Job:
 
     @property
     def waits_for_slot(self) -> bool:
-        """Whether it stands in the queue: it may have been packed, nothing of it has been sent."""
-        return self.state is JobState.PENDING and self.claimed_at is None
+        """Whether it stands in the queue: it may have been packed, and no run of it exists."""
+        return self.claimed_at is None and (
+            self.state is JobState.PENDING or (self._came_back and self.retry_at is None)
+        )
+
+    @property
+    def waits_for_money(self) -> bool:
+        """Whether it gave its slot back until a spend limit leaves something for its next run (SPEC M3)."""
+        return self.claimed_at is None and self._came_back and self.retry_at is not None
+
+    @property
+    def _came_back(self) -> bool:
+        return self.state is JobState.QUEUED and not self.imported
 
     @property
     def imported(self) -> bool:

@@ -1,7 +1,8 @@
 """Who may start and when: limits of concurrency, priorities, and the forecast of a wait (SPEC J10). Decides, does nothing.
 
 A job that was submitted waits until it has a slot; with one it is sent and started, and keeps it until it ends, through
-every attempt. What holds a slot is read off the jobs' states, so nothing can be left over.
+every attempt. Only where a spend limit leaves nothing for its next run does it give its slot back; when there is money
+again it goes before those that have not begun. What holds a slot is read off the jobs, so nothing can be left over.
 """
 
 from __future__ import annotations

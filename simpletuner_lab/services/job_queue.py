@@ -60,7 +60,7 @@ class JobQueue:
 
     def _prioritised(self, job: Job, priority: int | None, entry: str) -> Job:
         if not job.waits_for_slot:
-            how = job.state if job.terminal else "under way"
+            how = job.state if job.terminal else "waiting for money" if job.waits_for_money else "under way"
             raise Conflict(f"job {job.id} is {how}: it waits for no slot", hint="stcloud queue lists those that do")
         if job.priority_override == priority:
             return job

@@ -332,7 +332,8 @@ class Lab:
         if job.cancel_requested_at is not None:
             return job
         now = self._clock()
-        ended = job.moved(JobState.CANCELLED, now=now) if job.waits_for_slot else job  # nothing of it was sent
+        no_run = job.waits_for_slot or job.waits_for_money
+        ended = job.moved(JobState.CANCELLED, now=now) if no_run else job
         after = dataclasses.replace(ended, cancel_requested_at=now, retry_at=None, updated_at=now)
         return self.recorder.note(job, after, EventKind.CANCEL_REQUESTED, at=now)
 

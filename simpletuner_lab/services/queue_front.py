@@ -43,7 +43,7 @@ class QueueFront:
     def entries(
         self, *, status: str = "", limit: int = 50, offset: int = 0, include_completed: bool = False
     ) -> QueuePage:
-        """Who holds a slot, then who waits in the order of the queue, then, if asked for, who has ended, newest first.
+        """Who holds a slot, who waits for money, who waits for a slot, in that order, and, if asked for, who has ended.
 
         Raises:
             InvalidRequest: there is no such status, or `limit` is not 1 to 200.
@@ -72,7 +72,7 @@ class QueueFront:
         for count in counts:
             by_user[count.owner] = by_user.get(count.owner, 0) + count.waiting + count.held
         running = states[JobState.RUNNING]
-        by_status = {"pending": waiting, "ready": held - running, "running": running, BLOCKED: 0}
+        by_status = {"pending": waiting, "ready": held - running, "running": running, BLOCKED: len(queue.blocked())}
         return QueueStats(
             by_status=by_status | {state.value: states[state] for state in sorted(TERMINAL)},
             by_user=by_user,
@@ -101,7 +101,7 @@ class QueueFront:
         return OwnQueue(
             pending_count=sum(count.waiting for count in queue.counts() if count.owner == owner),
             running_count=len(held),
-            blocked_count=0,
+            blocked_count=sum(job.owner == owner for job in queue.blocked()),
             best_position=waiting[0].position if waiting else None,
             pending_jobs=waiting,
             running_jobs=held,
@@ -179,9 +179,9 @@ class QueueFront:
         return CleanedUp(deleted=deleted, days=days)
 
     def _stretch(self, status: str, limit: int, offset: int, *, ended: bool) -> tuple[Job, ...]:
-        """The jobs of one page; what holds a slot is never much, so it is read whole."""
+        """The jobs of one page; what holds a slot or waits for money is never much, so it is read whole."""
         queue = self._lab.store.queue
-        held = tuple(job for job in queue.held() if status in {"", queue_status(job)})
+        held = tuple(job for job in (*queue.held(), *queue.blocked()) if status in {"", queue_status(job)})
         found = held[offset : offset + limit]
         offset = max(0, offset - len(held))
         if status in {"", "pending"} and len(found) < limit:

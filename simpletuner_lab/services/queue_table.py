@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, insert, or_, select, true, update
 
 from simpletuner_lab.core.event import Event, EventDraft, EventKind
 from simpletuner_lab.core.job import Job, JobState
@@ -18,14 +18,22 @@ from simpletuner_lab.services.database import Database, draw_numbers
 
 _JOBS: Final = schema.jobs.c
 
-_WAITS: Final = and_(_JOBS.state == JobState.PENDING.value, _JOBS.claimed_at.is_(None))
+_QUEUED: Final = _JOBS.state == JobState.QUEUED.value
+_NEW: Final = and_(_JOBS.state == JobState.PENDING.value, _JOBS.claimed_at.is_(None))
+_CAME_BACK: Final = and_(_QUEUED, _JOBS.claimed_at.is_(None), _JOBS.nonce != "", _JOBS.retry_at.is_(None))
+"""Gave its slot back for want of money, and there is money for its next run again (`Job.waits_for_money`)."""
+_BLOCKED: Final = and_(_QUEUED, _JOBS.claimed_at.is_(None), _JOBS.nonce != "", _JOBS.retry_at.is_not(None))
+_WAITS: Final = or_(_CAME_BACK, _NEW)
 _HOLDS: Final = or_(
-    _JOBS.state.in_(sorted((JobState.UPLOADING.value, JobState.QUEUED.value, JobState.RUNNING.value))),
+    _JOBS.state.in_(sorted((JobState.UPLOADING.value, JobState.RUNNING.value))),
+    and_(_QUEUED, or_(_JOBS.claimed_at.is_not(None), _JOBS.nonce == "")),
     and_(_JOBS.state == JobState.PENDING.value, _JOBS.claimed_at.is_not(None)),
 )
 """A job that is under way, whoever started it: that of a run which was imported too."""
 
 _ORDER: Final[tuple[ColumnElement[Any], ...]] = (_JOBS.rank, _JOBS.place, _JOBS.id)
+_LINE: Final = (case((_QUEUED, 0), else_=1), *_ORDER)
+"""The whole line. Those that came back are few, and are asked for by themselves where the rest is read by its index."""
 
 
 _REMEMBERED: Final = 500
@@ -74,11 +82,17 @@ class QueueTable:
         """The jobs that hold a slot, the oldest first."""
         return self._found(select(*rows.JOB_COLUMNS).where(_HOLDS).order_by(_JOBS.created_at, _JOBS.id))
 
+    def blocked(self) -> tuple[Job, ...]:
+        """The jobs that gave their slot back and wait for money, the oldest first."""
+        return self._found(select(*rows.JOB_COLUMNS).where(_BLOCKED).order_by(_JOBS.created_at, _JOBS.id))
+
     def waiting(self, *, owner: str | None = None, limit: int, offset: int = 0) -> tuple[Job, ...]:
         """The jobs that wait for a slot, in the order of the queue: all, or one user's."""
-        query = select(*rows.JOB_COLUMNS).where(_WAITS).order_by(*_ORDER)
-        query = query if owner is None else query.where(_JOBS.owner == owner)
-        return self._found(query.limit(limit).offset(offset))
+        whose = true() if owner is None else _JOBS.owner == owner
+        first = self._found(select(*rows.JOB_COLUMNS).where(_CAME_BACK, whose).order_by(*_ORDER))
+        found, offset = first[offset : offset + limit], max(0, offset - len(first))
+        rest = select(*rows.JOB_COLUMNS).where(_NEW, whose).order_by(*_ORDER)
+        return found + self._found(rest.limit(limit - len(found)).offset(offset)) if len(found) < limit else found
 
     def counts(self) -> tuple[Count, ...]:
         """How many jobs wait and hold a slot, by user and by where they run."""
@@ -103,7 +117,7 @@ class QueueTable:
         """The places in the line, from 1 on, of those jobs that wait."""
         if not job_ids:
             return {}
-        place = func.row_number().over(order_by=_ORDER).label("place")
+        place = func.row_number().over(order_by=_LINE).label("place")
         line = select(_JOBS.id, place).where(_WAITS).subquery()
         query = select(line.c.id, line.c.place).where(line.c.id.in_(sorted(job_ids)))
         with self._database.read() as connection:
@@ -115,8 +129,8 @@ class QueueTable:
             return _held(connection)
 
     def waits_s(self, *, limit: int = 100) -> tuple[float, ...]:
-        """How long those waited who got a slot last."""
-        query = select(_JOBS.claimed_at - _JOBS.created_at).where(_JOBS.claimed_at.is_not(None))
+        """How long those waited who got their first slot last."""
+        query = select(_JOBS.claimed_at - _JOBS.created_at).where(_JOBS.claimed_at.is_not(None), _JOBS.attempt == 1)
         with self._database.read() as connection:
             found = connection.execute(query.order_by(_JOBS.created_at.desc()).limit(limit)).scalars()
             return tuple(max(0.0, wait_s) for wait_s in found)
@@ -172,12 +186,14 @@ def _first(
     """Whose turn it is: the first in the queue whose own limits are not reached; nothing where there is none."""
     if held.total >= limits.total:
         return ()
-    query = select(*columns).where(
-        _WAITS,
+    full = (
         _JOBS.owner.not_in(sorted(held.full_users(limits))),
         _JOBS.provider.not_in(sorted(held.full_providers(limits))),
     )
-    return connection.execute(query.order_by(*_ORDER).limit(1)).all()
+    for part in (_CAME_BACK, _NEW):
+        if found := connection.execute(select(*columns).where(part, *full).order_by(*_ORDER).limit(1)).all():
+            return found
+    return ()
 
 
 def _claim(connection: Connection, job: Job, now: float) -> tuple[Job, Event]:

@@ -10,13 +10,15 @@ from simpletuner_lab.core.job_queue import Limits, Standing, priority_name
 from simpletuner_lab.services.times import iso
 
 BLOCKED = "blocked"
-"""Waits for an approval, which no job does yet."""
+"""Waits for money: a spend limit leaves nothing for its next run, and it holds no slot meanwhile."""
 
 
 def queue_status(job: Job) -> str:
     """How a job stands in the queue: `pending` until it has a slot, `ready` with one until its run is seen to run."""
     if job.waits_for_slot:
         return "pending"
+    if job.waits_for_money:
+        return BLOCKED
     return job.state.value if job.terminal or job.state is JobState.RUNNING else "ready"
 
 

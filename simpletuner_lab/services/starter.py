@@ -92,6 +92,8 @@ class Starter:
         """
         if job.cancel_requested_at is not None and not job.run.start_tried:
             return self._cancelled(job)
+        if job.waits_for_money:
+            job = self._funded(job)
         if job.waits_for_slot:
             job = self._queued(job)
         match job.state:
@@ -99,6 +101,8 @@ class Starter:
                 return self._keep(job) if job.waits_for_slot else self._pack(job)
             case JobState.UPLOADING:
                 return self._upload(job)
+            case _ if job.waits_for_slot or job.waits_for_money:
+                return job
             case _:
                 return self._look(job) if job.run.start_tried else self._start(job)
 
@@ -184,13 +188,10 @@ class Starter:
         plan = self._rooms.plan(job)
         archive = self._archive(job, plan)
         provider = self._rooms.bound(job, plan)
-        limit_s = provider.options().run_limit_s if plan.remote else None
-        now = self._clock()
-        allowed = self._rooms.store.spending.reserve(job, plan.rate.usd_per_hour, limit_s, now=now)
+        allowed, limit_s = self._allowed(job, plan, provider)
         if allowed.refusal:
             return self._unpaid(job, allowed)
-        if allowed.seconds is not None:  # shorter than a run may be: it is ended with a checkpoint before the money is
-            limit_s = allowed.seconds
+        now = self._clock()
         tried = dataclasses.replace(job, run=RunRef(start_tried=True, tried_at=now), updated_at=now)
         job = self._rooms.recorder.note(job, tried, at=now)
         order = self._order(job, plan, archive, limit_s=limit_s, now=now)
@@ -203,12 +204,32 @@ class Starter:
         except ProviderFailure as error:
             return self._refused(job, provider, error)
 
+    def _allowed(self, job: Job, plan: Plan, provider: Provider) -> tuple[Allowance, float | None]:
+        """What the next run may cost, and how long it may take: it is ended with a checkpoint before its money is."""
+        limit_s = provider.options().run_limit_s if plan.remote else None
+        allowed = self._rooms.store.spending.reserve(job, plan.rate.usd_per_hour, limit_s, now=self._clock())
+        return allowed, limit_s if allowed.seconds is None else allowed.seconds
+
+    def _funded(self, job: Job) -> Job:
+        """Asks the limits again. With money for its next run, which is set aside now, it waits for a slot."""
+        plan = self._rooms.plan(job)
+        allowed, _ = self._allowed(job, plan, self._rooms.bound(job, plan))
+        if allowed.refusal:
+            return self._unpaid(job, allowed)
+        now = self._clock()
+        return self._rooms.recorder.note(
+            job, dataclasses.replace(job, retry_at=None, waiting="", updated_at=now), at=now
+        )
+
     def _unpaid(self, job: Job, allowed: Allowance) -> Job:
-        """No money is left for a run. A limit of a period comes back, so that is waited for; that of a job does not."""
+        """No money is left for a run. A limit of a period comes back, so that is waited for; that of a job does not.
+
+        The slot is given back: it may be a month, and others have money.
+        """
         if allowed.for_good:
             raise SpendLimitReached(allowed.refusal, hint="raise the limit of a job, and submit it again")
         now, message = self._clock(), f"waits for money: {allowed.refusal}"
-        after = dataclasses.replace(job, retry_at=now + LOOK_S, waiting=message)
+        after = dataclasses.replace(job, retry_at=now + LOOK_S, waiting=message, claimed_at=None)
         kind = None if job.waiting == message else EventKind.SPEND_LIMIT
         return self._rooms.recorder.note(job, after, kind, at=now, message=message)
 

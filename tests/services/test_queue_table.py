@@ -96,6 +96,26 @@ def test_runs_that_were_started_elsewhere_count(store):
     assert claimed(store) == ["job-007"]
 
 
+def test_a_job_without_money_holds_no_slot_and_is_first_when_there_is_some(store):
+    one = Limits(total=1)
+    put(store, asked(0, state=JobState.QUEUED, retry_at=T0 + 60), asked(1, priority=50), asked(2))
+    assert store.jobs.get("job-000").waits_for_money
+    assert ([job.id for job in store.queue.blocked()], store.queue.slots().total) == (["job-000"], 0)
+    assert claimed(store, one) == ["job-001"]
+    blocked = store.jobs.get("job-000")
+    store.jobs.record(blocked, dataclasses.replace(blocked, retry_at=None), [])
+    assert store.jobs.get("job-000").waits_for_slot
+    assert [job.id for job in store.queue.waiting(limit=1)] == ["job-000"]
+    assert [job.id for job in store.queue.waiting(limit=5, offset=1)] == ["job-002"]
+    assert store.queue.places(["job-000", "job-002"]) == {"job-000": 1, "job-002": 2}
+    assert claimed(store, one) == []
+    move(store, "job-001", JobState.CANCELLED)
+    assert claimed(store, one) == ["job-000"]
+    assert (store.queue.slots().total, store.queue.blocked()) == (1, ())
+    put(store, asked(8, state=JobState.QUEUED, nonce="", retry_at=T0))
+    assert [job.id for job in store.queue.held()] == ["job-000", "job-008"], "an imported run is under way"
+
+
 def test_how_long_runs_took(store):
     def run(number: int, run_class: str, seconds: float, **changes) -> None:
         times = {"started_at": T0, "completed_at": T0 + seconds, "state": JobState.COMPLETED}

@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from simpletuner_lab.core.errors import DiskFull, StoreUnusable
-from simpletuner_lab.core.job import JobFilter
+from simpletuner_lab.core.job import JobFilter, JobState
 from simpletuner_lab.services import migrations, schema
 from simpletuner_lab.services.mounts import Mount, mount_of, network_kind, parse_macos_mount, parse_proc_mounts
 from simpletuner_lab.services.store import Store
@@ -211,4 +211,20 @@ def test_plans_of_the_release_before_are_read(path):
     store = Store.open(path)
     assert store.jobs.snapshot("a") == old.replace(',"bucket":"outputs"}', "}", 1)
     assert store.pushes.of_job("a") == ()
+    store.close()
+
+
+def test_jobs_that_began_before_there_were_slots_have_one(path):
+    store = Store.open(path)
+    states = {"a": JobState.PENDING, "b": JobState.UPLOADING, "c": JobState.QUEUED, "d": JobState.RUNNING}
+    for job_id, state in states.items():
+        store.jobs.insert(new_job(job_id, state=state), "{}")
+    store.jobs.insert(new_job("theirs", state=JobState.QUEUED, nonce=""), "{}")
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0008'")
+    connection.close()
+    store = Store.open(path)
+    assert {job.id for job in store.queue.held()} == {"b", "c", "d", "theirs"}
+    assert store.queue.blocked() == ()
     store.close()
