@@ -53,6 +53,7 @@ from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.money import Money, asked_by
 from simpletuner_lab.services.new_jobs import new_job
+from simpletuner_lab.services.one_home import open_store
 from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.planning import Planner, Setting, require_destination
@@ -156,7 +157,8 @@ class Lab:
         Its store is there too, unless `SIMPLETUNER_DATABASE_URL` names a shared one.
 
         Raises:
-            StoreUnusable: the database is of a newer version, damaged, on a network file system, or not to be reached.
+            StoreUnusable: the database is of a newer version, damaged, on a network file system, another home's, or not
+                to be reached.
         """
         around = around or Surroundings()
         home = (Home(root) if root else Home.find(around.environment)).prepare()
@@ -166,7 +168,7 @@ class Lab:
             ),
             ProviderSettings(home.provider_settings).read,
         )
-        lab = cls(home, Store.open(home.database_of(around.environment)), registry, around)
+        lab = cls(home, open_store(home, around.environment), registry, around)
         import_history(home.job_history, lab.store, owner=lab.owner, now=around.clock())
         return lab
 

@@ -256,6 +256,16 @@ class Settings:
         value: Json = None if text is None else json.loads(text)
         return value
 
+    def first(self, key: str, value: Json) -> Json:
+        """Sets the value of a key that has none; returns what it has then. Of several that try at once, one sets it."""
+        with self._database.write() as connection:
+            text = connection.execute(select(schema.settings.c.value).where(schema.settings.c.key == key)).scalar()
+            if text is None:
+                put(connection, schema.settings, {"key": key}, {"value": rows.dump_json(value)})
+                return value
+        found: Json = json.loads(text)
+        return found
+
     def put(self, key: str, value: Json) -> None:
         """Sets the value of a key."""
         with self._database.write() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -186,6 +187,20 @@ def test_a_restart_loses_what_was_under_way_and_no_more(server, address, tmp_pat
 
 
 # ------------------------------------------------------------ two labs
+
+
+def test_a_database_belongs_to_one_home(address, tmp_path, images):
+    environment = os.environ | {DATABASE_URL: address}
+    around = Surroundings(environment=environment)
+    with Lab.open(tmp_path / "a", around) as lab:
+        lab.store.settings.put("concurrency", None)
+    shutil.copytree(tmp_path / "a", tmp_path / "moved")
+    with pytest.raises(StoreUnusable, match=f"another home folder than {tmp_path / 'b'}") as refusal:
+        Lab.open(tmp_path / "b", around)
+    assert "a database of its own" in refusal.value.hint
+    assert PASSWORD not in str(refusal.value)
+    for folder in ("a", "moved"):
+        Lab.open(tmp_path / folder, around).close()
 
 
 def test_two_labs_share_one_database(address, tmp_path, images):
