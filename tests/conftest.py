@@ -15,6 +15,10 @@ os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 for name in ("HF_TOKEN", "HF_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
     os.environ.pop(name, None)
 os.environ.pop("SIMPLETUNER_DATABASE_URL", None)
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # several trainings share the cores: threads that spin for each other's end cost most
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _caches = tempfile.TemporaryDirectory(prefix="simpletuner-cache-")
 os.environ["SIMPLETUNER_CACHE_DIR"] = _caches.name
