@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -16,8 +17,11 @@ from simpletuner_lab.core.job_queue import DEFAULT_PRIORITY, priority_of
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER, SubmitRequest
 from simpletuner_lab.services.codec import decode
 
-Config: TypeAlias = Mapping[str, Any] | str | os.PathLike[str] | None
-"""A config itself, or the path of a config.json. None has no keys: a plan says which are needed."""
+Config: TypeAlias = Mapping[str, Any] | str | os.PathLike[str] | SubmitRequest | None
+"""A config itself, or the path of a config.json. None has no keys: a plan says which are needed.
+
+A request that was made before, such as a job's draft, stands as it is but for what is said beside it.
+"""
 
 Data: TypeAlias = "Entry | Sequence[Entry] | None"
 """One data set or several. None: those that the config names."""
@@ -70,6 +74,18 @@ def request_of(
         InvalidRequest: config or dataloader cannot be read, is not JSON, or is of another form.
         InvalidDataset: a folder is not there.
     """
+    if isinstance(config, SubmitRequest):
+        return dataclasses.replace(
+            config,
+            dataloader=config.dataloader if data is None else tuple(_with_ids(list(_entries(data, Path.cwd())))),
+            provider=provider or config.provider,
+            target=target or config.target,
+            hardware=hardware or config.hardware,
+            name=name or config.name,
+            destination=destination or config.destination,
+            priority=config.priority if priority == DEFAULT_PRIORITY else priority_of(priority),
+            strip_exif=strip_exif or config.strip_exif,
+        )
     train, base, stem = _read_config(config)
     named = [value for value in (train.pop(key, None) for key in _DATA_KEYS) if value is not None]
     if data is not None:

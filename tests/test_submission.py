@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
+from simpletuner_lab.core.destination import HubDestination
 from simpletuner_lab.core.errors import InvalidDataset, InvalidRequest, LabError
 from simpletuner_lab.core.plan import DEFAULT_PROVIDER
 from simpletuner_lab.submission import request_of
@@ -44,6 +46,19 @@ def test_the_folder_one_stands_in_has_a_name(place: Path, monkeypatch: pytest.Mo
     assert request_of({}, ".").dataloader[0]["id"] == "boats"
     (place / "...").mkdir()
     assert request_of({}, place / "...").dataloader[0]["id"] == "data"
+
+
+def test_a_request_of_before_stands_but_for_what_is_said(place: Path) -> None:
+    before = request_of(
+        {"a": 1}, place / "boats", provider="p", target="t", hardware="gpu", name="n", priority="lead", strip_exif=True
+    )
+    assert request_of(before) == before
+    home = HubDestination(repo_id="ann/neon")
+    after = request_of(before, place / "deep", provider="q", name="m", destination=home, priority=40)
+    assert after == dataclasses.replace(
+        before, dataloader=after.dataloader, provider="q", name="m", destination=home, priority=40
+    )
+    assert [entry["id"] for entry in after.dataloader] == ["deep"]
 
 
 def test_files_count_from_their_own_folder(place: Path) -> None:

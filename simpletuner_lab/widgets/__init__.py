@@ -36,7 +36,9 @@ def submit(
     """A form with the plan of a training in it. Nothing is sent before somebody agrees, by its button or from code.
 
     Args:
-        config: the training config, or the path of a config.json. Without config and data the form is empty.
+        config: the training config, or the path of a config.json; or a request made before: `submit(job.draft())` trains
+            that job again, with what else is said here in the place of what it had. Without config and data the form is
+            empty.
         data: a folder of images, a data set, several, or the path of a dataloader JSON; else the config names them.
         provider: where it runs; this machine if nothing is said.
         target: which of the provider's targets.

@@ -73,7 +73,7 @@ class OutcomeWidget(LabWidget):
         return self._line.ask(lambda client: client.snapshots.diff(self.submitted_id, there))
 
     def draft(self) -> SubmitRequest:
-        """The job's request as its user had it: for `connect().plan` and `submit`, as it is or with other values."""
+        """The job's request as its user had it: `submit(job.draft())` is a form with it, as it is or with other values."""
         return self._line.ask(lambda client: client.snapshots.draft(self.submitted_id)).request.request()
 
     def push(self, destination: str | Mapping[str, Any]) -> DeliveryView:

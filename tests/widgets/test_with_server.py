@@ -44,6 +44,12 @@ def test_a_click_over_rest_is_heard_of_while_a_cell_waits(kernel: Kernel, images
     assert kernel.state(model)["job_id"] == job.job_id
     assert kernel.state(model)["lab"] == lab.lab_id
     assert kernel.run("print(clicked.diff(clicked).differences, clicked.draft().provider)").strip() == "() local"
+    kernel.run(
+        "import simpletuner_lab as stc; again = stc.submit(clicked.draft(), name='again'); job = again.submit(approve=again.plan.digest)"
+    )
+    assert kernel.run("print(job.config_name, clicked.diff(again).same_digest, again.wait().status)").split() == [
+        "again", "True", "completed"
+    ]  # fmt: skip
 
 
 def test_traits_hold_no_token(kernel: Kernel, images: Path) -> None:
