@@ -263,6 +263,7 @@ def test_settings(http: httpx.Client, server: Server) -> None:
         "/publishing/status",
         "/data-consent/setting",
         "/local-upload/config",
+        "/settings/credentials",
     ):
         assert http.get(path).status_code == 200, path
     for which in ("", "/live", "/ready"):
@@ -270,12 +271,18 @@ def test_settings(http: httpx.Client, server: Server) -> None:
     assert http.put("/destination", json={"kind": "home"}).status_code == 200
     settings = server.home / "cloud" / "provider_configs" / "elsewhere.json"
     settings.write_text("{")
+    assert http.get("/providers/elsewhere/advanced").json()["code"] == "invalid_request"
     for below in ("", "/config"):
         assert http.get(f"/providers/elsewhere{below}").json()["code"] == "invalid_request"
         assert http.put(f"/providers/elsewhere{below}", json={"price": 2.0}).json()["code"] == "invalid_request"
     settings.unlink()
     for below in ("", "/config"):
         assert http.put(f"/providers/elsewhere{below}", json={"price": 2.0}).json()["config"]["price"] == 2.0
+    advanced = http.get("/providers/replicate/advanced").json()
+    assert (
+        http.patch("/providers/replicate/advanced", json=advanced | {"http_timeout": 20}).json()["http_timeout"] == 20
+    )
+    assert http.patch("/providers/replicate/advanced", json={"http_timeout": None}).json() == advanced
     assert http.put("/providers/elsewhere/token", json={"api_token": "e_ann"}).json()["success"] is True
     assert http.delete("/providers/elsewhere/token").json()["deleted"] is True
     assert http.post("/local-upload/test", json={"url": "http://127.0.0.1:9"}).json()["reached"] is False
