@@ -28,12 +28,13 @@ from simpletuner_lab.server.answers import (
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler, RetryHandler
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
-from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler, WebhookTestHandler
+from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
 from simpletuner_lab.server.money import JobLimitHandler, money_rules
 from simpletuner_lab.server.provider_setup import setup_rules
 from simpletuner_lab.server.reconciling import ResolveHandler, SyncHandler
 from simpletuner_lab.server.rooms import Part
 from simpletuner_lab.server.snapshots import snapshot_routes
+from simpletuner_lab.server.webhook_tests import ExternalTestHandler, WebhookTestHandler
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
 
@@ -369,6 +370,7 @@ def api_rules(base: str) -> Rules:
         (r"/providers", ProvidersHandler),
         *setup_rules(provider),
         (provider + r"/test-webhook", WebhookTestHandler),
+        (provider + r"/test-webhook-external", ExternalTestHandler),
         *money_rules(),
         (r"/local-upload/config", LocalUploadHandler),
         (r"/local-upload/test", LocalUploadTestHandler),

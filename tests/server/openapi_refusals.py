@@ -30,6 +30,9 @@ REFUSED = [
     ("DELETE", "/providers/local/token", None, "conflict"),
     ("POST", "/local-upload/test", {"no": 1}, "invalid_request"),
     ("POST", "/providers/elsewhere/test-webhook", {"wait_s": 0}, "invalid_request"),
+    ("POST", "/providers/elsewhere/test-webhook-external", {"wait_s": 0}, "invalid_request"),
+    ("POST", "/providers/nobody/test-webhook-external", None, "provider_not_found"),
+    ("POST", "/providers/local/test-webhook-external", None, "conflict"),
     ("PATCH", "/providers/replicate/advanced", None, "invalid_request"),
     *(("GET", f"/providers/nobody{below}", None, "provider_not_found") for below in ("", "/config", "/validate", "/versions", "/billing", "/status")),
     ("PUT", "/providers/nobody", {}, "provider_not_found"),
@@ -67,6 +70,15 @@ REFUSED = [
     ("GET", "/hardware-options?provider=nobody", None, "provider_not_found"),
 ]  # fmt: skip
 """Below `api/cloud`: verb, path, body, and the code of the refusal."""
+
+REFUSED_OF_WEBHOOKS = [
+    ("POST", "/test", {}, "invalid_request"),
+    ("POST", "/test", {"provider": "elsewhere", "webhook_url": "http://127.0.0.1:9"}, "invalid_request"),
+    ("POST", "/test", {"provider": "nobody"}, "provider_not_found"),
+    ("POST", "/test", {"provider": "local"}, "conflict"),
+    ("GET", "/upload/progress/none", None, "job_not_found"),
+]
+"""Below `api/webhooks`, of the routes for people."""
 
 REFUSED_OF_QUEUE = [
     ("GET", "/?limit=0", None, "invalid_request"),

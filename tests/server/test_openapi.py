@@ -22,15 +22,14 @@ from simpletuner_lab.server.openapi import document, routes
 from simpletuner_lab.server.operations import Operation
 from simpletuner_lab.server.routes import described_rules
 from simpletuner_lab.testing import eventually
-from tests.lab_kit import config, dataloader, dataset, quick_home
-from tests.server.openapi_kit import Fickle, Judge
-from tests.server.openapi_refusals import REFUSED, REFUSED_OF_QUEUE
-from tests.server.server_kit import TOKEN, Server
+from tests.lab_kit import dataloader, dataset, quick_home
+from tests.server.openapi_kit import Fickle, Judge, body, client, ended, submitted
+from tests.server.openapi_refusals import REFUSED, REFUSED_OF_QUEUE, REFUSED_OF_WEBHOOKS
+from tests.server.server_kit import Server
 from tests.services.remote_kit import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "/user/ann/"
-ENDED = {"completed", "failed", "cancelled"}
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +44,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(info.parent), str(ROOT), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("HF_TOKEN", "")
-        running = Server(
-            folder, quick_home(folder).root, BASE, "--SimpleTunerLabApp.public_url=http://127.0.0.1:9"
-        ).start()
+        running = Server(folder, quick_home(folder).root, BASE)
+        running.options = (f"--SimpleTunerLabApp.public_url={running.url.rstrip('/')}",)
+        running.start()
     yield running
     running.stop()
 
@@ -66,11 +65,6 @@ def judge(server: Server) -> Judge:
     return judge
 
 
-def client(server: Server, judge: Judge, below: str) -> httpx.Client:
-    headers = {"Authorization": f"token {TOKEN}"}
-    return httpx.Client(base_url=server.url + below, headers=headers, timeout=60, event_hooks={"response": [judge]})
-
-
 @pytest.fixture(scope="module")
 def http(server: Server, judge: Judge) -> Iterator[httpx.Client]:
     with client(server, judge, "api/cloud") as made:
@@ -84,27 +78,14 @@ def queue(server: Server, judge: Judge) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
+def hooks(server: Server, judge: Judge) -> Iterator[httpx.Client]:
+    with client(server, judge, "api/webhooks") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dataset(tmp_path_factory.mktemp("pictures") / "set")
-
-
-def body(images: Path, how: str = "quick", **more: Any) -> dict[str, Any]:
-    return {"config": config(how), "dataloader_config": dataloader(images), **more}
-
-
-def submitted(http: httpx.Client, images: Path, how: str = "quick", **more: Any) -> str:
-    asked = body(images, how, **more)
-    digest = http.post("/jobs/plan", json=asked).json()["digest"]
-    answer = http.post("/jobs/submit", json=asked | {"approve": digest})
-    assert answer.status_code == 202, answer.text
-    return answer.json()["job_id"]
-
-
-def ended(http: httpx.Client, job_id: str) -> dict[str, Any]:
-    def job() -> dict[str, Any]:
-        return http.get(f"/jobs/{job_id}?only=job").json()["job"]
-
-    return eventually(job, lambda seen: seen["status"] in ENDED, patience_s=40)
 
 
 # ---------------------------------------------------------------------------------------------------------- the document
@@ -166,8 +147,11 @@ def test_every_refusal_has_a_known_code() -> None:
 BELOW_A_JOB = ("", "/logs", "/logs/stream", "/inline-progress", "/events", "/metrics?points=10", "/outputs", "/snapshot", "/draft", "/cost-limit")  # fmt: skip
 
 
-def test_a_job_from_plan_to_deletion(http: httpx.Client, queue: httpx.Client, images: Path) -> None:
+def test_a_job_from_plan_to_deletion(
+    http: httpx.Client, queue: httpx.Client, hooks: httpx.Client, images: Path
+) -> None:
     job_id = submitted(http, images)
+    assert '"stage": "complete"' in hooks.get(f"/upload/progress/{job_id}").text
     ended(http, job_id)
     for below in BELOW_A_JOB:
         assert http.get(f"/jobs/{job_id}{below}").status_code == 200, below
@@ -286,8 +270,10 @@ def test_settings(http: httpx.Client, server: Server) -> None:
     assert http.put("/providers/elsewhere/token", json={"api_token": "e_ann"}).json()["success"] is True
     assert http.delete("/providers/elsewhere/token").json()["deleted"] is True
     assert http.post("/local-upload/test", json={"url": "http://127.0.0.1:9"}).json()["reached"] is False
-    assert http.post("/providers/elsewhere/test-webhook", json={"mode": "direct"}).json()["reached"] is False
-    assert http.post("/providers/elsewhere/test-webhook", json={"mode": "provider"}).json()["code"] == "conflict"
+    assert http.post("/providers/elsewhere/test-webhook", json={"mode": "direct"}).json()["reached"] is True
+    assert http.post("/providers/elsewhere/test-webhook", json={"mode": "provider"}).json()["reached"] is True
+    assert http.post("/providers/local/test-webhook", json={"mode": "provider"}).json()["code"] == "conflict"
+    assert http.post("/providers/elsewhere/test-webhook-external").json()["success"] is True
     assert http.post("/data-consent/preview", json=[]).status_code in {200, 400}
 
 
@@ -366,7 +352,14 @@ def test_outputs_that_are_not_there(http: httpx.Client) -> None:
         assert http.request(verb, "/jobs/none/outputs/x").status_code == 404
 
 
-def test_webhooks(server: Server, judge: Judge) -> None:
+@pytest.mark.parametrize(("verb", "path", "sent", "code"), REFUSED_OF_WEBHOOKS)
+def test_refusals_beside_webhooks(hooks: httpx.Client, verb: str, path: str, sent: Any, code: str) -> None:
+    answer = hooks.request(verb, path, json=sent)
+    assert answer.json()["code"] == code, answer.text
+
+
+def test_webhooks(server: Server, judge: Judge, hooks: httpx.Client) -> None:
+    assert hooks.post("/test", json={"provider": "elsewhere"}).json()["method"] == "direct"
     with httpx.Client(base_url=server.url + "api/webhooks", event_hooks={"response": [judge]}) as outside:
         assert outside.post("/nobody", json={}).json()["code"] == "not_found"
         assert outside.post("/elsewhere", content=b"a run").json()["code"] == "forbidden"
@@ -379,8 +372,8 @@ def test_nobody_without_a_login_is_let_in(server: Server, judge: Judge) -> None:
     """On every route; what is answered has the shape that is told too."""
     with httpx.Client(base_url=server.url.rstrip("/"), event_hooks={"response": [judge]}) as stranger:
         for verb, path, status in sorted(judge.documented()):
-            if status == "403" and not path.startswith("/api/webhooks"):
-                filled = path.replace("{job_id}", "none").replace("{path}", "x")
+            if status == "403" and path != "/api/webhooks/{provider_id}":
+                filled = path.replace("{job_id}", "none").replace("{upload_id}", "none").replace("{path}", "x")
                 filled = filled.replace("{provider}", "local").replace("{provider_id}", "local")
                 assert stranger.request(verb.upper(), filled).status_code == 403, (verb, path)
 
