@@ -71,6 +71,8 @@ class Operation:
     """What it refuses with; not those that any route has."""
     others: Mapping[int, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Further answers that are no errors, by their status: their type, or None for those without a body."""
+    name: str = ""
+    """Where the one that is made of its path is another's: `publishing-status` and `publishing/status`."""
     open: bool = False
     """It asks for no login, but has its own proof of who calls."""
 

@@ -212,6 +212,14 @@ def _milliseconds(report: WebhookReport) -> float:
     return round(report.took_s * 1000, 1)
 
 
+def webhook_test_rules(provider: str) -> list[tuple[str, type[LabHandler]]]:
+    """Paths below the API's; `provider` is that of one."""
+    return [
+        (provider + r"/test-webhook", WebhookTestHandler),
+        (provider + r"/test-webhook-external", ExternalTestHandler),
+    ]
+
+
 _ASKED: Final = (ProviderNotFound, Conflict, ProviderFailure, ProviderUnavailable)
 
 OPERATIONS: Final[Operations] = {

@@ -13,6 +13,7 @@ REFUSED = [
     ("GET", "/jobs?limit=0", None, "invalid_request"),
     ("GET", "/events?after=x", None, "invalid_request"),
     ("PUT", "/destination", {"kind": "moon"}, "invalid_request"),
+    ("POST", "/publishing/enable-recommended", {"repo": "a/b"}, "invalid_request"),
     ("PUT", "/data-consent/setting", {"consent": "perhaps"}, "invalid_request"),
     ("POST", "/data-consent/preview", {}, "invalid_request"),
     ("POST", "/data-consent/preview?provider=nobody", [], "provider_not_found"),

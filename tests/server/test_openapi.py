@@ -201,6 +201,7 @@ def test_settings(http: httpx.Client, server: Server) -> None:
         "/system-status",
         "/destination",
         "/publishing/status",
+        "/publishing-status",
         "/data-consent/setting",
         "/local-upload/config",
         "/settings/credentials",
@@ -209,6 +210,9 @@ def test_settings(http: httpx.Client, server: Server) -> None:
     for which in ("", "/live", "/ready"):
         assert http.get(f"/health{which}").status_code == 200
     assert http.put("/destination", json={"kind": "home"}).status_code == 200
+    assert http.post("/publishing/enable-recommended").json()["destination"] == {"kind": "home"}
+    named = {"hub_model_id": "ann/neon"}
+    assert http.post("/publishing/enable-recommended", json=named).json()["code"] == "credential_unusable"
     settings = server.home / "cloud" / "provider_configs" / "elsewhere.json"
     settings.write_text("{")
     assert http.get("/providers/elsewhere/advanced").json()["code"] == "invalid_request"
