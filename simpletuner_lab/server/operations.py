@@ -94,8 +94,8 @@ def words(name: str, *, most: int | None = None, needed: bool = False) -> Parame
 
 
 def choice(name: str, *values: str) -> Parameter:
-    """One of some words."""
-    return Parameter(name=name, schema={"type": "string", "enum": list(values)})
+    """One of some words; empty is as if it were not given."""
+    return Parameter(name=name, schema={"type": "string", "enum": [*values, ""]})
 
 
 def several(name: str, *values: str) -> Parameter:

@@ -8,7 +8,7 @@ from typing import Final
 from jupyter_server.auth.decorator import authorized
 from tornado import iostream, web
 
-from simpletuner_lab.core.errors import JobNotFound
+from simpletuner_lab.core.errors import JobNotFound, NotFound
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.operations import EVENTS, Operation, Operations
 from simpletuner_lab.services.codec import encode
@@ -65,5 +65,5 @@ def _look_again(front: Front, job_id: str) -> UploadProgress:
 
 
 OPERATIONS: Final[Operations] = {
-    UploadProgressHandler.get: Operation(answer=None, media=EVENTS, errors=(JobNotFound,)),
+    UploadProgressHandler.get: Operation(answer=None, media=EVENTS, errors=(JobNotFound, NotFound)),
 }
