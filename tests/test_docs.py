@@ -70,7 +70,12 @@ def routes() -> Iterator[str]:
         if handler in {MissingHandler, NoRouteHandler}:  # whatever is no route
             continue
         pattern = re.sub(r"/\?$", "/", whole.removeprefix(f"/{API}"))
-        path = pattern.replace(r"([A-Za-z0-9._-]{1,128})", "{id}").replace("(.+)", "{path}").replace(r"\.", ".")
+        path = (
+            pattern.replace(r"([A-Za-z0-9._-]{1,128})", "{id}")
+            .replace("([^/]{1,128})", "{id}")
+            .replace("(.+)", "{path}")
+            .replace(r"\.", ".")
+        )
         stem, _, optional = path.partition("(?:/(")
         paths = [stem, *(f"{stem}/{word}" for word in optional.removesuffix("))?").split("|") if word)]
         methods = [verb for verb in VERBS if getattr(handler, verb) is not getattr(web.RequestHandler, verb)]

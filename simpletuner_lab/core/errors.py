@@ -30,6 +30,7 @@
     │   ├── ProviderUnavailable   503  provider_unavailable
     │   ├── ProviderUncertain     502  uncertain             whether a run was started cannot be told
     │   └── UploadGone            502  upload_gone           its copy of the data is not there any more
+    ├── NotReached                502  not_reached           a test found that what it sends does not arrive
     ├── ServerUnreachable         503  server_unreachable    a client found no server where one was named
     ├── StoreUnusable             500  store_unusable        network file system, newer schema, damaged
     │   └── StoreUnreachable      503  store_unreachable     a shared database does not answer
@@ -257,6 +258,13 @@ class UploadGone(ProviderFailure):
     """The provider no longer has the data that were uploaded; they can be uploaded again."""
 
     code = "upload_gone"
+
+
+class NotReached(LabError):
+    """A test found that what it sends does not arrive where it should; `problems` has the steps that failed."""
+
+    code = "not_reached"
+    status = 502
 
 
 class ServerUnreachable(LabError):

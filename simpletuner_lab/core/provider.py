@@ -304,12 +304,22 @@ class HoldsToken(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CausedWebhook:
+    """A webhook that a provider was made to send."""
+
+    said: str
+    """What was done and costs, in a sentence."""
+    ref: str = ""
+    """Of the run that sends it, as the provider calls it; empty where that is not known."""
+
+
 @runtime_checkable
 class CausesWebhooks(Protocol):
     """What a provider may have besides: it can be made to send a webhook, so that the way from there is tested."""
 
-    def test_webhook(self, url: str) -> str:
-        """Has the provider call this URL soon, signed as ever; returns what was done and costs, in a sentence.
+    def test_webhook(self, url: str) -> CausedWebhook:
+        """Has the provider call this URL soon, signed as ever.
 
         Raises:
             ProviderFailure, ProviderUnavailable: nothing will come, and why.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from simpletuner_lab.core.errors import ProviderUnavailable
+from simpletuner_lab.core.provider import CausedWebhook
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers import _replicate_prediction as rp
 from simpletuner_lab.providers._http import Api, NotDone, Unreadable
@@ -17,7 +18,7 @@ _LIFE_S: Final = 45
 _COST: Final = "it costs as a run of that model does, once, and is not in this lab's costs"
 
 
-def cause(api: Api, token: Secret, *, model: str, version: str, url: str) -> str:
+def cause(api: Api, token: Secret, *, model: str, version: str, url: str) -> CausedWebhook:
     """Creates it, once, and returns what was done and costs.
 
     Args:
@@ -37,8 +38,9 @@ def cause(api: Api, token: Secret, *, model: str, version: str, url: str) -> str
     except NotDone:
         raise
     except (ProviderUnavailable, Unreadable) as error:
-        return f"{error.message}: whether a prediction of {model} was created is not known, and it is not tried again; {_COST}"
-    return f"prediction {made} of {model} was created; {_COST}"
+        unknown = f"whether a prediction of {model} was created is not known, and it is not tried again"
+        return CausedWebhook(said=f"{error.message}: {unknown}; {_COST}")
+    return CausedWebhook(said=f"prediction {made} of {model} was created; {_COST}", ref=made)
 
 
 def is_trial(given: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from simpletuner_lab.core.errors import LabError, ProviderFailure
 from simpletuner_lab.core.provider import (
     Archive,
     Capabilities,
+    CausedWebhook,
     Check,
     ListedRun,
     Options,
@@ -239,7 +240,7 @@ class ReplicateProvider:
         """
         return self._hooks.prediction(headers, body)
 
-    def test_webhook(self, url: str) -> str:
+    def test_webhook(self, url: str) -> CausedWebhook:
         """Runs a small model for its webhook; it is no run of a job, and is in no list of them.
 
         Raises:

@@ -9,6 +9,7 @@ from simpletuner_lab.core.errors import Problem
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.server.rooms import Part
 from simpletuner_lab.services.queue_views import CleanedUp, Concurrency, Dispatched, Reprioritised
+from simpletuner_lab.services.recommending import Recommended
 from simpletuner_lab.services.views import DeliveryView, EventView, JobView, ProviderView
 
 
@@ -188,6 +189,13 @@ class DeliveryList:
     """Ways of a model to a bucket or the Hub."""
 
     deliveries: tuple[DeliveryView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendedSet(Recommended):
+    """The recommended destination is the default from now on."""
+
+    success: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

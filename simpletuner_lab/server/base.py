@@ -73,9 +73,9 @@ class LabHandler(APIHandler):
         """An integer of the query.
 
         Raises:
-            InvalidRequest: it is not an integer from `least` to `most`.
+            InvalidRequest: it is not an integer from `least` to `most`, or given more than once.
         """
-        text = self.get_query_argument(name, "")
+        text = ",".join(self.get_query_arguments(name))
         if not text:
             return default
         if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:

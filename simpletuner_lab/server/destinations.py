@@ -9,10 +9,17 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from simpletuner_lab.core.destination import Destination
-from simpletuner_lab.core.errors import Conflict, CredentialUnusable, JobNotFound, StaleRecord, UploadsForbidden
-from simpletuner_lab.server.answers import DeliveryList
+from simpletuner_lab.core.errors import (
+    Conflict,
+    CredentialUnusable,
+    JobNotFound,
+    StaleRecord,
+    UploadsForbidden,
+)
+from simpletuner_lab.server.answers import DeliveryList, RecommendedSet
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.operations import Operation, Operations, words
+from simpletuner_lab.services.recommending import enable_recommended
 from simpletuner_lab.services.views import DeliveryView, PublishingView
 
 
@@ -22,6 +29,13 @@ class PushBody:
 
     destination: Destination
     entry: str = "rest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendedBody:
+    """Which repository on the Hub; empty: that of the default, else one of the token's account."""
+
+    hub_model_id: str = ""
 
 
 class DestinationHandler(LabHandler):
@@ -94,6 +108,44 @@ class PublishingHandler(LabHandler):
         self.answer(await self.rooms.run(self.rooms.executors.net, front.publishing))
 
 
+class OlderPublishingHandler(LabHandler):
+    """`GET /publishing-status`: as `GET /publishing/status`, which it was called before."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `PublishingView`."""
+        front = await self.rooms.front()
+        self.answer(await self.rooms.run(self.rooms.executors.net, front.publishing))
+
+
+class RecommendedHandler(LabHandler):
+    """`POST /publishing/enable-recommended`: the Hub where its token works, else home, from now on."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Answers a `RecommendedSet`."""
+        repo_id = self.body(RecommendedBody).hub_model_id
+        front, rooms = await self.rooms.front(), self.rooms
+        found = await rooms.run(
+            rooms.executors.net, enable_recommended, front.lab, repo_id=repo_id, listener=rooms.listener_host
+        )
+        self.answer(found, success=True)
+
+
+def destination_rules(job: str) -> list[tuple[str, type[LabHandler]]]:
+    """Paths below the API's; `job` is that of one."""
+    return [
+        (job + r"/push", PushHandler),
+        (job + r"/push/retry", RetryHandler),
+        (r"/destination", DestinationHandler),
+        (r"/publishing/status", PublishingHandler),
+        (r"/publishing-status", OlderPublishingHandler),
+        (r"/publishing/enable-recommended", RecommendedHandler),
+    ]
+
+
 _REFUSALS: Final = (JobNotFound, Conflict, StaleRecord)
 
 OPERATIONS: Final[Operations] = {
@@ -106,4 +158,10 @@ OPERATIONS: Final[Operations] = {
     PushHandler.delete: Operation(answer=DeliveryList, query=(words("id"), words("entry")), errors=_REFUSALS),
     RetryHandler.post: Operation(answer=DeliveryList, status=202, errors=_REFUSALS),
     PublishingHandler.get: Operation(answer=PublishingView),
+    OlderPublishingHandler.get: Operation(answer=PublishingView, name="get_publishing_status_older"),
+    RecommendedHandler.post: Operation(
+        answer=RecommendedSet,
+        body=RecommendedBody,
+        errors=(CredentialUnusable, UploadsForbidden),
+    ),
 }

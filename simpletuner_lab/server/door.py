@@ -1,4 +1,4 @@
-"""What stands under `api/cloud` and `api/webhooks` until somebody comes, so that the extension adds next to nothing to a server's start."""
+"""What stands under `api/cloud`, `api/queue` and `api/webhooks` until somebody comes, so that the extension adds next to nothing to a server's start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Door(Router):
     @property
     def rule(self) -> Rule:
         """Where the door stands: under any base URL, in any spelling of it."""
-        return Rule(PathMatches(r".*/api/(?:cloud|webhooks)(?:/.*)?"), self)
+        return Rule(PathMatches(r".*/api/(?:cloud|queue|webhooks)(?:/.*)?"), self)
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> HTTPMessageDelegate | None:  # noqa: ARG002
         """Called by tornado for each request that matches the rule."""

@@ -26,14 +26,15 @@ from simpletuner_lab.server.answers import (
     ProviderList,
 )
 from simpletuner_lab.server.base import LabHandler
-from simpletuner_lab.server.destinations import DestinationHandler, PublishingHandler, PushHandler, RetryHandler
+from simpletuner_lab.server.destinations import destination_rules
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
-from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler, WebhookTestHandler
+from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
 from simpletuner_lab.server.money import JobLimitHandler, money_rules
 from simpletuner_lab.server.provider_setup import setup_rules
 from simpletuner_lab.server.reconciling import ResolveHandler, SyncHandler
 from simpletuner_lab.server.rooms import Part
 from simpletuner_lab.server.snapshots import snapshot_routes
+from simpletuner_lab.server.webhook_tests import webhook_test_rules
 from simpletuner_lab.services.forms import RequestForm
 from simpletuner_lab.services.views import LogChunk
 
@@ -359,16 +360,13 @@ def api_rules(base: str) -> Rules:
         (job + r"/outputs", OutputsHandler),
         (job + r"/outputs\.zip", ArchiveHandler),
         (job + r"/outputs/(.+)", OutputHandler),
-        (job + r"/push", PushHandler),
-        (job + r"/push/retry", RetryHandler),
         (r"/events", EventsHandler),
-        (r"/destination", DestinationHandler),
-        (r"/publishing/status", PublishingHandler),
+        *destination_rules(job),
         (r"/data-consent/setting", ConsentHandler),
         (r"/data-consent/preview", PreviewHandler),
         (r"/providers", ProvidersHandler),
         *setup_rules(provider),
-        (provider + r"/test-webhook", WebhookTestHandler),
+        *webhook_test_rules(provider),
         *money_rules(),
         (r"/local-upload/config", LocalUploadHandler),
         (r"/local-upload/test", LocalUploadTestHandler),

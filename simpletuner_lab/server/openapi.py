@@ -54,7 +54,9 @@ class Route:
     @property
     def name(self) -> str:
         """The same as long as the route is."""
-        return "_".join([self.verb, *(part.strip("{}").replace("-", "_").replace(".", "_") for part in self.parts)])
+        return self.operation.name or "_".join(
+            [self.verb, *(part.strip("{}").replace("-", "_").replace(".", "_") for part in self.parts)]
+        )
 
     @property
     def parts(self) -> list[str]:

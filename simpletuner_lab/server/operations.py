@@ -71,6 +71,8 @@ class Operation:
     """What it refuses with; not those that any route has."""
     others: Mapping[int, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Further answers that are no errors, by their status: their type, or None for those without a body."""
+    name: str = ""
+    """Where the one that is made of its path is another's: `publishing-status` and `publishing/status`."""
     open: bool = False
     """It asks for no login, but has its own proof of who calls."""
 
@@ -92,8 +94,8 @@ def words(name: str, *, most: int | None = None, needed: bool = False) -> Parame
 
 
 def choice(name: str, *values: str) -> Parameter:
-    """One of some words."""
-    return Parameter(name=name, schema={"type": "string", "enum": list(values)})
+    """One of some words; empty is as if it were not given."""
+    return Parameter(name=name, schema={"type": "string", "enum": [*values, ""]})
 
 
 def several(name: str, *values: str) -> Parameter:

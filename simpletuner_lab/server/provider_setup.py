@@ -24,6 +24,8 @@ from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.server.answers import TokenGone, TokenKept
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.operations import Operation, Operations
+from simpletuner_lab.services.credentials import CredentialList, credentials
+from simpletuner_lab.services.network_settings import NetworkSettings, change_network, network_settings
 from simpletuner_lab.services.provider_views import Billing, ProviderConfig, Validation, Versions
 
 
@@ -53,6 +55,26 @@ class ProviderHandler(LabHandler):
         self.answer(await self.ask(lambda front: front.setup.change(provider, given), disk=True))
 
 
+class AdvancedHandler(LabHandler):
+    """`GET` and `PATCH /providers/{id}/advanced`: the part of its settings that is about the network."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, provider: str) -> None:
+        """Answers `NetworkSettings`."""
+        self.answer(await self.ask(lambda front: network_settings(front.setup, provider)))
+
+    @web.authenticated
+    @authorized
+    async def patch(self, provider: str) -> None:
+        """Sets those that are given; answers all."""
+        if not self.request.body:
+            raise InvalidRequest("the body must be a JSON object of settings")
+        given = self.body(NetworkSettings)
+        names = frozenset(self.json())
+        self.answer(await self.ask(lambda front: change_network(front.setup, provider, given, names), disk=True))
+
+
 class TokenHandler(LabHandler):
     """`PUT` and `DELETE /providers/{id}/token`."""
 
@@ -70,6 +92,16 @@ class TokenHandler(LabHandler):
         """Deletes that file."""
         gone = await self.ask(lambda front: front.setup.delete_token(provider), disk=True)
         self.answer(TokenGone(deleted=gone.deleted, warning=gone.warning))
+
+
+class CredentialsHandler(LabHandler):
+    """`GET /settings/credentials`: which tokens and keys there are, where, and how old. Never a part of one."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answers a `CredentialList`."""
+        self.answer(await self.ask(lambda front: credentials(front.lab.registry, front.lab.tokens), disk=True))
 
 
 class ValidateHandler(LabHandler):
@@ -132,11 +164,13 @@ def setup_rules(provider: str) -> list[tuple[str, type[LabHandler]]]:
     return [
         (provider, ProviderHandler),
         (provider + r"/config", ProviderHandler),
+        (provider + r"/advanced", AdvancedHandler),
         (provider + r"/token", TokenHandler),
         (provider + r"/validate", ValidateHandler),
         (provider + r"/versions", VersionsHandler),
         (provider + r"/billing", BillingHandler),
         (provider + r"/status", StatusHandler),
+        (r"/settings/credentials", CredentialsHandler),
         (r"/system-status", SystemStatusHandler),
     ]
 
@@ -148,8 +182,13 @@ OPERATIONS: Final[Operations] = {
     ProviderHandler.put: Operation(
         answer=ProviderConfig, body=Mapping[str, object], errors=(ProviderNotFound, SecretInConfig)
     ),
+    AdvancedHandler.get: Operation(answer=NetworkSettings, errors=(ProviderNotFound, InvalidRequest, Conflict)),
+    AdvancedHandler.patch: Operation(
+        answer=NetworkSettings, body=NetworkSettings, errors=(ProviderNotFound, SecretInConfig, Conflict)
+    ),
     TokenHandler.put: Operation(answer=TokenKept, body=TokenBody, errors=(ProviderNotFound, Conflict)),
     TokenHandler.delete: Operation(answer=TokenGone, errors=(ProviderNotFound, Conflict)),
+    CredentialsHandler.get: Operation(answer=CredentialList),
     ValidateHandler.get: Operation(answer=Validation, errors=(ProviderNotFound,)),
     VersionsHandler.get: Operation(answer=Versions, errors=_ASKED),
     BillingHandler.get: Operation(answer=Billing, errors=(ProviderNotFound,)),

@@ -8,11 +8,12 @@ from typing import Final
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from simpletuner_lab.core.errors import Conflict, IllegalTransition, JobNotFound, StaleRecord
+from simpletuner_lab.core.errors import Conflict, IllegalTransition, JobNotFound, NotFound, StaleRecord
 from simpletuner_lab.core.job_queue import priority_of
 from simpletuner_lab.server.answers import CleanupDone, ConcurrencySet, JobTaken, PrioritySet, SlotsGiven
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.operations import Operation, Operations, choice, flag, whole
+from simpletuner_lab.server.queue_submit import QueueSubmitHandler
 from simpletuner_lab.services.queue_front import MAX_ENTRIES, STATUSES
 from simpletuner_lab.services.queue_views import (
     Concurrency,
@@ -68,6 +69,16 @@ class MineHandler(LabHandler):
     async def get(self) -> None:
         """Answers an `OwnQueue`."""
         self.answer(await self.ask(lambda front: front.queue.mine()))
+
+
+class UserHandler(LabHandler):
+    """`GET /user/{id}`: as `/me`, for who asks; of nobody else is anything told."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, user_id: str) -> None:
+        """Answers an `OwnQueue`."""
+        self.answer(await self.ask(lambda front: front.queue.of_user(user_id)))
 
 
 class PositionHandler(LabHandler):
@@ -148,7 +159,7 @@ class NoRouteHandler(LabHandler):
     @authorized
     async def get(self) -> None:
         """There is no such route."""
-        raise web.HTTPError(404, "there is no such route; approvals and a submit of its own do not exist here")
+        raise web.HTTPError(404, "there is no such route; approvals do not exist here")
 
     post = put = delete = get
 
@@ -164,6 +175,7 @@ OPERATIONS: Final[Operations] = {
         ),
     ),
     StatsHandler.get: Operation(answer=QueueStats),
+    UserHandler.get: Operation(answer=OwnQueue, errors=(NotFound,)),
     MineHandler.get: Operation(answer=OwnQueue),
     PositionHandler.get: Operation(answer=QueuePosition, errors=(JobNotFound,)),
     QueueCancelHandler.post: Operation(answer=JobTaken, errors=(JobNotFound, IllegalTransition, StaleRecord)),
@@ -182,6 +194,8 @@ def queue_rules(base: str) -> list[tuple[str, type[web.RequestHandler]]]:
         (r"/?", QueueHandler),
         (r"/stats", StatsHandler),
         (r"/me", MineHandler),
+        (r"/user/([^/]{1,128})", UserHandler),
+        (r"/submit", QueueSubmitHandler),
         (r"/position/" + job, PositionHandler),
         (r"/concurrency", ConcurrencyHandler),
         (r"/process", ProcessHandler),

@@ -21,6 +21,8 @@ from simpletuner_lab.server.rooms import Rooms
 from simpletuner_lab.server.storage.exchange import StorageContext
 from simpletuner_lab.server.storage.handlers import either_spelling, storage_routes
 from simpletuner_lab.server.storage.objects import ObjectStore
+from simpletuner_lab.server.uploads import UploadProgressHandler
+from simpletuner_lab.server.webhook_tests import AddressTestHandler
 
 API: Final = "api/cloud"
 QUEUE: Final = "api/queue"
@@ -32,7 +34,11 @@ def people_rules(base_url: str) -> list[Any]:
     """The routes for people, who log in: all that have a description but one."""
     described = (url_path_join(base_url, API, r"openapi\.json"), DescriptionHandler, {"rules": described_rules})
     queue = queue_rules(url_path_join(base_url, QUEUE))
-    return [described, *api_rules(url_path_join(base_url, API)), *queue]
+    webhooks = [
+        (url_path_join(base_url, WEBHOOKS, "test"), AddressTestHandler),
+        (url_path_join(base_url, WEBHOOKS, r"upload/progress/([A-Za-z0-9._-]{1,128})"), UploadProgressHandler),
+    ]
+    return [described, *api_rules(url_path_join(base_url, API)), *queue, *webhooks]
 
 
 def webhook_rule(base_url: str, hooks: Hooks | None = None) -> Any:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from simpletuner_lab.core.destination import OUTPUTS_BUCKET
 from simpletuner_lab.core.errors import Conflict, InvalidRequest, LabError
 from simpletuner_lab.core.grant import ENDPOINT_PATH
-from simpletuner_lab.core.provider import CausesWebhooks, Provider
+from simpletuner_lab.core.provider import CausedWebhook, CausesWebhooks, Provider
 from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.services.reach.hook import examine_webhook
@@ -56,6 +56,34 @@ def webhook_url(lab: Lab, provider_id: str) -> str:
     return f"{public.removesuffix(ENDPOINT_PATH)}{WEBHOOKS_PATH}/{provider_id}" if public else ""
 
 
+def require_own_webhook(lab: Lab, provider_id: str, url: str) -> str:
+    """This lab's own address for a provider's webhooks, which `url` names too, or it is empty.
+
+    Raises:
+        ProviderNotFound, ProviderUnavailable: no such provider is in use here.
+        InvalidRequest: no public URL is set, or `url` is another's: nobody makes this lab ask that.
+    """
+    lab.registry.get(provider_id)
+    own = webhook_url(lab, provider_id)
+    if not own:
+        raise InvalidRequest("no public URL is set, so nothing can call back", hint=PUBLIC_HINT)
+    if url and _parts(url) != _parts(own):
+        raise InvalidRequest(
+            "webhook_url is not this lab's own address, and no other is asked", hint=f"leave it out, or give {own}"
+        )
+    return own
+
+
+def _parts(url: str) -> tuple[object, ...]:
+    """What of a URL tells two addresses apart, in one spelling; nothing else may stand in it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return ()
+    return parts.scheme, parts.hostname, port, parts.path.rstrip("/"), parts.query, parts.fragment, "@" in parts.netloc
+
+
 def prove_webhook(lab: Lab, provider_id: str) -> WebhookReport:
     """Tests the way of a provider's webhooks, by one that the lab sends to itself.
 
@@ -75,8 +103,8 @@ def prove_webhook(lab: Lab, provider_id: str) -> WebhookReport:
     return examine_webhook(endpoint, provider_id, lab.prover, time.time())
 
 
-def cause_webhook(lab: Lab, provider_id: str, nonce: str) -> str:
-    """Has a provider send a webhook whose URL carries the nonce; returns what it says of that.
+def cause_webhook(lab: Lab, provider_id: str, nonce: str) -> CausedWebhook:
+    """Has a provider send a webhook whose URL carries the nonce.
 
     Raises:
         InvalidRequest: no public URL is set.

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from simpletuner_lab.core.errors import InvalidRequest, JobActive, JobNotFound, StaleRecord
+from simpletuner_lab.core.errors import InvalidRequest, JobActive, JobNotFound, NotFound, StaleRecord
 from simpletuner_lab.core.job import TERMINAL, Job, JobFilter, JobState
 from simpletuner_lab.core.job_queue import Limits
 from simpletuner_lab.services.lab import Lab
@@ -106,6 +106,16 @@ class QueueFront:
             pending_jobs=waiting,
             running_jobs=held,
         )
+
+    def of_user(self, user_id: str) -> OwnQueue:
+        """The same by the user's name.
+
+        Raises:
+            NotFound: it is not theirs: what others have here is not told, nor whether they are there.
+        """
+        if user_id != self._lab.owner:
+            raise NotFound("no user of this name asks", hint=f"you are {self._lab.owner!r} here")
+        return self.mine()
 
     def position(self, job_id: str) -> QueuePosition:
         """Where one job stands.

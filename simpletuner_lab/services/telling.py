@@ -9,6 +9,10 @@ from typing import Final
 from simpletuner_lab.core.job import Job
 from simpletuner_lab.services.recorder import Recorder
 
+PACK: Final = "pack"
+SEND: Final = "send"
+"""Stages of a job that has no run yet."""
+
 _GAP_S: Final = 1.0
 _MB: Final = 1e6
 
@@ -29,13 +33,13 @@ class Telling:
 
     def packed(self, _stage: str, done: int, total: int, _bytes: int) -> None:
         """So many files are in the archive."""
-        self._tell("pack", f"packing: {done:,} of {total:,} files", done, total)
+        self._tell(PACK, f"packing: {done:,} of {total:,} files", done, total)
 
     def sent(self, done: int, total: int) -> None:
         """So many bytes of the archive are with the provider, or on their way."""
         rate = done / max(self._clock() - self._began, 1e-3)
         label = f"sending: {done / _MB:,.1f} of {total / _MB:,.1f} MB, {rate / _MB:,.1f} MB/s"
-        self._tell("send", label, done, total)
+        self._tell(SEND, label, done, total)
 
     def over(self) -> Job:
         """The job with the progress that it had before."""

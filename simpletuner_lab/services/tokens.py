@@ -46,6 +46,18 @@ class HubAccount:
     can_write: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Where a secret is found, and nothing of what it is."""
+
+    source: str = ""
+    """`environment`, `keyring`, `file`, or `login`, that of `hf auth login`; empty: it is nowhere."""
+    age_s: float | None = None
+    """Since its file was written; None where no file has it."""
+    problem: str = ""
+    """Why it cannot be used."""
+
+
 class Tokens:
     """Finds them, and asks the Hub who one is of."""
 
@@ -76,12 +88,16 @@ class Tokens:
         Raises:
             CredentialUnusable: a file that holds one can be read by others.
         """
+        return self._s3()[1]
+
+    def _s3(self) -> tuple[str, Mapping[str, Secret]]:
+        """The place that has both keys, and what it has."""
         names = (S3_ACCESS_KEY, S3_SECRET_KEY, S3_SESSION_TOKEN)
-        for look in (self._in_environment, _in_keyring, self._in_file):
+        for source, look in self._places.items():
             found = {name: secret for name in names if (secret := look(name))}
             if S3_ACCESS_KEY in found and S3_SECRET_KEY in found:
-                return found
-        return {}
+                return source, found
+        return "", {}
 
     def of(self, destination: Destination) -> Mapping[str, Secret]:
         """What opens a destination, by the names under which it may travel; empty for home.
@@ -154,6 +170,38 @@ class Tokens:
         """
         return self._find(name) is not None
 
+    def whereabouts(self, name: str) -> Whereabouts:
+        """Where the secret of this name is found, as those who need it look for it.
+
+        Keys of S3 count where both are: one of them alone, or each in another place, cannot be used.
+        """
+        places = dict(self._places)
+        if name == HUB_TOKEN:
+            places["login"] = lambda _: self._hub_login()
+        lone = ""
+        if name in {S3_ACCESS_KEY, S3_SECRET_KEY, S3_SESSION_TOKEN}:
+            try:
+                source, _ = self._s3()
+            except CredentialUnusable:
+                source = ""
+            places = {source: places[source]} if source else places
+            lone = "" if source else f"{S3_ACCESS_KEY} and {S3_SECRET_KEY} are not both in one place"
+        for place, look in places.items():
+            try:
+                found, problem = look(name), lone
+            except CredentialUnusable as error:
+                found, problem = None, error.message
+            if found or problem != lone:
+                return Whereabouts(source=place, age_s=self._age_s(place, name), problem=problem)
+        return Whereabouts()
+
+    def _age_s(self, place: str, name: str) -> float | None:
+        paths = {"file": self._folder / name, "login": self._login_file}
+        try:
+            return max(0.0, self._clock() - paths[place].stat().st_mtime)
+        except (KeyError, OSError):
+            return None
+
     def store(self, name: str, secret: Secret) -> Path:
         """Keeps a secret in its file, readable by its owner alone; returns where.
 
@@ -182,7 +230,12 @@ class Tokens:
         return True
 
     def _find(self, name: str) -> Secret | None:
-        return self._in_environment(name) or _in_keyring(name) or self._in_file(name)
+        return next((secret for look in self._places.values() if (secret := look(name))), None)
+
+    @property
+    def _places(self) -> dict[str, Callable[[str], Secret | None]]:
+        """Where one is looked for, in this order."""
+        return {"environment": self._in_environment, "keyring": _in_keyring, "file": self._in_file}
 
     def _in_environment(self, name: str) -> Secret | None:
         return _token(name, self._environment.get(name, "").strip(), f"the environment's {name}")
@@ -203,15 +256,19 @@ class Tokens:
         """The login that huggingface_hub keeps, where it keeps it."""
         if self._environment.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").lower() in {"1", "true", "yes", "on"}:
             return None
-        home = Path(self._environment.get("HOME") or "~").expanduser()
-        cache = Path(self._environment.get("XDG_CACHE_HOME") or home / ".cache")
-        folder = Path(self._environment.get("HF_HOME") or cache / "huggingface")
-        path = Path(self._environment.get("HF_TOKEN_PATH") or folder / "token").expanduser()
+        path = self._login_file
         try:
             text = path.read_bytes()[:_MAX_BYTES].decode("utf-8", "replace").strip()
         except OSError:
             return None
         return _token(HUB_TOKEN, text, str(path))
+
+    @property
+    def _login_file(self) -> Path:
+        home = Path(self._environment.get("HOME") or "~").expanduser()
+        cache = Path(self._environment.get("XDG_CACHE_HOME") or home / ".cache")
+        folder = Path(self._environment.get("HF_HOME") or cache / "huggingface")
+        return Path(self._environment.get("HF_TOKEN_PATH") or folder / "token").expanduser()
 
 
 def _in_keyring(name: str) -> Secret | None:

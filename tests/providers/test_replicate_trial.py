@@ -24,9 +24,10 @@ def replicate(tmp_path: Path) -> Iterator[Scene]:
 def test_it_calls_once_when_it_has_ended_and_is_nobodys_run(replicate: Scene) -> None:
     provider = replicate.provider()
     with receiving() as receiver:
-        said = provider.test_webhook(f"{receiver.url}?test=nonce")
+        caused = provider.test_webhook(f"{receiver.url}?test=nonce")
         (made,) = replicate.emulator.predictions
-        assert said.startswith(f"prediction {made.id} of replicate/hello-world was created; it costs")
+        assert caused.ref == made.id
+        assert caused.said.startswith(f"prediction {made.id} of replicate/hello-world was created; it costs")
         assert made.deadline == replicate.emulator.now() + 45
         replicate.emulator.advance(60)
     (called,) = receiver.got
@@ -38,8 +39,9 @@ def test_it_calls_once_when_it_has_ended_and_is_nobodys_run(replicate: Scene) ->
 
 def test_a_lost_answer_is_told_and_nothing_is_created_twice(replicate: Scene) -> None:
     replicate.emulator.fail("predictions.create", Fault(lost=True))
-    said = replicate.provider().test_webhook("http://127.0.0.1:9/x")
-    assert "was created is not known, and it is not tried again" in said
+    caused = replicate.provider().test_webhook("http://127.0.0.1:9/x")
+    assert "was created is not known, and it is not tried again" in caused.said
+    assert caused.ref == ""
     assert len(replicate.emulator.predictions) == 1
 
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 from jsonschema import Draft202012Validator
 
 from simpletuner_lab.core.errors import Forbidden, TokenUnusable
-from simpletuner_lab.core.provider import Options
+from simpletuner_lab.core.provider import CausedWebhook, Options
+from simpletuner_lab.testing import eventually
+from tests.lab_kit import config, dataloader
+from tests.server.server_kit import TOKEN, Server
 from tests.services.remote_kit import Elsewhere
+
+ENDED = {"completed", "failed", "cancelled"}
 
 
 class Fickle(Elsewhere):
-    """It has webhooks, and may have lost its token."""
+    """It has webhooks, may have lost its token, and sends a webhook when it is made to."""
 
     def options(self) -> Options:
         if self.place.fault("options"):
@@ -27,6 +34,11 @@ class Fickle(Elsewhere):
         if headers.get("webhook-signature") != "right":
             raise Forbidden("the signature is not right")
         return body.decode()
+
+    def test_webhook(self, url: str) -> CausedWebhook:
+        headers = {"webhook-signature": "right", "webhook-id": "a test"}
+        threading.Thread(target=httpx.post, args=(url,), kwargs={"content": b"a run", "headers": headers}).start()
+        return CausedWebhook(said="it costs nothing", ref="a run")
 
 
 class Judge:
@@ -72,3 +84,28 @@ class Judge:
         whole["components"] = self._document["components"]
         errors = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(whole).iter_errors(value)]
         assert errors == [], value
+
+
+def client(server: Server, judge: Judge, below: str) -> httpx.Client:
+    """The owner's, whose every answer is judged."""
+    headers = {"Authorization": f"token {TOKEN}"}
+    return httpx.Client(base_url=server.url + below, headers=headers, timeout=60, event_hooks={"response": [judge]})
+
+
+def body(images: Path, how: str = "quick", **more: Any) -> dict[str, Any]:
+    return {"config": config(how), "dataloader_config": dataloader(images), **more}
+
+
+def submitted(http: httpx.Client, images: Path, how: str = "quick", **more: Any) -> str:
+    asked = body(images, how, **more)
+    digest = http.post("/jobs/plan", json=asked).json()["digest"]
+    answer = http.post("/jobs/submit", json=asked | {"approve": digest})
+    assert answer.status_code == 202, answer.text
+    return answer.json()["job_id"]
+
+
+def ended(http: httpx.Client, job_id: str) -> dict[str, Any]:
+    def job() -> dict[str, Any]:
+        return http.get(f"/jobs/{job_id}?only=job").json()["job"]
+
+    return eventually(job, lambda seen: seen["status"] in ENDED, patience_s=40)

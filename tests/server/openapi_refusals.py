@@ -13,17 +13,28 @@ REFUSED = [
     ("GET", "/jobs?limit=0", None, "invalid_request"),
     ("GET", "/events?after=x", None, "invalid_request"),
     ("PUT", "/destination", {"kind": "moon"}, "invalid_request"),
+    ("POST", "/publishing/enable-recommended", {"repo": "a/b"}, "invalid_request"),
     ("PUT", "/data-consent/setting", {"consent": "perhaps"}, "invalid_request"),
     ("POST", "/data-consent/preview", {}, "invalid_request"),
     ("POST", "/data-consent/preview?provider=nobody", [], "provider_not_found"),
     ("PUT", "/providers/elsewhere", {"no": 1}, "invalid_request"),
     ("PUT", "/providers/elsewhere/config", {"no": 1}, "invalid_request"),
     ("PUT", "/providers/nobody/config", {}, "provider_not_found"),
+    ("GET", "/providers/local/advanced", None, "conflict"),
+    ("PATCH", "/providers/local/advanced", {"ssl_verify": True}, "conflict"),
+    ("GET", "/providers/nobody/advanced", None, "provider_not_found"),
+    ("PATCH", "/providers/nobody/advanced", {}, "provider_not_found"),
+    ("PATCH", "/providers/replicate/advanced", {"http_timeout": 0}, "invalid_request"),
+    ("PATCH", "/providers/replicate/advanced", [], "invalid_request"),
     ("PUT", "/providers/elsewhere/token", {}, "invalid_request"),
     ("PUT", "/providers/local/token", {"api_token": "x"}, "conflict"),
     ("DELETE", "/providers/local/token", None, "conflict"),
     ("POST", "/local-upload/test", {"no": 1}, "invalid_request"),
     ("POST", "/providers/elsewhere/test-webhook", {"wait_s": 0}, "invalid_request"),
+    ("POST", "/providers/elsewhere/test-webhook-external", {"wait_s": 0}, "invalid_request"),
+    ("POST", "/providers/nobody/test-webhook-external", None, "provider_not_found"),
+    ("POST", "/providers/local/test-webhook-external", None, "conflict"),
+    ("PATCH", "/providers/replicate/advanced", None, "invalid_request"),
     *(("GET", f"/providers/nobody{below}", None, "provider_not_found") for below in ("", "/config", "/validate", "/versions", "/billing", "/status")),
     ("PUT", "/providers/nobody", {}, "provider_not_found"),
     ("PUT", "/providers/nobody/token", {"api_token": "x"}, "provider_not_found"),
@@ -61,10 +72,24 @@ REFUSED = [
 ]  # fmt: skip
 """Below `api/cloud`: verb, path, body, and the code of the refusal."""
 
+REFUSED_OF_WEBHOOKS = [
+    ("POST", "/test", {}, "invalid_request"),
+    ("POST", "/test", {"provider": "elsewhere", "webhook_url": "http://127.0.0.1:9"}, "invalid_request"),
+    ("POST", "/test", {"provider": "nobody"}, "provider_not_found"),
+    ("POST", "/test", {"provider": "local"}, "conflict"),
+    ("GET", "/upload/progress/none", None, "job_not_found"),
+]
+"""Below `api/webhooks`, of the routes for people."""
+
 REFUSED_OF_QUEUE = [
     ("GET", "/?limit=0", None, "invalid_request"),
     ("GET", "/?status=moon", None, "invalid_request"),
     ("GET", "/position/none", None, "job_not_found"),
+    ("GET", "/user/bob", None, "not_found"),
+    ("POST", "/submit", {}, "invalid_request"),
+    ("POST", "/submit", {"config_name": "x", "for_approval": True}, "invalid_request"),
+    ("POST", "/submit", {"config_name": "x", "target": "kubeflow"}, "provider_not_found"),
+    ("POST", "/submit", {"config_name": "no such"}, "not_found"),
     ("POST", "/none/cancel", None, "job_not_found"),
     ("POST", "/none/priority", {"priority": 51}, "invalid_request"),
     ("POST", "/none/priority", {"priority": "lead"}, "job_not_found"),

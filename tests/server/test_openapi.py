@@ -10,27 +10,18 @@ from typing import Any
 
 import httpx
 import pytest
-from jupyter_server.auth.decorator import authorized
 from openapi_spec_validator import validate
-from tornado import web
 
 from simpletuner_lab.cli import main
-from simpletuner_lab.core import errors
-from simpletuner_lab.core.errors import LabError
-from simpletuner_lab.server.base import LabHandler
-from simpletuner_lab.server.openapi import document, routes
-from simpletuner_lab.server.operations import Operation
-from simpletuner_lab.server.routes import described_rules
 from simpletuner_lab.testing import eventually
-from tests.lab_kit import config, dataloader, dataset, quick_home
-from tests.server.openapi_kit import Fickle, Judge
-from tests.server.openapi_refusals import REFUSED, REFUSED_OF_QUEUE
-from tests.server.server_kit import TOKEN, Server
+from tests.lab_kit import dataloader, dataset, quick_home
+from tests.server.openapi_kit import Fickle, Judge, body, client, ended, submitted
+from tests.server.openapi_refusals import REFUSED, REFUSED_OF_QUEUE, REFUSED_OF_WEBHOOKS
+from tests.server.server_kit import Server
 from tests.services.remote_kit import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "/user/ann/"
-ENDED = {"completed", "failed", "cancelled"}
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +36,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(info.parent), str(ROOT), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("HF_TOKEN", "")
-        running = Server(
-            folder, quick_home(folder).root, BASE, "--SimpleTunerLabApp.public_url=http://127.0.0.1:9"
-        ).start()
+        running = Server(folder, quick_home(folder).root, BASE)
+        running.options = (f"--SimpleTunerLabApp.public_url={running.url.rstrip('/')}",)
+        running.start()
     yield running
     running.stop()
 
@@ -66,11 +57,6 @@ def judge(server: Server) -> Judge:
     return judge
 
 
-def client(server: Server, judge: Judge, below: str) -> httpx.Client:
-    headers = {"Authorization": f"token {TOKEN}"}
-    return httpx.Client(base_url=server.url + below, headers=headers, timeout=60, event_hooks={"response": [judge]})
-
-
 @pytest.fixture(scope="module")
 def http(server: Server, judge: Judge) -> Iterator[httpx.Client]:
     with client(server, judge, "api/cloud") as made:
@@ -84,27 +70,14 @@ def queue(server: Server, judge: Judge) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
+def hooks(server: Server, judge: Judge) -> Iterator[httpx.Client]:
+    with client(server, judge, "api/webhooks") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dataset(tmp_path_factory.mktemp("pictures") / "set")
-
-
-def body(images: Path, how: str = "quick", **more: Any) -> dict[str, Any]:
-    return {"config": config(how), "dataloader_config": dataloader(images), **more}
-
-
-def submitted(http: httpx.Client, images: Path, how: str = "quick", **more: Any) -> str:
-    asked = body(images, how, **more)
-    digest = http.post("/jobs/plan", json=asked).json()["digest"]
-    answer = http.post("/jobs/submit", json=asked | {"approve": digest})
-    assert answer.status_code == 202, answer.text
-    return answer.json()["job_id"]
-
-
-def ended(http: httpx.Client, job_id: str) -> dict[str, Any]:
-    def job() -> dict[str, Any]:
-        return http.get(f"/jobs/{job_id}?only=job").json()["job"]
-
-    return eventually(job, lambda seen: seen["status"] in ENDED, patience_s=40)
 
 
 # ---------------------------------------------------------------------------------------------------------- the document
@@ -119,55 +92,17 @@ def test_it_is_valid_and_the_same_from_the_terminal(judge: Judge, capsys: pytest
     assert judge._document["servers"] == [{"url": "/user/ann"}]
 
 
-def test_every_verb_has_words_and_a_name_of_its_own() -> None:
-    told = [one for verbs in document(described_rules())["paths"].values() for one in verbs.values()]
-    assert len({one["operationId"] for one in told}) == len(told)
-    assert [one["operationId"] for one in told if not one["summary"] or not one["description"]] == []
-
-
-class Undescribed(LabHandler):
-    """`GET` and `PUT /half`: one verb is told of, the other is not."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        """Answers nothing."""
-
-    @web.authenticated
-    @authorized
-    async def put(self) -> None:
-        """Nobody tells of it."""
-
-
-OPERATIONS = {Undescribed.get: Operation(answer=None)}
-
-
-def test_a_verb_that_is_not_told_of_is_a_fault() -> None:
-    with pytest.raises(LookupError, match=r"Undescribed\.put"):
-        list(routes([("/api/cloud/half", Undescribed)]))
-
-
-def test_every_refusal_has_a_known_code() -> None:
-    codes = {one.code for one in vars(errors).values() if isinstance(one, type) and issubclass(one, LabError)}
-    told = {
-        code
-        for verbs in document(described_rules())["paths"].values()
-        for verb in verbs.values()
-        for answer in verb["responses"].values()
-        for content in answer.get("content", {}).values()
-        for code in content.get("schema", {}).get("properties", {}).get("code", {}).get("enum", ())
-    }
-    assert {code for code in told if not code.startswith("http_")} <= codes
-
-
 # ----------------------------------------------------------------------------------------------------------- the answers
 
 
 BELOW_A_JOB = ("", "/logs", "/logs/stream", "/inline-progress", "/events", "/metrics?points=10", "/outputs", "/snapshot", "/draft", "/cost-limit")  # fmt: skip
 
 
-def test_a_job_from_plan_to_deletion(http: httpx.Client, queue: httpx.Client, images: Path) -> None:
+def test_a_job_from_plan_to_deletion(
+    http: httpx.Client, queue: httpx.Client, hooks: httpx.Client, images: Path
+) -> None:
     job_id = submitted(http, images)
+    assert '"stage": "complete"' in hooks.get(f"/upload/progress/{job_id}").text
     ended(http, job_id)
     for below in BELOW_A_JOB:
         assert http.get(f"/jobs/{job_id}{below}").status_code == 200, below
@@ -200,7 +135,12 @@ def test_a_job_that_waits_and_is_cancelled(http: httpx.Client, queue: httpx.Clie
     assert queue.get("/position/" + again["job_id"]).json()["position"] == 1
     assert queue.post(f"/{again['job_id']}/priority", json={"priority": "lead"}).json()["priority_override"] == 20
     assert [one["id"] for one in queue.get("/?status=pending").json()["entries"]] == [again["job_id"]]
+    assert queue.get("/user/me").json()["best_position"] == 1
     assert queue.get("/me").json()["pending_count"] == queue.get("/stats").json()["queue_depth"] == 1
+    by_name = queue.post("/submit", json={"config_name": "patient"})
+    assert (by_name.status_code, by_name.json()["status"]) == (202, "queued")
+    assert queue.post("/submit", json={"config_name": "patient", "no_wait": True}).json()["code"] == "conflict"
+    assert queue.post(f"/{by_name.json()['job_id']}/cancel").json()["status"] == "cancelled"
     assert queue.post("/process").json() == {"success": True, "dispatched": 0, "job_ids": []}
     assert queue.post(f"/{again['job_id']}/cancel").json()["status"] == "cancelled"
     assert queue.get("/?include_completed=1&limit=200").json()["total_pending"] == 0
@@ -261,26 +201,39 @@ def test_settings(http: httpx.Client, server: Server) -> None:
         "/system-status",
         "/destination",
         "/publishing/status",
+        "/publishing-status",
         "/data-consent/setting",
         "/local-upload/config",
+        "/settings/credentials",
     ):
         assert http.get(path).status_code == 200, path
     for which in ("", "/live", "/ready"):
         assert http.get(f"/health{which}").status_code == 200
     assert http.put("/destination", json={"kind": "home"}).status_code == 200
+    assert http.post("/publishing/enable-recommended").json()["destination"] == {"kind": "home"}
+    named = {"hub_model_id": "ann/neon"}
+    assert http.post("/publishing/enable-recommended", json=named).json()["code"] == "credential_unusable"
     settings = server.home / "cloud" / "provider_configs" / "elsewhere.json"
     settings.write_text("{")
+    assert http.get("/providers/elsewhere/advanced").json()["code"] == "invalid_request"
     for below in ("", "/config"):
         assert http.get(f"/providers/elsewhere{below}").json()["code"] == "invalid_request"
         assert http.put(f"/providers/elsewhere{below}", json={"price": 2.0}).json()["code"] == "invalid_request"
     settings.unlink()
     for below in ("", "/config"):
         assert http.put(f"/providers/elsewhere{below}", json={"price": 2.0}).json()["config"]["price"] == 2.0
+    advanced = http.get("/providers/replicate/advanced").json()
+    assert (
+        http.patch("/providers/replicate/advanced", json=advanced | {"http_timeout": 20}).json()["http_timeout"] == 20
+    )
+    assert http.patch("/providers/replicate/advanced", json={"http_timeout": None}).json() == advanced
     assert http.put("/providers/elsewhere/token", json={"api_token": "e_ann"}).json()["success"] is True
     assert http.delete("/providers/elsewhere/token").json()["deleted"] is True
     assert http.post("/local-upload/test", json={"url": "http://127.0.0.1:9"}).json()["reached"] is False
-    assert http.post("/providers/elsewhere/test-webhook", json={"mode": "direct"}).json()["reached"] is False
-    assert http.post("/providers/elsewhere/test-webhook", json={"mode": "provider"}).json()["code"] == "conflict"
+    assert http.post("/providers/elsewhere/test-webhook", json={"mode": "direct"}).json()["reached"] is True
+    assert http.post("/providers/elsewhere/test-webhook", json={"mode": "provider"}).json()["reached"] is True
+    assert http.post("/providers/local/test-webhook", json={"mode": "provider"}).json()["code"] == "conflict"
+    assert http.post("/providers/elsewhere/test-webhook-external").json()["success"] is True
     assert http.post("/data-consent/preview", json=[]).status_code in {200, 400}
 
 
@@ -359,7 +312,14 @@ def test_outputs_that_are_not_there(http: httpx.Client) -> None:
         assert http.request(verb, "/jobs/none/outputs/x").status_code == 404
 
 
-def test_webhooks(server: Server, judge: Judge) -> None:
+@pytest.mark.parametrize(("verb", "path", "sent", "code"), REFUSED_OF_WEBHOOKS)
+def test_refusals_beside_webhooks(hooks: httpx.Client, verb: str, path: str, sent: Any, code: str) -> None:
+    answer = hooks.request(verb, path, json=sent)
+    assert answer.json()["code"] == code, answer.text
+
+
+def test_webhooks(server: Server, judge: Judge, hooks: httpx.Client) -> None:
+    assert hooks.post("/test", json={"provider": "elsewhere"}).json()["method"] == "direct"
     with httpx.Client(base_url=server.url + "api/webhooks", event_hooks={"response": [judge]}) as outside:
         assert outside.post("/nobody", json={}).json()["code"] == "not_found"
         assert outside.post("/elsewhere", content=b"a run").json()["code"] == "forbidden"
@@ -372,9 +332,11 @@ def test_nobody_without_a_login_is_let_in(server: Server, judge: Judge) -> None:
     """On every route; what is answered has the shape that is told too."""
     with httpx.Client(base_url=server.url.rstrip("/"), event_hooks={"response": [judge]}) as stranger:
         for verb, path, status in sorted(judge.documented()):
-            if status == "403" and not path.startswith("/api/webhooks"):
-                filled = path.replace("{job_id}", "none").replace("{path}", "x")
-                filled = filled.replace("{provider}", "local").replace("{provider_id}", "local")
+            if status == "403" and path != "/api/webhooks/{provider_id}":
+                filled = path.replace("{job_id}", "none").replace("{upload_id}", "none").replace("{path}", "x")
+                filled = (
+                    filled.replace("{user_id}", "me").replace("{provider}", "local").replace("{provider_id}", "local")
+                )
                 assert stranger.request(verb.upper(), filled).status_code == 403, (verb, path)
 
 

@@ -38,6 +38,7 @@ from pathlib import Path
 import httpx
 
 from simpletuner_lab.core.errors import ProviderUnavailable
+from simpletuner_lab.core.provider import CausedWebhook
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers import _standard_webhooks
 from simpletuner_lab.providers.local import LocalProvider, LocalSettings
@@ -73,7 +74,7 @@ class Signed(LocalProvider):
     def test_webhook(self, url):
         sends = Path(os.environ["SENDS"]).read_text()
         if sends == "nothing":
-            return "it costs nothing"
+            return CausedWebhook(said="it costs nothing", ref="run-of-nobody")
         if sends == "trouble":
             raise ProviderUnavailable("it is out of credit", hint="top it up")
         secret = "whsec_b3RoZXI=" if sends == "forged" else os.environ["SIGNED_SECRET"]
@@ -82,7 +83,7 @@ class Signed(LocalProvider):
         transport = httpx.HTTPTransport(local_address="127.0.0.2" if sends == "from elsewhere" else "127.0.0.1")
         call = lambda: httpx.Client(transport=transport).post(url, content=body, headers=headers)
         threading.Thread(target=call, daemon=True).start()
-        return "it costs nothing"
+        return CausedWebhook(said="it costs nothing", ref="run-of-nobody")
 '''
 
 
