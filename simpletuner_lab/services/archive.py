@@ -14,13 +14,13 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Callable, Container, Generator, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from simpletuner_lab.core.errors import DiskFull, PlanChanged, lacks_room
 from simpletuner_lab.core.manifest import FileEntry, Manifest
 from simpletuner_lab.core.provider import Archive
-from simpletuner_lab.core.withhold import portable_rule
+from simpletuner_lab.core.withhold import portable_rule, suffix_of
 from simpletuner_lab.services.files import sync_folder
 from simpletuner_lab.services.inspection import CHUNK, leaving, open_beneath, open_folder
 from simpletuner_lab.services.stripping import CannotStripError
@@ -95,7 +95,11 @@ def _least(file: FileEntry) -> int:
 
 
 def _is_stored(entry: FileEntry) -> bool:
-    return PurePosixPath(entry.name).suffix.lower() in STORED_SUFFIXES
+    return _suffix(entry) in STORED_SUFFIXES
+
+
+def _suffix(entry: FileEntry) -> str:
+    return suffix_of(entry.name.rsplit("/", 1)).lower()
 
 
 def verify(spool: Path, sha256: str) -> bool:
@@ -174,7 +178,7 @@ def _add(archive: zipfile.ZipFile, roots: dict[str, int], entry: FileEntry, stri
     if dataset not in roots or not parts or portable_rule(parts) is not None:
         raise _changed(entry.name, "has a name that was never planned")
     left, digest = entry.bytes, hashlib.sha256()
-    strip = dataset in stripped and PurePosixPath(entry.name).suffix.lower() in IMAGE_SUFFIXES
+    strip = dataset in stripped and _suffix(entry) in IMAGE_SUFFIXES
     with _opened_source(roots[dataset], parts, entry) as source, archive.open(_header(entry), "w") as target:
         for chunk in _read(source, entry, strip=strip):
             left -= len(chunk)
