@@ -11,7 +11,8 @@ from simpletuner_lab.core.destination import label
 from simpletuner_lab.core.manifest import DatasetManifest
 from simpletuner_lab.core.spend import dollars
 from simpletuner_lab.core.verdict import SpendVerdict
-from simpletuner_lab.services.views import ChargeView, DeliveryView, JobDetail, JobView, PlanView, ProviderView
+from simpletuner_lab.services.provider_views import ProviderView
+from simpletuner_lab.services.views import ChargeView, DeliveryView, JobDetail, JobView, PlanView
 
 _LISTED: Final = 6
 """Files and reasons of one kind shown before the rest is counted."""
