@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from simpletuner_lab.core import errors
+from simpletuner_lab.core.consent import ConsentState
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.job_queue import Limits
@@ -69,6 +70,7 @@ def test_a_plan_has_the_verdict_before_anybody_agrees(away: Away, images: Path) 
     assert "monthly spend limit of $1.00" in refused.value.message
     assert "stcloud limit" in refused.value.hint
     assert away.lab.store.jobs.active() == ()
+    assert away.lab.plan(elsewhere(images)).consent is ConsentState.NEEDED, "after a refusal nothing is kept"
 
 
 def test_a_limit_that_warns_lets_it_pass_and_says_so(away: Away, images: Path) -> None:
