@@ -44,7 +44,7 @@ from simpletuner_lab.services.registers import (
 )
 from simpletuner_lab.services.rows import Page
 from simpletuner_lab.services.snapshot_table import SnapshotTable, put_snapshot
-from simpletuner_lab.services.spending import Request, Spending, admit
+from simpletuner_lab.services.spending import Request, Spending, admit, reserve_first, told_of
 
 IDEMPOTENCY_S: Final = 24 * 3600.0
 """So long the same key returns the first job (SPEC J7)."""
@@ -121,7 +121,7 @@ class Jobs:
         Args:
             job: what to store; the first job is told from it by its id.
             plan: the plan's JSON text, kept byte for byte.
-            events: what goes on its timeline.
+            events: what goes on its timeline; what a limit warns of follows.
             run_class: names runs that take alike long for a step, for `past_step_s`.
             push: where its model goes when it is trained, if it leaves the lab.
             charge: of the run that it has already.
@@ -140,6 +140,8 @@ class Jobs:
                     require_same_plan(first, job.digest)
                     return first
             stored = dataclasses.replace(job, version=1)
+            verdict = None if asks is None else admit(connection, stored, asks)
+            events = (*events, *(() if verdict is None else told_of(verdict, at=job.created_at)))
             numbers = _draw(connection, events)
             own = {"version": 1, "run_class": run_class, "changed": numbers[-1], "place": numbers[-1]}
             connection.execute(insert(schema.jobs).values(rows.job_row(stored) | own))
@@ -149,8 +151,8 @@ class Jobs:
             _append_events(connection, job.id, events, numbers)
             _put_push(connection, push)
             _put_charge(connection, charge)
-            if asks is not None:
-                admit(connection, stored, asks)
+            if verdict is not None:
+                reserve_first(connection, stored, verdict)
             put_snapshot(connection, snapshot)
             if agreement is not None:
                 put_agreement(connection, agreement)

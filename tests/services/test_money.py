@@ -40,8 +40,14 @@ def run(away: Away, number: int = 1) -> dict[str, Any]:
     return away.place.runs()[f"run-{number}"]
 
 
-def told(away: Away, job: Job) -> list[str]:
+def lines(away: Away, job: Job) -> list[str]:
+    """All that the timeline says of limits."""
     return [str(event.data["message"]) for event in away.lab.store.events.of_kind(job.id, EventKind.SPEND_LIMIT)]
+
+
+def told(away: Away, job: Job) -> list[str]:
+    """What of it came after the submit."""
+    return [line for line in lines(away, job) if line not in away.lab.money.warning(job.id).warning]
 
 
 def ended(away: Away, job: Job, cost: float, state: str = "interrupted") -> Job:
@@ -80,6 +86,8 @@ def test_a_limit_that_warns_lets_it_pass_and_says_so(away: Away, images: Path) -
     limit(away, 2.0, action="warn")
     again = away.submit(images)
     assert "would be passed: $0.00 spent, $1.80 reserved" in away.lab.money.warning(again.id).warning
+    for one in (job, again):
+        assert lines(away, one) == [away.lab.money.warning(one.id).warning]
 
 
 def test_the_first_plan_of_a_key_is_answered_whatever_was_spent_since(away: Away, images: Path) -> None:
