@@ -123,7 +123,14 @@ export function sampleProvider(over: Partial<ProviderView> = {}): ProviderView {
     version: "0.1.0",
     hardware_profile: "cpu",
     hardware_profiles: [
-      { id: "cpu", model: "trainer", label: "CPU, 16 cores", hardware_type: "cpu", cost_per_hour: 0, cost_per_second: 0 },
+      {
+        id: "cpu",
+        model: "trainer",
+        label: "CPU, 16 cores",
+        hardware_type: "cpu",
+        cost_per_hour: 0,
+        cost_per_second: 0,
+      },
     ],
     ...over,
   };
