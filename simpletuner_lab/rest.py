@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
+from simpletuner_lab.core.canonical import require_finite
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.doubt import Decision
@@ -253,6 +254,7 @@ class LabClient:
         return decode(cls, self._call(method, path, **how), what="answer")
 
     def _call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        require_finite(how.get("json"), "body")
         if self._http.is_closed:
             raise ServerUnreachable(f"the connection to {self.url} was closed", hint="connect() makes another")
         try:

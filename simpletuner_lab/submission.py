@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from simpletuner_lab.core.canonical import require_finite
 from simpletuner_lab.core.destination import HOME, Destination, HubDestination, S3Destination, Sender
 from simpletuner_lab.core.errors import InvalidDataset, InvalidRequest
 from simpletuner_lab.core.job_queue import DEFAULT_PRIORITY, priority_of
@@ -253,11 +254,13 @@ def _candidates(name: str) -> Iterator[str]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path} is not JSON: {error}") from error
+    require_finite(found, path.name)
+    return found
 
 
 def _as_json(value: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -266,4 +269,5 @@ def _as_json(value: Mapping[str, Any], what: str) -> dict[str, Any]:
         copy: dict[str, Any] = json.loads(json.dumps(dict(value), default=os.fspath))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"{what} holds what JSON cannot: {error}") from error
+    require_finite(copy, what)
     return copy

@@ -124,12 +124,15 @@ def test_home_is_understood(place: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("list.json", "boats", InvalidRequest, "JSON object"),
         ({}, "bad.json", InvalidRequest, "is not JSON"),
         ({}, "numbers.json", InvalidRequest, "JSON list"),
+        ("nan.json", "boats", InvalidRequest, "nan.json.lr must be a finite number, not nan"),
+        ({"lr": [float("inf")]}, "boats", InvalidRequest, "the config.lr[0] must be a finite number, not inf"),
     ],
 )
 def test_bad_input_is_one_clear_error(place: Path, config, data, cls: type[LabError], told: str) -> None:
     (place / "bad.json").write_text("{")
     (place / "list.json").write_text("[]")
     (place / "numbers.json").write_text("[1]")
+    (place / "nan.json").write_text('{"lr": NaN}')
     with pytest.raises(cls) as caught:
         request_of(config, data)
     assert told in caught.value.message

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+_MOST: Final = 1e12
+"""No price and no time is more; sums of such numbers stay finite."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
@@ -17,6 +20,17 @@ class Rate:
     as_of: str = ""
     """ISO date of the price; empty where none is needed."""
     source: str = ""
+
+    def __post_init__(self) -> None:
+        """A provider's price that is none is not known: NaN would pass every limit."""
+        object.__setattr__(self, "usd_per_hour", amount_or_none(self.usd_per_hour))
+
+
+def amount_or_none(told: float | None) -> float | None:
+    """Dollars or seconds as a provider tells them; None where that is no amount: not a finite number, or below 0."""
+    if not isinstance(told, int | float) or isinstance(told, bool):
+        return None
+    return told if 0 <= told <= _MOST else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

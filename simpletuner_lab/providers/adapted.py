@@ -7,6 +7,7 @@ noted before it is sent and looked for by its tag, a log is read from a cursor, 
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
-from simpletuner_lab.core.cost import Rate
+from simpletuner_lab.core.cost import Rate, amount_or_none
 from simpletuner_lab.core.errors import LabError, ProviderFailure, ProviderUnavailable, ProviderUncertain
 from simpletuner_lab.core.provider import (
     Archive,
@@ -54,6 +55,7 @@ _ENDED: Final = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELL
 _LISTED: Final = 50
 _KNOWN_S: Final = 60.0
 """So long it is not asked again whose account it is."""
+_log = logging.getLogger(__name__)
 _HELD: Final = "held until the start"
 """Reference of data that leave with the start."""
 
@@ -70,8 +72,8 @@ class ServiceSettings:
     """How long an answer may take; a start may send the data meanwhile."""
 
     def __post_init__(self) -> None:
-        if self.usd_per_hour is not None and self.usd_per_hour < 0:
-            raise ValueError("usd_per_hour is 0 or more")
+        if self.usd_per_hour is not None and amount_or_none(self.usd_per_hour) is None:
+            raise ValueError("usd_per_hour is 0 to 1e12")
         if not 0 < self.timeout_s <= 86400:
             raise ValueError("timeout_s is a fraction of a second to 86400")
 
@@ -123,6 +125,7 @@ class ServiceProvider:
         self._thread = ServiceThread(self.label, settings.timeout_s)
         self._notes = Notes(context.home)
         self._known: tuple[float, Check] | None = None
+        self._odd: set[str] = set()
 
     @property
     def endpoint(self) -> str:
@@ -227,7 +230,7 @@ class ServiceProvider:
             raw_state=str(info.status),
             error=info.error_message or "" if state is RunState.FAILED else "",
             waiting=f"{self.label} has not begun it" if state is RunState.QUEUED else "",
-            cost_usd=info.cost_usd if self._service.supports_cost_tracking else None,
+            cost_usd=self._cost_usd(info),
         )
 
     def cancel(self, ref: str) -> None:
@@ -285,6 +288,15 @@ class ServiceProvider:
             raise CloudJobNotFoundError(f"{self.label} has no job {ref}")
         return info
 
+    def _cost_usd(self, info: CloudJobInfo) -> float | None:
+        """What it says that a job has cost. What is no amount is not known, which a limit does not take for nothing."""
+        told = info.cost_usd if self._service.supports_cost_tracking else None
+        cost_usd = amount_or_none(told)
+        if told is not None and cost_usd is None and info.job_id not in self._odd:
+            self._odd.add(info.job_id)  # once: a run is asked for again and again
+            _log.warning("%s says that job %s has cost %r: taken as not known", self.label, info.job_id, told)
+        return cost_usd
+
     def _jobs(self) -> Sequence[CloudJobInfo]:
         found: Sequence[CloudJobInfo] = self._thread.call(self._service.list_jobs(limit=_LISTED))
         return found
@@ -313,7 +325,7 @@ class ServiceProvider:
             created_at=time.time() if created is None else created,
             started_at=_at(info.started_at),
             completed_at=_at(info.completed_at) if state in _ENDED else None,
-            cost_usd=info.cost_usd if self._service.supports_cost_tracking else None,
+            cost_usd=self._cost_usd(info),
             error=info.error_message or "",
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
+from simpletuner_lab.core.canonical import require_finite
 from simpletuner_lab.core.errors import InvalidRequest, LabError
 from simpletuner_lab.core.redact import Redactor
 from simpletuner_lab.server.rooms import SETTING, Rooms
@@ -60,14 +61,16 @@ class LabHandler(APIHandler):
         """The request's body as it is.
 
         Raises:
-            InvalidRequest: it is not JSON, or over 8 MiB.
+            InvalidRequest: it is not JSON, holds a number that is not finite, or is over 8 MiB.
         """
         if len(self.request.body) > _MAX_JSON_BYTES:
             raise InvalidRequest("the body is over 8 MiB", hint="a config is never that large")
         try:
-            return json.loads(self.request.body or b"{}")
+            found = json.loads(self.request.body or b"{}")
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"the body is not JSON: {error}") from error
+        require_finite(found, "body")
+        return found
 
     def number(self, name: str, default: int | None, *, least: int = 0, most: int = 1 << 62) -> int | None:
         """An integer of the query.

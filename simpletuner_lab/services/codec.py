@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_origin
 
@@ -15,6 +16,7 @@ from cattrs.dispatch import StructureHook
 from cattrs.preconf.json import make_converter
 from cattrs.v import format_exception
 
+from simpletuner_lab.core.canonical import require_finite
 from simpletuner_lab.core.destination import KINDS, AwayDestination, Destination
 from simpletuner_lab.core.errors import InvalidRequest, LabError, Problem
 from simpletuner_lab.core.secret import Secret
@@ -72,17 +74,28 @@ def _is_frozenset(cls: Any) -> bool:
 
 
 def _exactly(value: Any, cls: type[Any]) -> Any:
-    """No silent coercion: `"5"` is not a number and `1` is not a truth value; an integer may stand for a float."""
+    """No silent coercion: `"5"` is not a number and `1` is not a truth value; an integer may stand for a float, which is finite."""
     if issubclass(cls, enum.Enum):
         try:
             return cls(value)
         except ValueError:
             raise _Unreadable(f"{value!r} is not one of {', '.join(str(one.value) for one in cls)}") from None
-    if cls is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if cls is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value)
     if not isinstance(value, cls) or (isinstance(value, bool) and cls is not bool):
         raise TypeError(f"expected {cls.__name__}, not {type(value).__name__}")
     return value
+
+
+def _finite(value: float) -> float:
+    """NaN passes every comparison with a limit, and no JSON can tell either of them."""
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _Unreadable(f"must be a finite number, not {number}")
+    return number
 
 
 def _refuse_secret(_: Secret) -> Any:
@@ -98,8 +111,12 @@ def encode(value: Any) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """The value as JSON text."""
-    return json.dumps(encode(value), separators=(",", ":"))
+    """The value as JSON text.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    return json.dumps(encode(value), separators=(",", ":"), allow_nan=False)
 
 
 def decode(cls: type[T], value: Any, *, what: str) -> T:
@@ -123,9 +140,11 @@ def decode(cls: type[T], value: Any, *, what: str) -> T:
 def loads(cls: type[T], text: str, *, what: str) -> T:
     """JSON text as `cls`; `InvalidRequest` as `decode`."""
     try:
-        return decode(cls, json.loads(text), what=what)
+        value = json.loads(text)
     except ValueError as error:
         raise InvalidRequest(f"{what} is not JSON: {error}") from error
+    require_finite(value, what)
+    return decode(cls, value, what=what)
 
 
 def _own(error: BaseException, what: str) -> list[Problem]:

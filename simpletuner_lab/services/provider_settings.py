@@ -20,7 +20,7 @@ class ProviderSettings:
         """Keeps what is not as a default; a reader finds the old file or the new one."""
         usual = encode(type(settings)())
         kept = {name: value for name, value in encode(settings).items() if value != usual[name]}
-        write_atomically(self._folder / f"{provider_id}.json", json.dumps(kept, indent=2).encode())
+        write_atomically(self._folder / f"{provider_id}.json", json.dumps(kept, indent=2, allow_nan=False).encode())
 
     def read(self, provider_id: str, cls: type[Any]) -> Any:
         """The settings of a provider as an instance of `cls`.

@@ -201,6 +201,31 @@ def test_costs_and_logs_only_where_it_supports_them(provider: Provider, bare: Ba
     assert provider.list()[0].cost_usd is None
 
 
+@pytest.mark.parametrize("told", [float("inf"), float("nan"), -355.0, "3.50"])
+def test_a_cost_that_is_none_is_not_known(
+    bare: Bare, tmp_path: Path, caplog: pytest.LogCaptureFixture, told: Any
+) -> None:
+    """It would pass every limit, or be what no answer can hold."""
+
+    class Costly(Bare):
+        supports_cost_tracking = True
+
+    costly = Costly()
+    made = provider_of(Costly, id="bare", label="Bare", make=lambda _context: costly)
+    provider = made(ServiceSettings(), ProviderContext(home=tmp_path, environment={}))
+    ref = provider.start(order())
+    assert provider.poll(ref, "").cost_usd == 3.0
+    costly.jobs["b1"].cost_usd = told
+    assert [provider.poll(ref, "").cost_usd, provider.poll(ref, "").cost_usd, provider.list()[0].cost_usd] == [None] * 3
+    assert caplog.text.count("taken as not known") == 1
+
+
+@pytest.mark.parametrize("price", [float("inf"), float("nan"), -1.0])
+def test_a_price_that_is_none_is_no_setting(price: float) -> None:
+    with pytest.raises(ValueError, match="usd_per_hour is 0 to 1e12"):
+        ServiceSettings(usd_per_hour=price)
+
+
 @pytest.mark.parametrize(
     ("status", "state"),
     [

@@ -82,6 +82,9 @@ def test_settings_and_token(server: Server) -> None:
     with server.http() as http:
         answers = [http.get(f"/providers/elsewhere{path}") for path in ("", "/validate", "/versions", "/billing")]
         assert [answer.status_code for answer in answers] == [200] * 4
+        for number in (b"NaN", b"1e999", b"-Infinity"):
+            told = http.put("/providers/elsewhere", content=b'{"price": ' + number + b"}")
+            assert (told.status_code, told.json()["problems"][0]["path"]) == (400, "body.price"), number
         for body in (b"[1]", b"null", b""):
             assert http.put("/providers/elsewhere", content=body).status_code == 400, body
         refused_token = http.put("/providers/elsewhere/token", json={"api_token": "wrong-and-secret"})
@@ -92,6 +95,8 @@ def test_settings_and_token(server: Server) -> None:
     assert setup.delete_token("elsewhere").deleted
     assert setup.versions("elsewhere").current_version == "1"
     assert setup.billing("elsewhere").balance is None
+    with pytest.raises(errors.InvalidRequest, match=r"body\.total\.amount_usd must be a finite number"):
+        server.client().money.set_limits({"total": {"amount_usd": float("inf")}})
     with pytest.raises(errors.ProviderNotFound):
         setup.config("nowhere")
 
@@ -214,6 +219,11 @@ def test_money_in_the_terminal(server: Server, stcloud: Stcloud) -> None:
     assert len(shown["by_day"]) == 30
     figure = spend_figure(3, client=server.client())
     assert [trace.type for trace in figure.data] == ["bar", "scatter", "scatter", "scatter"]
+    for number in ("nan", "1e999"):
+        code, said = stcloud("limit", number)
+        assert (code, "body.total.amount_usd must be a finite number" in said) == (1, True), said
+    code, said = stcloud("provider", "elsewhere", "--set", "price=NaN")
+    assert (code, "body.price must be a finite number" in said) == (1, True), said
     for wrong in (
         ("limit", "9", "--off"),
         ("limit", "--provider", "elsewhere"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import StaleRecord
 from simpletuner_lab.core.job import JobState, RunRef
 from simpletuner_lab.core.ledger import metered, opened, spent_usd
@@ -101,6 +102,16 @@ def test_a_sparse_or_late_answer_takes_nothing_back() -> None:
     assert (final.cost_usd, final.final, final.updated_at) == (0.5, True, T0 + 1)
     late = dataclasses.replace(sparse, metered_s=1.0, cost_usd=0.1)
     assert metered(final, late, ended=False, now=T0 + 2) is final
+
+
+@pytest.mark.parametrize("told", [float("nan"), float("inf"), -355.0])
+def test_what_is_no_amount_is_not_booked(told: float) -> None:
+    paid = dataclasses.replace(opened(new_job(), "a", account="", rate=None, now=T0), metered_s=9.0, cost_usd=0.5)
+    odd = Snapshot(state=RunState.RUNNING, cursor="", metered_s=told, cost_usd=told)
+    assert metered(paid, odd, ended=False, now=T0 + 1) is paid
+    gone = dataclasses.replace(odd, state=RunState.LOST)
+    assert metered(paid, gone, ended=True, now=T0 + 1) is paid, "gone without a word"
+    assert Rate(hardware="any", label="any", usd_per_hour=told).usd_per_hour is None
 
 
 def test_charges_are_written_with_their_job_or_not_at_all(store) -> None:

@@ -52,6 +52,21 @@ def test_everything_that_is_wrong_is_told_and_nothing_changes(tmp_path: Path) ->
         assert away.lab.registry.get("elsewhere").options().run_limit_s is None
 
 
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), 10**400])
+def test_what_is_no_number_is_never_kept(tmp_path: Path, price: float) -> None:
+    """A limit is not above NaN, so it would let every job pass."""
+    with away_lab(tmp_path, price=1.0) as away:
+        setup, file = away.lab.setup, away.lab.home.provider_settings / "elsewhere.json"
+        before = file.read_bytes()
+        with pytest.raises(errors.InvalidRequest, match=r"settings\.price: .*finite number"):
+            setup.change("elsewhere", {"price": price})
+        assert file.read_bytes() == before
+        for text in ('{"price": NaN}', '{"price": 1e999}'):
+            file.write_text(text)
+            with pytest.raises(errors.InvalidRequest, match=r"elsewhere\.json\.price must be a finite number"):
+                setup.config("elsewhere")
+
+
 def test_a_wrong_value_is_named_beside_what_is_expected(tmp_path: Path) -> None:
     with away_lab(tmp_path) as away:
         with pytest.raises(errors.InvalidRequest) as refused:
