@@ -8,7 +8,7 @@ is the test suite that every provider passes.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from typing import ClassVar, Final, Protocol, runtime_checkable
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.destination import Delivery
+from simpletuner_lab.core.errors import Problem
 from simpletuner_lab.core.secret import Secret
 
 ENTRY_POINTS: Final = "simpletuner_lab.providers"
@@ -302,6 +303,17 @@ class HoldsToken(Protocol):
         Raises:
             CredentialUnusable, TokenUnusable: there is one that cannot be used.
         """
+
+
+@runtime_checkable
+class JudgesSettings(Protocol):
+    """What a provider may have besides: it looks at what its settings name on this machine; nobody outside is asked."""
+
+    def setting_problems(self) -> Iterable[Problem]:
+        """Settings that cannot work here, such as the name of a file that is not there; asked when they are changed."""
+
+    def setting_doubts(self) -> Sequence[str]:
+        """What is unsafe about the others, in sentences for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

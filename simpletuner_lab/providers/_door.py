@@ -25,6 +25,7 @@ from simpletuner_lab.core.errors import (
 from simpletuner_lab.core.redact import mask
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers._http import HIDE, Network, NotDone, NotThere
+from simpletuner_lab.providers._trust import trusting
 
 _AGAIN_S: Final = (0.2, 0.8)
 """Pauses before what may be asked again is asked again; a server that wants a longer one is not waited for."""
@@ -203,13 +204,7 @@ def _trust(network: Network) -> ssl.SSLContext | bool:
         return httpx.create_ssl_context(verify=False)
     if not network.ca_bundle:
         return httpx.create_ssl_context()
-    try:
-        return ssl.create_default_context(cafile=network.ca_bundle)
-    except OSError as error:  # ssl.SSLError is one
-        why = "has no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
-        raise SettingUnusable(
-            f"ca_bundle: {network.ca_bundle} cannot be used: {why}", hint="a PEM file with the certificates to trust"
-        ) from error
+    return trusting(network.ca_bundle)
 
 
 def _is_tls(error: BaseException | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,11 @@ class Python:
         self._environment = dict(environment)
         self._answer: Interpreter | None = None
         self.path = _find(named, environment.get("PATH"))
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is a program that may be run, wherever from."""
+        return Path(self.path).is_absolute() and Path(self.path).is_file() and os.access(self.path, os.X_OK)
 
     def ask(self) -> Interpreter:
         """Runs it once.

@@ -21,7 +21,14 @@ from typing import BinaryIO, ClassVar, Final
 
 from simpletuner_lab.core.canonical import canonical_json
 from simpletuner_lab.core.cost import Rate
-from simpletuner_lab.core.errors import DiskFull, ProviderFailure, ProviderUnavailable, lacks_room
+from simpletuner_lab.core.errors import (
+    DiskFull,
+    InvalidRequest,
+    Problem,
+    ProviderFailure,
+    ProviderUnavailable,
+    lacks_room,
+)
 from simpletuner_lab.core.provider import (
     Archive,
     Capabilities,
@@ -45,6 +52,8 @@ _SUPERVISOR: Final = Path(__file__).with_name("_supervisor.py")
 _BLOCK_BYTES: Final = 1 << 20
 
 TARGET: Final = "trainer"
+_LONGEST_GRACE_S: Final = 86400
+_NICEST: Final = 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +66,21 @@ class LocalSettings:
     """How long a cancelled trainer has to write its checkpoint before it is killed."""
     nice: int = 0
     """Added to the trainer's niceness, 0 to 19: a higher one leaves more of the machine to you."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            InvalidRequest: those that are out of bounds.
+        """
+        bounds = {"grace_s": (self.grace_s, _LONGEST_GRACE_S), "nice": (self.nice, _NICEST)}
+        found = [
+            Problem(path=name, message=f"{value} is not 0 to {most}")
+            for name, (value, most) in bounds.items()
+            if not 0 <= value <= most
+        ]
+        if found:
+            raise InvalidRequest("; ".join(f"{one.path} {one.message}" for one in found), problems=found)
 
 
 class LocalProvider:
@@ -72,6 +96,16 @@ class LocalProvider:
         self._context = context
         self._runs = Runs(context.home / "runs")
         self._python = Python(settings.python, child_environment(context.environment, {}))
+
+    def setting_problems(self) -> Iterator[Problem]:
+        """An interpreter that is none."""
+        if not self._python.is_there:
+            hint = "an absolute path, or a name on PATH; empty: the one that the lab runs in"
+            yield Problem(path="python", message=f"{self._settings.python!r} is no program here", hint=hint)
+
+    def setting_doubts(self) -> Sequence[str]:
+        """None."""
+        return ()
 
     def check(self) -> Check:
         """Whether the interpreter is there and has all that training needs."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from simpletuner_lab.core.errors import LabError, ProviderFailure
+from simpletuner_lab.core.errors import LabError, Problem, ProviderFailure, SettingUnusable
 from simpletuner_lab.core.provider import (
     Archive,
     Capabilities,
@@ -103,6 +104,24 @@ class ReplicateProvider:
     def service_status(self) -> ServiceStatus:
         """What Replicate's status page says, asked once a minute at most."""
         return self._status.status()
+
+    def setting_problems(self) -> Iterator[Problem]:
+        """A file of certificates that cannot be used, whatever lies at the other end."""
+        if not (path := self._settings.ca_bundle):
+            return
+        if not Path(path).is_absolute():
+            yield Problem(path="ca_bundle", message="is not an absolute path", hint="write the path out")
+            return
+        from simpletuner_lab.providers._trust import trusting
+
+        try:
+            trusting(path)
+        except SettingUnusable as error:
+            yield Problem(path="ca_bundle", message=error.message.removeprefix("ca_bundle: "), hint=error.hint)
+
+    def setting_doubts(self) -> Sequence[str]:
+        """What is unsafe about the way to Replicate."""
+        return self._settings.doubts
 
     def check(self) -> Check:
         """Whose the token is, and if it cannot be used, why."""

@@ -6,7 +6,8 @@ import dataclasses
 import enum
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_origin
 
 import cattrs
@@ -133,7 +134,7 @@ def decode(cls: type[T], value: Any, *, what: str) -> T:
         raise InvalidRequest(f"{what} cannot be read", problems=[Problem(path=what, message=str(error))]) from error
     except (cattrs.BaseValidationError, cattrs.ForbiddenExtraKeysError) as error:
         found = [_problem(line, what) for line in transform_error(error, format_exception=_words)]
-        problems = _own(error, what) or found
+        problems = _own(error, what) or [*found, *_of_the_rest(cls, value, found, what)]
         raise InvalidRequest(f"{what} cannot be read", problems=problems, hint="see the problems listed") from error
 
 
@@ -152,6 +153,22 @@ def _own(error: BaseException, what: str) -> list[Problem]:
     parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     found = [problem for part in parts if isinstance(part, LabError) for problem in part.problems]
     return [dataclasses.replace(problem, path=f"{what}.{problem.path}") for problem in found]
+
+
+def _of_the_rest(cls: type[T], value: Mapping[str, Any], found: Sequence[Problem], what: str) -> list[Problem]:
+    """What a dataclass would say of the members that could be read: it is not made while another one cannot be."""
+    if not dataclasses.is_dataclass(cls):
+        return []
+    known = {field.name for field in dataclasses.fields(cls)}
+    wrong = {re.split(r"[.\[]", one.path.removeprefix(f"{what}."))[0] for one in found}
+    try:
+        _CONVERTER.structure({name: item for name, item in value.items() if name in known - wrong}, cls)
+    except cattrs.ClassValidationError as error:
+        told = (_problem(line, what) for line in transform_error(error, format_exception=_words))
+        return _own(error, what) or [problem for problem in told if problem.path == what and problem not in found]
+    except (cattrs.BaseValidationError, ValueError):
+        pass
+    return []
 
 
 def _words(error: BaseException, cls: type[Any] | None) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from simpletuner_lab.core.errors import (
     TokenUnusable,
 )
 from simpletuner_lab.core.plan import Identity
-from simpletuner_lab.core.provider import HoldsToken, Located, Provider, ServiceStatus, TellsStatus
+from simpletuner_lab.core.provider import HoldsToken, JudgesSettings, Located, Provider, ServiceStatus, TellsStatus
 from simpletuner_lab.core.redact import find_secrets
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services.codec import decode, encode
@@ -71,7 +71,7 @@ class ProviderSetup:
             token_name=name,
             token_set=token_set,
             token_problem=token_problem,
-            warning=self._misplaced(provider_id),
+            warning="; ".join(filter(None, (*self._doubts(provider_id), self._misplaced(provider_id)))),
         )
 
     def change(self, provider_id: str, given: Mapping[str, object]) -> ProviderConfig:
@@ -100,6 +100,7 @@ class ProviderSetup:
             except InvalidRequest as error:
                 raise _refused(error, given) from error
             made = self._registry.build(provider_id, settings)
+            _require_workable(made, own, given)
             self._settings.write(provider_id, settings)
             self._registry.replace(made)
             if limit is not None:
@@ -193,6 +194,11 @@ class ProviderSetup:
             error="; ".join(f"{label}: {status.error}" for label, status in told if status.error),
         )
 
+    def _doubts(self, provider_id: str) -> Sequence[str]:
+        """What is unsafe about the settings."""
+        provider = self._registry.get(provider_id) if provider_id in self._registry else None
+        return provider.setting_doubts() if isinstance(provider, JudgesSettings) else ()
+
     def _misplaced(self, provider_id: str) -> str:
         """About jobs that belong to another endpoint than the one that is set; nothing is asked for it."""
         provider = self._registry.get(provider_id) if provider_id in self._registry else None
@@ -266,6 +272,17 @@ def _refused(error: InvalidRequest, given: Mapping[str, object]) -> InvalidReque
     told = "; ".join(f"{one.path}: {one.message}" for one in problems) or error.message
     hint = next((one.hint for one in problems if one.hint), "")
     return InvalidRequest(f"nothing was changed, for a new setting cannot be: {told}", problems=problems, hint=hint)
+
+
+def _require_workable(made: Provider, changed: Mapping[str, object], given: Mapping[str, object]) -> None:
+    """Whether what is changed can work on this machine; what was set before and is gone since does not hinder it.
+
+    Raises:
+        InvalidRequest: what cannot.
+    """
+    told = made.setting_problems() if isinstance(made, JudgesSettings) else ()
+    if found := [replace(one, path=f"settings.{one.path}") for one in told if one.path in changed]:
+        raise _refused(InvalidRequest("a setting cannot work here", problems=found), given)
 
 
 def _beside(problem: Problem, given: Mapping[str, object]) -> str:

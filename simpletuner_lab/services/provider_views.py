@@ -68,7 +68,7 @@ class ProviderConfig:
     token_problem: str
     """Why a token that is there cannot be used; empty where none is, or nothing is wrong with it."""
     warning: str
-    """What these settings mean for jobs that are not done with; empty where nothing."""
+    """What is unsafe about these settings, and what they mean for jobs that are not done with; empty where nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ import pytest
 from simpletuner_lab.commands.answers import provider_answer
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.secret import Secret
-from simpletuner_lab.services.codec import dumps
+from simpletuner_lab.providers._replicate_settings import ReplicateSettings
+from simpletuner_lab.services.codec import decode, dumps
 from simpletuner_lab.services.lab import Lab
 from tests.services.remote_kit import away_lab
 
@@ -46,13 +47,22 @@ def test_everything_that_is_wrong_is_told_and_nothing_changes(tmp_path: Path) ->
         with pytest.raises(errors.InvalidRequest) as refused:
             setup.change("elsewhere", {"run_limit_s": 0.5})
         assert [problem.message for problem in refused.value.problems] == ["run_limit_s is at least a second"]
+        with pytest.raises(errors.InvalidRequest) as refused:
+            setup.change("elsewhere", {"run_limit_s": 0.5, "hosts": [1], "bogus": 1})
+        told = " ".join(f"{problem.path} {problem.message}" for problem in refused.value.problems)
+        assert all(word in told for word in ("run_limit_s is at least a second", "hosts", "bogus")), told
+        with pytest.raises(errors.InvalidRequest) as refused:
+            wrong = {"webhook_allowed_ips": ["10.0.0.0/8", "x"], "timeout_s": 9999, "bogus": 1}
+            decode(ReplicateSettings, wrong, what="settings")
+        told = " ".join(f"{problem.path} {problem.message}" for problem in refused.value.problems)
+        assert all(word in told for word in ("webhook_allowed_ips", "timeout_s", "bogus")), told
         with pytest.raises(errors.SecretInConfig):
             setup.change("elsewhere", {"hosts": ["hf_" + "Ab1" * 12]})
         assert file.read_bytes() == before
         assert away.lab.registry.get("elsewhere").options().run_limit_s is None
 
 
-@pytest.mark.parametrize("price", [float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), 10**400], ids=["nan", "inf", "too much"])
 def test_what_is_no_number_is_never_kept(tmp_path: Path, price: float) -> None:
     """A limit is not above NaN, so it would let every job pass."""
     with away_lab(tmp_path, price=1.0) as away:
@@ -138,6 +148,38 @@ def test_a_token_that_others_can_read_is_told_and_hides_no_settings(tmp_path: Pa
         assert f"ELSEWHERE_TOKEN cannot be used: {path} can be read by others" in text
         path.chmod(0o600)
         assert (setup.config("elsewhere").token_set, setup.config("elsewhere").token_problem) == (True, "")
+
+
+def test_a_file_or_program_that_is_not_there_is_no_setting(lab: Lab, tmp_path: Path) -> None:
+    """What would fail with the first job is told while the setting is typed."""
+    empty, program = tmp_path / "empty.pem", tmp_path / "python"
+    empty.touch()
+    program.touch()
+    for provider, name, value, told in (
+        ("replicate", "ca_bundle", str(tmp_path / "no.pem"), "No such file"),
+        ("replicate", "ca_bundle", str(empty), "has no certificates in it"),
+        ("replicate", "ca_bundle", str(tmp_path), "Is a directory"),
+        ("replicate", "ca_bundle", "relative.pem", "is not an absolute path"),
+        ("local", "python", "/nope", "is no program"),
+        ("local", "python", str(program), "is no program"),
+        ("local", "nice", 20, "is not 0 to 19"),
+        ("local", "grace_s", -1, "is not 0 to 86400"),
+    ):
+        before = lab.setup.config(provider).config
+        with pytest.raises(errors.InvalidRequest, match=told) as refused:
+            lab.setup.change(
+                provider, {name: value, "base_url": "http://nowhere.invalid"} if name == "ca_bundle" else {name: value}
+            )
+        assert [problem.path for problem in refused.value.problems] == [f"settings.{name}"]
+        assert lab.setup.config(provider).config == before
+    assert lab.setup.change("local", {"python": sys.executable}).config["python"] == sys.executable
+
+
+def test_what_is_unsafe_is_said_beside_the_settings(lab: Lab) -> None:
+    assert lab.setup.config("replicate").warning == ""
+    found = lab.setup.change("replicate", {"base_url": "http://gateway.example", "verify_tls": False})
+    assert "plain http" in found.warning
+    assert "verify_tls is off" in lab.setup.config("replicate").warning
 
 
 KEYRING = """
