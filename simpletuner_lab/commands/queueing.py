@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from simpletuner_lab.client import Client
@@ -47,10 +49,30 @@ def concurrency(lab: Callable[[], Client], args: argparse.Namespace, screen: Scr
             local_job_max_concurrent=args.local,
             providers=providers,
         )
-        screen.show(concurrency_answer(verbs.set_concurrency(change)))
+        with _by_options():
+            found = verbs.set_concurrency(change)
+        screen.show(concurrency_answer(found))
     else:
         screen.show(concurrency_answer(verbs.concurrency()))
     return OK
+
+
+_OPTIONS: Final = {
+    "max_concurrent": "--global",
+    "user_max_concurrent": "--user",
+    "local_job_max_concurrent": "--local",
+}
+
+
+@contextlib.contextmanager
+def _by_options() -> Iterator[None]:
+    """What is wrong with a number, by the option that it was given with."""
+    try:
+        yield
+    except InvalidRequest as error:
+        problems = [dataclasses.replace(one, path=_OPTIONS.get(one.path, one.path)) for one in error.problems]
+        told = "; ".join(f"{one.path} {one.message}" for one in problems) or error.message
+        raise InvalidRequest(told, problems=problems, hint=error.hint) from error
 
 
 def of_providers(words: Sequence[str]) -> dict[str, int | None]:

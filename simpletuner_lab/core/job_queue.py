@@ -62,10 +62,10 @@ def priority_name(priority: int) -> str:
 class Limits:
     """How many jobs may hold a slot at once."""
 
-    total: int = field(default=5, metadata={"most": MAX_TOTAL})
-    user: int = field(default=2, metadata={"most": MAX_USER})
+    total: int = field(default=5, metadata={"most": MAX_TOTAL, "called": "max_concurrent"})
+    user: int = field(default=2, metadata={"most": MAX_USER, "called": "user_max_concurrent"})
     """Of one user."""
-    local: int = field(default=1, metadata={"most": MAX_LOCAL})
+    local: int = field(default=1, metadata={"most": MAX_LOCAL, "called": "local_job_max_concurrent"})
     """Of one provider on this machine, which has its processors and memory once."""
     providers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Of providers by their id. One elsewhere that is not named has no limit of its own."""
@@ -74,10 +74,10 @@ class Limits:
         """Checks each number.
 
         Raises:
-            InvalidRequest: all that are out of bounds.
+            InvalidRequest: all that are out of bounds, by the names under which they are set.
         """
         own = (one for one in fields(self) if "most" in one.metadata)
-        bounds = {one.name: (getattr(self, one.name), one.metadata["most"]) for one in own}
+        bounds = {one.metadata["called"]: (getattr(self, one.name), one.metadata["most"]) for one in own}
         bounds |= {f"providers.{name}": (number, MAX_TOTAL) for name, number in self.providers.items()}
         found = [
             Problem(path=path, message=f"must be 1 to {most}, not {number}")
@@ -85,7 +85,8 @@ class Limits:
             if not 1 <= number <= most
         ]
         if found:
-            raise InvalidRequest(f"{found[0].path} {found[0].message}", problems=found)
+            told = "; ".join(f"{problem.path} {problem.message}" for problem in found)
+            raise InvalidRequest(told, problems=found)
 
     def of(self, provider: str, *, remote: bool) -> float:
         """The limit of a provider; infinity where it has none."""

@@ -8,7 +8,14 @@ from typing import Final
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from simpletuner_lab.core.errors import Conflict, IllegalTransition, JobNotFound, NotFound, StaleRecord
+from simpletuner_lab.core.errors import (
+    Conflict,
+    IllegalTransition,
+    JobNotFound,
+    NotFound,
+    ProviderNotFound,
+    StaleRecord,
+)
 from simpletuner_lab.core.job_queue import priority_of
 from simpletuner_lab.server.answers import CleanupDone, ConcurrencySet, JobTaken, PrioritySet, SlotsGiven
 from simpletuner_lab.server.base import LabHandler
@@ -181,7 +188,7 @@ OPERATIONS: Final[Operations] = {
     QueueCancelHandler.post: Operation(answer=JobTaken, errors=(JobNotFound, IllegalTransition, StaleRecord)),
     PriorityHandler.post: Operation(answer=PrioritySet, body=PriorityBody, errors=(JobNotFound, Conflict, StaleRecord)),
     ConcurrencyHandler.get: Operation(answer=Concurrency),
-    ConcurrencyHandler.post: Operation(answer=ConcurrencySet, body=ConcurrencyChange),
+    ConcurrencyHandler.post: Operation(answer=ConcurrencySet, body=ConcurrencyChange, errors=(ProviderNotFound,)),
     ProcessHandler.post: Operation(answer=SlotsGiven),
     CleanupHandler.post: Operation(answer=CleanupDone, query=(whole("days", 1, 365, default=30),)),
 }

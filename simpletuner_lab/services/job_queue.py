@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from simpletuner_lab.core.canonical import Json
 from simpletuner_lab.core.errors import Conflict
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
@@ -35,12 +36,15 @@ class JobQueue:
 
     def limits(self) -> Limits:
         """How many jobs may be under way at once; every process over the store has the same."""
-        found = self._store.settings.get(_LIMITS)
-        return Limits() if found is None else decode(Limits, found, what="the stored limits")
+        return _limits_of(self._store.settings.get(_LIMITS))
 
     def set_limits(self, limits: Limits) -> None:
         """Changes that. Jobs under way go on, also where there are more of them now than may be."""
-        self._store.settings.put(_LIMITS, encode(limits))
+        self.change_limits(lambda _: limits)
+
+    def change_limits(self, change: Callable[[Limits], Limits]) -> None:
+        """Sets them from what they are, whoever else does so at the same time; nothing changes where `change` raises."""
+        self._store.settings.change(_LIMITS, lambda found: encode(change(_limits_of(found))))
 
     def process(self) -> tuple[Job, ...]:
         """Gives every free slot away; returns the jobs that have one now."""
@@ -104,6 +108,10 @@ class JobQueue:
             job.id: found if (found := by_class.get(classes.get(job.id, ""))) is not None else by_provider[job.provider]
             for job in jobs
         }
+
+
+def _limits_of(stored: Json) -> Limits:
+    return Limits() if stored is None else decode(Limits, stored, what="the stored limits")
 
 
 def _median(seconds: Sequence[float]) -> float | None:

@@ -161,8 +161,15 @@ class QueueFront:
 
         Raises:
             InvalidRequest: a number is out of its bounds, or it limits what is not there.
+            ProviderNotFound: there is no such provider, and none was limited that is gone.
         """
-        self._lab.queue.set_limits(_changed(self._lab.queue.limits(), change))
+
+        def changed(before: Limits) -> Limits:
+            for name in change.providers.keys() - before.providers.keys():
+                self._lab.registry.class_of(name)
+            return _changed(before, change)
+
+        self._lab.queue.change_limits(changed)
         self._lab.watcher.nudge()
         return self.concurrency()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
@@ -265,6 +265,13 @@ class Settings:
                 return value
         found: Json = json.loads(text)
         return found
+
+    def change(self, key: str, change: Callable[[Json], Json]) -> None:
+        """Sets the value of a key from what it is, None if it has none; nobody sets another one between. A refusal changes nothing."""
+        with self._database.write() as connection:
+            text = connection.execute(select(schema.settings.c.value).where(schema.settings.c.key == key)).scalar()
+            value = change(None if text is None else json.loads(text))
+            put(connection, schema.settings, {"key": key}, {"value": rows.dump_json(value)})
 
     def put(self, key: str, value: Json) -> None:
         """Sets the value of a key."""

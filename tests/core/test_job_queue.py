@@ -37,7 +37,10 @@ def test_limits_are_checked_all_at_once() -> None:
     Limits(total=100, user=20, local=10, providers={"cloud": 100})
     with pytest.raises(InvalidRequest) as raised:
         Limits(total=0, user=21, local=11, providers={"cloud": 101})
-    assert [problem.path for problem in raised.value.problems] == ["total", "user", "local", "providers.cloud"]
+    assert [problem.path for problem in raised.value.problems] == [
+        "max_concurrent", "user_max_concurrent", "local_job_max_concurrent", "providers.cloud",
+    ]  # fmt: skip
+    assert raised.value.message.startswith("max_concurrent must be 1 to 100, not 0; user_max_concurrent must be")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -147,7 +149,49 @@ def test_limits_are_changed_together_or_not_at_all(away: Away, images: Path) -> 
     ):
         with pytest.raises(errors.InvalidRequest):
             front.queue.set_concurrency(wrong)
+    with pytest.raises(errors.ProviderNotFound):
+        front.queue.set_concurrency(ConcurrencyChange(user_max_concurrent=3, providers={"nope": 3}))
     assert front.queue.concurrency().user_max_concurrent == 7
+
+
+def test_the_limit_of_a_provider_that_is_gone_can_be_written_back_and_taken_back(away: Away) -> None:
+    front = Front(away.lab)
+    away.lab.queue.set_limits(Limits(providers={"gone": 3}))
+    assert front.queue.set_concurrency(ConcurrencyChange(providers={"gone": 3})).providers["gone"] == 3
+    assert "gone" not in front.queue.set_concurrency(ConcurrencyChange(providers={"gone": None})).providers
+
+
+def test_limits_that_are_set_at_once_are_all_kept(away: Away) -> None:
+    front = Front(away.lab)
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(2, 10):
+            gate = threading.Barrier(4)
+
+            def change(one: ConcurrencyChange, gate: threading.Barrier = gate) -> None:
+                gate.wait()
+                front.queue.set_concurrency(one)
+
+            wanted = ConcurrencyChange(
+                max_concurrent=number,
+                user_max_concurrent=number,
+                local_job_max_concurrent=number,
+                providers={"elsewhere": number},
+            )
+            names = [field.name for field in dataclasses.fields(wanted)][:4]
+            list(pool.map(change, (ConcurrencyChange(**{name: getattr(wanted, name)}) for name in names)))
+            limits = away.lab.queue.limits()
+            assert (limits.total, limits.user, limits.local, limits.providers) == (number,) * 3 + (
+                {"elsewhere": number},
+            )
+
+
+def test_asking_twice_for_the_end_of_a_job_that_waits_is_harmless(away: Away, images: Path) -> None:
+    away.started(images)
+    waits = away.submit(images)
+    first = away.lab.cancel(waits.id)
+    assert first.state is JobState.CANCELLED
+    assert away.lab.cancel(waits.id).state is JobState.CANCELLED
+    assert len(away.lab.store.events.of_kind(waits.id, EventKind.CANCEL_REQUESTED)) == 1
 
 
 def test_finished_jobs_of_long_ago_are_cleaned_up(away: Away, images: Path) -> None:
