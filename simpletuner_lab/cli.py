@@ -56,7 +56,7 @@ def _ended_by(error: BaseException, args: argparse.Namespace) -> int:
         print(f"\n{interrupted(args)}", file=sys.stderr)
         return INTERRUPTED
     if isinstance(error, LabError):
-        _complain(error, as_json=args.json)
+        _complain(error, args)
         return CONSENT if isinstance(error, ConsentRequired) else FAULT
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -166,10 +166,10 @@ def _screen(*, as_json: bool) -> Iterator[Screen]:
         yield screen
 
 
-def _complain(error: LabError, *, as_json: bool) -> None:
+def _complain(error: LabError, args: argparse.Namespace) -> None:
     from simpletuner_lab.commands.answers import fault_document, fault_text
 
-    print(json.dumps(fault_document(error)) if as_json else fault_text(error, "stcloud"), file=sys.stderr)
+    print(json.dumps(fault_document(error)) if args.json else fault_text(error, "stcloud", args), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -93,14 +93,15 @@ class LabMagics(Magics):
     @_documented
     def stcloud(self, line: str, cell: str | None = None) -> Any:
         """Replaced by the tree's help."""
+        args: argparse.Namespace | None = None
         try:
             args = _parsed(line, cell)
             return None if args is None else self._run(args)
         except ServerUnreachable as error:
             self._client = None  # the next command looks for a server again
-            raise CommandRefused(fault_text(error, _PROG)) from None
+            raise CommandRefused(fault_text(error, _PROG, args)) from None
         except LabError as error:
-            raise CommandRefused(fault_text(error, _PROG)) from None
+            raise CommandRefused(fault_text(error, _PROG, args)) from None
 
     @context_matcher()
     def completions(self, context: CompletionContext) -> SimpleMatcherResult:

@@ -22,9 +22,12 @@ from simpletuner_lab.client import connect
 from simpletuner_lab.commands.answers import Answer, ended_answer, fault_text, jobs_answer
 from simpletuner_lab.commands.colour import ColourScreen
 from simpletuner_lab.commands.screen import JsonScreen, PipeScreen, Screen
+from simpletuner_lab.commands.snapshots import diff_answer
+from simpletuner_lab.core.comparison import Difference, Kind
 from simpletuner_lab.core.errors import InvalidRequest, Problem
 from simpletuner_lab.core.job import Failure, Job, JobState, Progress
 from simpletuner_lab.services.home import Home
+from simpletuner_lab.services.snapshot_views import JobDiff
 from simpletuner_lab.services.views import JobPage, JobView, LogChunk
 from simpletuner_lab.terminal import trouble_text
 from tests.lab_kit import quick_home
@@ -231,6 +234,15 @@ def test_a_problem_is_told_once() -> None:
     problems = [Problem(path="a", message="is wrong", hint="mend it"), Problem(path="b", message="is wrong too")]
     error = InvalidRequest("a: is wrong", problems=problems, hint="mend it")
     assert fault_text(error, "stcloud").splitlines() == ["stcloud: a: is wrong", "  b: is wrong too", "  mend it"]
+    told = InvalidRequest("a is wrong", problems=problems[:1], hint="mend it")
+    assert fault_text(told, "stcloud").splitlines() == ["stcloud: a is wrong", "  mend it"]
+
+
+def test_one_difference_is_one() -> None:
+    one = Difference(path="seed", kind=Kind.CHANGED, before=1, after=2)
+    for count, words in ((0, "a and b: another"), (1, "1 difference, another"), (2, "2 differences, another")):
+        found = JobDiff(a="a", b="b", same_digest=False, differences=(one,) * count, data=())
+        assert f"{words} digest" in diff_answer(found).text
 
 
 def test_the_moving_line_takes_no_markup() -> None:

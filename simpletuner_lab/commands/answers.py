@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import html
 import json
@@ -190,13 +191,18 @@ def doctor_answer(findings: Sequence[Finding]) -> Answer:
     return Answer(value=tuple(findings), text="\n".join((*lines, note)), table=findings_table(findings, note))
 
 
-def fault_text(error: LabError, prog: str) -> str:
-    """An error in a line, then each problem with its path that the line does not have yet, then what to do."""
+def fault_text(error: LabError, prog: str, args: argparse.Namespace | None = None) -> str:
+    """An error in a line, then each problem with its path that the line does not have yet, then what to do.
+
+    `args`: of the command that it ended, where that was understood.
+    """
     lines = [one_line(f"{prog}: {error.message}")]
-    shown = [problem for problem in error.problems if f"{problem.path}: {problem.message}" not in error.message]
+    told = error.message.replace(": ", " ")
+    shown = [p for p in error.problems if f"{p.path} {p.message}".replace(": ", " ") not in told]
     lines += ["  " + one_line(f"{p.path}: {p.message}" + (f" ({p.hint})" if p.hint else "")) for p in shown]
     if isinstance(error, ConsentRequired):
-        lines.append(f"  {prog} submit ... --approve DIGEST, or --yes for the plan that is printed")
+        again = f"rerun {args.job_id}" if args is not None and args.command == "rerun" else "submit ..."
+        lines.append(f"  {prog} {one_line(again)} --approve DIGEST, or --yes for the plan that is printed")
     elif error.hint and error.hint not in {problem.hint for problem in shown}:
         lines.append("  " + one_line(error.hint))
     return "\n".join(lines)

@@ -44,7 +44,7 @@ def given_limits(args: argparse.Namespace) -> dict[str, object]:
         raise InvalidRequest("--provider says whose limit is to change, and not how", hint="give an amount, or --off")
     if job := _of_job(args):
         changes["job"] = job
-    if args.zone:
+    if args.zone is not None:
         changes["time_zone"] = args.zone
     return changes
 

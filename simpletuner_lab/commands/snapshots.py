@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shlex
 from collections.abc import Callable, Iterator
@@ -39,11 +40,12 @@ def diff(lab: Callable[[], Client], args: argparse.Namespace, screen: Screen) ->
 
 
 def snapshots(lab: Callable[[], Client], args: argparse.Namespace, screen: Screen) -> int:
-    """Lists the newest snapshots, after switching them on or off."""
+    """Lists the newest snapshots, or switches them on or off and says so."""
     room = lab().snapshots
     if args.setting:
         room.set_enabled(args.setting == "on")
-    screen.show(snapshots_answer(room.listed(limit=args.limit)))
+    answer = snapshots_answer(room.listed(limit=args.limit))
+    screen.show(dataclasses.replace(answer, text=answer.text.splitlines()[-1]) if args.setting else answer)
     return OK
 
 
@@ -107,7 +109,9 @@ def diff_answer(found: JobDiff) -> Answer:
         for one in found.data
     ]
     digest = "the same digest" if found.same_digest else "another digest"
-    note = f"{one_line(found.a)} and {one_line(found.b)}: " + (f"{len(lines)} differences, " if lines else "")
+    note = f"{one_line(found.a)} and {one_line(found.b)}: " + (
+        "" if not lines else "1 difference, " if len(lines) == 1 else f"{len(lines)} differences, "
+    )
     return Answer(value=found, text="\n".join((*lines, note + digest)))
 
 

@@ -197,7 +197,7 @@ def _add_limit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--off", action="store_true", help="no limit any more")
     command.add_argument("--job", default=None, metavar="AMOUNT", help="what one job may cost; none: whatever it does")
     command.add_argument("--job-action", choices=actions, default="", help="block: it is ended before that")
-    command.add_argument("--zone", default="", metavar="ZONE", help="whose days count, such as Europe/Berlin")
+    command.add_argument("--zone", default=None, metavar="ZONE", help="whose days count, such as Europe/Berlin")
 
 
 def _add_push(command: argparse.ArgumentParser) -> None:

@@ -145,7 +145,7 @@ OPERATIONS: Final[Operations] = {
     LimitsHandler.put: Operation(answer=LimitsView, body=SpendLimits, errors=(ProviderNotFound,)),
     LimitStatusHandler.get: Operation(answer=CostLimitStatus, query=(words("provider"),), errors=(ProviderNotFound,)),
     JobLimitHandler.get: Operation(answer=JobMoney, errors=(JobNotFound,)),
-    SpendHandler.get: Operation(answer=SpendView, query=(_DAYS, words("provider"))),
+    SpendHandler.get: Operation(answer=SpendView, query=(_DAYS, words("provider")), errors=(ProviderNotFound,)),
     DashboardHandler.get: Operation(answer=DashboardView, query=(_DAYS,)),
     EstimateHandler.post: Operation(
         answer=CostEstimate,

@@ -319,7 +319,7 @@ class Lab:
     # ------------------------------------------------------------ jobs under way
 
     def cancel(self, job_id: str) -> Job:
-        """Asks for the end of a job; at once on record, and at the provider with the next step.
+        """Asks for the end of a job; at once on record, and at the provider with the next step. Asking again is harmless.
 
         Raises:
             IllegalTransition: it has ended by itself.
@@ -329,10 +329,11 @@ class Lab:
         return job
 
     def _cancelled(self, job: Job) -> Job:
+        asked = job.cancel_requested_at is not None
+        if asked and (not job.terminal or job.state is JobState.CANCELLED):
+            return job
         if job.terminal:
             raise IllegalTransition(f"job {job.id} is already {job.state}", hint="there is nothing to cancel")
-        if job.cancel_requested_at is not None:
-            return job
         now = self._clock()
         no_run = job.waits_for_slot or job.waits_for_money
         ended = job.moved(JobState.CANCELLED, now=now) if no_run else job

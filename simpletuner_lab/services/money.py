@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.cost import Estimate
-from simpletuner_lab.core.errors import InvalidRequest
+from simpletuner_lab.core.errors import InvalidRequest, ProviderUnavailable
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.core.plan import Plan, SubmitRequest
 from simpletuner_lab.core.provider import Provider
@@ -106,9 +107,13 @@ class Money:
 
         Raises:
             InvalidRequest: days are not 1 to 365.
+            ProviderNotFound: there is no such provider, and none that is gone has cost anything here.
         """
         if not 1 <= days <= MOST_DAYS:
             raise InvalidRequest(f"days are 1 to {MOST_DAYS}, not {days}")
+        if provider and not self._store.charges.of_provider(provider):
+            with contextlib.suppress(ProviderUnavailable):  # there is one
+                self._registry.class_of(provider)
         now, time_zone = self._clock(), self._store.spending.limits().time_zone
         zone = zone_of(time_zone)
         today = day_of(now, zone)

@@ -193,7 +193,7 @@ class SnapshotRepository:
         except _BROKEN as error:
             if lacks_room(error):
                 raise DiskFull(f"no room for snapshots in {self._folder}", hint="free some space") from error
-            said = error.strerror if isinstance(error, OSError) else type(error).__name__
+            said = error.strerror if isinstance(error, OSError) else "something in them is damaged or missing"
             raise StoreUnusable(
                 f"the snapshots in {self._folder} cannot be used: {said}",
                 hint="git fsck tells more; moved away, a new repository is begun with the next snapshot",

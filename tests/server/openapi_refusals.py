@@ -65,6 +65,7 @@ REFUSED = [
     ("PUT", "/cost-limit", {"total": {"amount_usd": -1}}, "invalid_request"),
     ("PUT", "/cost-limit", {"providers": {"nobody": {}}}, "provider_not_found"),
     ("GET", "/cost-limit/status?provider=nobody", None, "provider_not_found"),
+    ("GET", "/spend?provider=nobody", None, "provider_not_found"),
     ("POST", "/cost-estimate", [1], "invalid_request"),
     ("POST", "/cost-estimate?provider=nobody", {"config": {}, "dataloader_config": []}, "provider_not_found"),
     ("POST", "/cost-estimate?provider=nobody", [], "invalid_config"),
@@ -94,6 +95,7 @@ REFUSED_OF_QUEUE = [
     ("POST", "/none/priority", {"priority": 51}, "invalid_request"),
     ("POST", "/none/priority", {"priority": "lead"}, "job_not_found"),
     ("POST", "/concurrency", {"max_concurrent": 0}, "invalid_request"),
+    ("POST", "/concurrency", {"providers": {"nobody": 3}}, "provider_not_found"),
     ("POST", "/concurrency", {"enable_fair_share": True}, "invalid_request"),
     ("POST", "/cleanup?days=0", None, "invalid_request"),
 ]

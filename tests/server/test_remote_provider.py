@@ -231,7 +231,8 @@ def test_money_in_the_terminal(server: Server, stcloud: Stcloud) -> None:
         ("limit", "-1"),
     ):
         assert stcloud(*wrong)[0] == 1, wrong
-    assert stcloud("limit", "--zone", "Mars/Olympus")[0] == 1
+    for zone in ("Mars/Olympus", ""):
+        assert stcloud("limit", "--zone", zone)[0] == 1, zone
     for words in (("--off", "--job", "none", "--zone", "UTC"), ("--off", "--provider", "elsewhere")):
         assert stcloud("limit", *words)[0] == 0
     assert stcloud("limit")[1].startswith("no limit")

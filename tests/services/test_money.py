@@ -16,6 +16,9 @@ from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.job_queue import Limits
 from simpletuner_lab.core.spend import LimitAction
 from simpletuner_lab.services.front import Front
+from simpletuner_lab.services.money import Money
+from simpletuner_lab.services.planning import Planner
+from simpletuner_lab.services.registry import Registry
 from tests.services.remote_kit import START, Away, away_lab, elsewhere
 
 RUN = 1.8
@@ -77,6 +80,17 @@ def test_a_plan_has_the_verdict_before_anybody_agrees(away: Away, images: Path) 
     assert "stcloud limit" in refused.value.hint
     assert away.lab.store.jobs.active() == ()
     assert away.lab.plan(elsewhere(images)).consent is ConsentState.NEEDED, "after a refusal nothing is kept"
+
+
+def test_what_an_unknown_provider_has_cost_is_no_answer(away: Away, images: Path) -> None:
+    with pytest.raises(errors.ProviderNotFound):
+        away.lab.money.spend(provider="nope")
+    job = away.started(images)
+    ended(away, job, 0.5)
+    gone = Money(
+        away.lab.store, Registry(()), Planner(away.lab.store, Registry(()), away.lab.tokens), away.lab.plan, away.clock
+    )
+    assert gone.spend(provider="elsewhere").total_usd == 0.5, "what is uninstalled has cost what it has cost"
 
 
 def test_a_limit_that_warns_lets_it_pass_and_says_so(away: Away, images: Path) -> None:
@@ -261,7 +275,6 @@ def test_totals_are_by_day_of_the_zone(away: Away, images: Path) -> None:
         (first.id, first.name, 0.5), (second.id, "the other", 0.25),
     ]  # fmt: skip
     assert away.lab.money.spend(1).total_usd == 0.25
-    assert away.lab.money.spend(30, provider="nobody").runs == 0
 
 
 def test_what_is_shown_is_what_is_enforced(away: Away, images: Path) -> None:

@@ -135,7 +135,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
     damaged = tmp_path / "snapshots" / "objects" / commit[:2] / commit[2:]
     damaged.chmod(0o600)
     damaged.write_bytes(b"")
-    with pytest.raises(StoreUnusable, match="cannot be used"):
+    with pytest.raises(StoreUnusable, match="cannot be used: something in them is damaged or missing"):
         write(repository, 1)
     with pytest.raises(StoreUnusable):
         repository.log(limit=1)
