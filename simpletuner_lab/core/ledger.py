@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simpletuner_lab.core.cost import Rate, amount_or_none
+from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.job import Job
 from simpletuner_lab.core.provider import RunState, Snapshot
 
@@ -61,18 +61,17 @@ def opened(job: Job, ref: str, *, account: str, rate: Rate | None, now: float, m
 
 
 def metered(charge: Charge, snapshot: Snapshot, *, ended: bool, now: float) -> Charge:
-    """The charge after this snapshot. What an answer leaves out, or tells as no amount, stays as it was; a final charge never goes back.
+    """The charge after this snapshot. What an answer leaves out stays as it was; a final charge never goes back.
 
     A run that is gone without a word of what it took may have cost more than is known: its charge stays open.
     """
-    metered_s, cost_usd = amount_or_none(snapshot.metered_s), amount_or_none(snapshot.cost_usd)
-    untold = snapshot.state is RunState.LOST and metered_s is None and cost_usd is None
+    untold = snapshot.state is RunState.LOST and snapshot.metered_s is None and snapshot.cost_usd is None
     if (charge.final and not ended) or untold:
         return charge
     after = dataclasses.replace(
         charge,
-        metered_s=charge.metered_s if metered_s is None else metered_s,
-        cost_usd=charge.cost_usd if cost_usd is None else cost_usd,
+        metered_s=charge.metered_s if snapshot.metered_s is None else snapshot.metered_s,
+        cost_usd=charge.cost_usd if snapshot.cost_usd is None else snapshot.cost_usd,
         final=ended,
     )
     return charge if after == charge else dataclasses.replace(after, updated_at=now)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from simpletuner_lab.core.canonical import JsonObject
-from simpletuner_lab.core.cost import Rate
+from simpletuner_lab.core.cost import Rate, amount_or_none
 from simpletuner_lab.core.destination import Delivery
 from simpletuner_lab.core.errors import Problem
 from simpletuner_lab.core.secret import Secret
@@ -183,6 +183,11 @@ class Snapshot:
     progress: LogProgress | None = None
     """Counts only where the log has no report lines."""
 
+    def __post_init__(self) -> None:
+        """What is told and is no amount (not finite, below 0) is not known: it would pass every limit."""
+        object.__setattr__(self, "cost_usd", amount_or_none(self.cost_usd))
+        object.__setattr__(self, "metered_s", amount_or_none(self.metered_s))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedRun:
@@ -201,6 +206,10 @@ class ListedRun:
     completed_at: float | None = None
     cost_usd: float | None = None
     error: str = ""
+
+    def __post_init__(self) -> None:
+        """As of a `Snapshot`."""
+        object.__setattr__(self, "cost_usd", amount_or_none(self.cost_usd))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 from simpletuner_lab.core.book import claim_of
 from simpletuner_lab.core.consent import ConsentState
-from simpletuner_lab.core.cost import Estimate, Rate, amount_or_none
+from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import HOME
 from simpletuner_lab.core.diff import ENDED, Change
 from simpletuner_lab.core.errors import Conflict, JobNotFound, LabError, ProviderUncertain, StaleRecord
@@ -90,11 +90,7 @@ class Imports:
         now, plan = self.clock(), self.store.jobs.plan(job.id)
         charge = opened(job, run.ref, account=plan.identity.account, rate=plan.rate, now=now)
         charge = dataclasses.replace(
-            charge,
-            attempt=attempt,
-            cost_usd=amount_or_none(run.cost_usd),
-            final=True,
-            opened_at=run.started_at or run.created_at,
+            charge, attempt=attempt, cost_usd=run.cost_usd, final=True, opened_at=run.started_at or run.created_at
         )
         spent = spent_usd(job, with_charge(self.store.charges.of_job(job.id), charge))
         message = f"a run of attempt {attempt} has turned up after all, and has ended: {run.ref}"

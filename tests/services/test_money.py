@@ -87,9 +87,9 @@ def test_what_an_unknown_provider_has_cost_is_no_answer(away: Away, images: Path
         away.lab.money.spend(provider="nope")
     job = away.started(images)
     ended(away, job, 0.5)
-    gone = Money(
-        away.lab.store, Registry(()), Planner(away.lab.store, Registry(()), away.lab.tokens), away.lab.plan, away.clock
-    )
+    lab = away.lab
+    planner = Planner(lab.store, Registry(()), lab.tokens, lab.known)
+    gone = Money(lab.store, Registry(()), planner, lab.plan, away.clock)
     assert gone.spend(provider="elsewhere").total_usd == 0.5, "what is uninstalled has cost what it has cost"
 
 
