@@ -160,7 +160,7 @@ def test_money_over_rest(server: Server, place: Place, tmp_path: Path) -> None:
         answer = http.post("/jobs/submit", json=body | {"approve": plan["digest"]}, params={"provider": "elsewhere"})
         assert answer.status_code == 202
         warning = answer.json()["cost_limit_warning"]
-        assert warning.startswith("the monthly spend limit of $0.0500 for elsewhere")
+        assert warning.startswith("the monthly spend limit of $0.05 for elsewhere")
         job_id = answer.json()["job_id"]
         assert http.get(f"/jobs/{job_id}/cost-limit").json() == {"job_id": job_id, "warning": warning}
         told = submitted_answer(client.job(job_id), client.money.warning(job_id).warning)
