@@ -250,12 +250,12 @@ def test_a_run_gets_what_is_left() -> None:
 
 def test_past_what_was_paid_for() -> None:
     running = charge(final=False, cost_usd=1.0, most_usd=1.8)
-    assert not is_overrun(running, None, 1.0, now=NOW)
-    assert is_overrun(dataclasses.replace(running, cost_usd=1.81), None, 1.81, now=NOW)
-    assert is_overrun(running, 0.9, 1.0, now=NOW)
+    assert not is_overrun(running, now=NOW)
+    assert is_overrun(dataclasses.replace(running, cost_usd=1.81), now=NOW)
+    assert not is_overrun(dataclasses.replace(running, cost_usd=9.0, most_usd=None), now=NOW), "nothing was set aside"
     untold = dataclasses.replace(running, cost_usd=None, metered_s=None)
-    assert not is_overrun(untold, None, None, now=NOW + 2000)
-    assert is_overrun(untold, None, None, now=NOW + 2200)
+    assert not is_overrun(untold, now=NOW + 2000)
+    assert is_overrun(untold, now=NOW + 2200)
 
 
 def test_a_refusal_does_not_contradict_itself() -> None:
