@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
 
 from simpletuner_lab.core.canonical import Json
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import DeliveryState, Push
 from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_lab.core.grant import Grant
-from simpletuner_lab.core.ledger import Charge
+from simpletuner_lab.core.ledger import Charge, doubtful_ref
 from simpletuner_lab.services import rows, schema
 from simpletuner_lab.services.database import Database, draw_numbers, put
 from simpletuner_lab.services.rows import FileStamp, Transfer
@@ -200,11 +200,37 @@ class Charges:
         """Every charge at a provider."""
         return self._found(schema.charges.c.provider == provider)
 
+    def drop(self, doubt: Charge) -> None:
+        """There was no such run, or it is booked as another's. Only what is in doubt can be dropped."""
+        with self._database.write() as connection:
+            ref = doubtful_ref(doubt.job_id, doubt.attempt)
+            connection.execute(delete(schema.charges).where(_is_of(doubt.provider, ref)))
+
+    def put(self, charge: Charge) -> None:
+        """What a run has cost whose job is gone."""
+        with self._database.write() as connection:
+            put_charge(connection, charge)
+
     def _found(self, which: ColumnElement[bool]) -> tuple[Charge, ...]:
         charges = schema.charges
         query = select(charges).where(which).order_by(charges.c.job_id, charges.c.attempt, charges.c.ref)
         with self._database.read() as connection:
             return tuple(rows.charge_from(row) for row in connection.execute(query).mappings())
+
+
+def put_charge(connection: Connection, charge: Charge | None) -> None:
+    """Books a run, or what has changed of it. A run that is known takes the place of its start that was in doubt."""
+    if charge is None:
+        return
+    if not charge.doubtful:
+        ref = doubtful_ref(charge.job_id, charge.attempt)
+        connection.execute(delete(schema.charges).where(_is_of(charge.provider, ref)))
+    row = rows.charge_row(charge)
+    put(connection, schema.charges, {"provider": row.pop("provider"), "ref": row.pop("ref")}, row)
+
+
+def _is_of(provider: str, ref: str) -> ColumnElement[bool]:
+    return and_(schema.charges.c.provider == provider, schema.charges.c.ref == ref)
 
 
 class Pushes:

@@ -215,7 +215,17 @@ def test_a_run_that_is_gone_counts_for_all_it_may_have_cost() -> None:
     assert counted_usd(gone, current=True) == 0.2
     assert counted_usd(gone, current=False) == 1.8
     assert counted_usd(dataclasses.replace(gone, most_usd=None), current=False) is None
-    assert counted_usd(charge(cost_usd=None, metered_s=None), current=False) == 0.0, "it never began"
+
+
+def test_a_run_of_which_nobody_tells_the_cost_is_not_free() -> None:
+    """It has ended, and that is all that its provider says of it."""
+    untold = charge(cost_usd=None, metered_s=None, most_usd=1.8)
+    assert [counted_usd(untold, current=current) for current in (True, False)] == [1.8, 1.8]
+    assert counted_usd(dataclasses.replace(untold, most_usd=None), current=False) is None
+    assert counted_usd(dataclasses.replace(untold, metered_s=0.0), current=False) == 0.0, "it never began"
+    assert counted_usd(dataclasses.replace(untold, usd_per_hour=0.0), current=False) == 0.0, "it is free"
+    assert not told(DEAR, limits(5.0), Book(charges=(untold,), holdings=()))[0]
+    assert told(DEAR, limits(6.0), Book(charges=(untold,), holdings=()))[0]
 
 
 @pytest.mark.parametrize("amount", [-1.0, math.nan, math.inf])

@@ -219,6 +219,38 @@ def test_a_limit_that_is_lowered_ends_no_run(away: Away, images: Path) -> None:
     assert (job.state, job.failure.code, len(away.place.runs())) == (JobState.FAILED, "spend_limit", 1)
 
 
+# ------------------------------------------------------------ what nobody tells
+
+
+def test_a_run_whose_cost_nobody_tells_is_not_free(away: Away, images: Path) -> None:
+    limit(away, 3.0)
+    job = away.started(images)
+    away.deliver(job)
+    away.place.change("run-1", state="succeeded")
+    job = away.on(job, 3)
+    assert (job.state, job.cost_usd) == (JobState.COMPLETED, None)
+    with pytest.raises(errors.SpendLimitReached, match=r"\$1.80 spent"):
+        away.submit(images)
+    spent = away.lab.money.spend(1)
+    assert (spent.total_usd, spent.runs, spent.unpriced) == (0.0, 1, 1)
+    assert Front(away.lab).setup.billing("elsewhere").runs_without_price == 1
+    away.place.change("run-1", cost_usd=0.25)
+    away.lab.sync("elsewhere")
+    assert away.lab.store.jobs.get(job.id).cost_usd == 0.25, "its provider tells it later"
+    assert away.lab.money.spend(1).unpriced == 0
+    away.submit(images)
+
+
+def test_a_run_that_never_began_costs_nothing(away: Away, images: Path) -> None:
+    limit(away, 2.0)
+    job = away.started(images)
+    away.lab.cancel(job.id)
+    away.place.change("run-1", state="cancelled", metered_s=0.0)
+    assert away.on(job, 2).state is JobState.CANCELLED
+    assert (away.lab.money.spend(1).unpriced, away.lab.money.status("elsewhere").current_spend) == (0, 0.0)
+    away.submit(images)
+
+
 def test_a_run_that_nobody_meters_is_judged_by_the_clock(away: Away, images: Path) -> None:
     limit(away, 2.0)
     job = away.on(away.started(images))

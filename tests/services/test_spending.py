@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from simpletuner_lab.core.book import Claim
+from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import InvalidRequest, SpendLimitReached
 from simpletuner_lab.core.job import Job, JobState, RunRef
-from simpletuner_lab.core.ledger import Charge, opened
+from simpletuner_lab.core.ledger import Charge, of_doubt, opened
 from simpletuner_lab.core.spend import JobLimit, LimitAction, Period, SpendLimit, SpendLimits, span
 from simpletuner_lab.services.spending import Request, zone_of
 from simpletuner_lab.services.store import Store
@@ -196,6 +197,35 @@ def test_a_deleted_job_stays_spent(limited: Store) -> None:
         insert(limited, "job-2", 1.0)
     next_month = T0 + 31 * 86400
     insert(limited, "job-3", 1.0, at=next_month)
+
+
+def test_a_run_of_which_nobody_tells_the_cost_stays_counted(limited: Store) -> None:
+    job = insert(limited, "job-1", 3.0, state=JobState.RUNNING)
+    untold = dataclasses.replace(opened(job, "r", account="", rate=None, now=T0, most_usd=3.0), final=True)
+    limited.jobs.record(
+        job, job.moved(JobState.COMPLETED, now=T0), charge=dataclasses.replace(untold, usd_per_hour=PRICE)
+    )
+    with pytest.raises(SpendLimitReached, match=r"\$3.00 spent"):
+        insert(limited, "job-2", 1.0)
+
+
+def test_a_start_in_doubt_makes_room_for_its_run(limited: Store) -> None:
+    """In one transaction: it is never counted twice, and never not at all."""
+    job = insert(limited, "job-1", 3.0, state=JobState.RUNNING)
+    rate = Rate(hardware="g", label="g", usd_per_hour=PRICE)
+    doubt = of_doubt(job, account="", rate=rate, now=T0, most_usd=3.0)
+    job, _ = limited.jobs.record(job, job.moved(JobState.FAILED, now=T0), charge=doubt)
+    other = dataclasses.replace(doubt, ref="of-another-attempt", attempt=2, cost_usd=0.0, final=True)
+    limited.charges.put(other)
+    assert limited.charges.of_job("job-1") == (doubt, other)
+    with pytest.raises(SpendLimitReached, match=r"\$3.00 spent"):
+        insert(limited, "job-2", 1.0)
+    found = dataclasses.replace(doubt, ref="r", cost_usd=0.5, final=True)
+    limited.jobs.record(job, job, charge=found)
+    assert limited.charges.of_job("job-1") == (found, other)
+    limited.charges.drop(found)
+    assert limited.charges.of_job("job-1") == (found, other), "what is known is never dropped"
+    insert(limited, "job-2", 3.0)
 
 
 def test_eight_processes_submit_at_once(tmp_path: Path) -> None:
