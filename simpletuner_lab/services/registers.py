@@ -203,8 +203,7 @@ class Charges:
     def drop(self, doubt: Charge) -> None:
         """There was no such run, or it is booked as another's. Only what is in doubt can be dropped."""
         with self._database.write() as connection:
-            ref = doubtful_ref(doubt.job_id, doubt.attempt)
-            connection.execute(delete(schema.charges).where(_is_of(doubt.provider, ref)))
+            _end_doubt(connection, doubt, cost_usd=0.0)
 
     def put(self, charge: Charge) -> None:
         """What a run has cost whose job is gone."""
@@ -223,14 +222,25 @@ def put_charge(connection: Connection, charge: Charge | None) -> None:
     if charge is None:
         return
     if not charge.doubtful:
-        ref = doubtful_ref(charge.job_id, charge.attempt)
-        connection.execute(delete(schema.charges).where(_is_of(charge.provider, ref)))
+        _end_doubt(connection, charge, cost_usd=charge.cost_usd)
     row = rows.charge_row(charge)
     put(connection, schema.charges, {"provider": row.pop("provider"), "ref": row.pop("ref")}, row)
 
 
-def _is_of(provider: str, ref: str) -> ColumnElement[bool]:
-    return and_(schema.charges.c.provider == provider, schema.charges.c.ref == ref)
+def _end_doubt(connection: Connection, run: Charge, *, cost_usd: float | None) -> None:
+    """Takes out the start in doubt that was this run. What it counted for and did not cost is no longer reserved either.
+
+    Else it would be left to the job's next runs, in a period that may have given it to others.
+    """
+    charges, held = schema.charges.c, schema.reservations.c
+    ours = and_(charges.provider == run.provider, charges.ref == doubtful_ref(run.job_id, run.attempt))
+    doubt = connection.execute(select(charges.most_usd).where(ours)).first()
+    if doubt is None:
+        return
+    connection.execute(delete(schema.charges).where(ours))
+    if doubt.most_usd is not None and cost_usd is not None and cost_usd < doubt.most_usd:
+        left = held.reserved_usd - (doubt.most_usd - cost_usd)
+        connection.execute(update(schema.reservations).where(held.job_id == run.job_id).values(reserved_usd=left))
 
 
 class Pushes:
