@@ -25,7 +25,7 @@ from simpletuner_lab.rest_setup import Setup
 from simpletuner_lab.rest_snapshots import Snapshots
 from simpletuner_lab.servers import FoundServer, find_servers
 from simpletuner_lab.services.home import Home
-from simpletuner_lab.services.provider_views import SyncView
+from simpletuner_lab.services.provider_views import ProviderView, SyncView
 from simpletuner_lab.services.views import (
     DeliveryView,
     EventView,
@@ -36,7 +36,6 @@ from simpletuner_lab.services.views import (
     MetricsView,
     OutputsView,
     PlanView,
-    ProviderView,
     PublishingView,
 )
 

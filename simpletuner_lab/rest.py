@@ -23,7 +23,7 @@ from simpletuner_lab.rest_setup import RestSetup, Setup, segment
 from simpletuner_lab.rest_snapshots import RestSnapshots, Snapshots
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.forms import form_of
-from simpletuner_lab.services.provider_views import SyncView
+from simpletuner_lab.services.provider_views import ProviderView, SyncView
 from simpletuner_lab.services.reach.report import LocalUpload, Mode, Reach, WebhookReport
 from simpletuner_lab.services.views import (
     DeliveryView,
@@ -35,7 +35,6 @@ from simpletuner_lab.services.views import (
     MetricsView,
     OutputsView,
     PlanView,
-    ProviderView,
     PublishingView,
 )
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from simpletuner_lab.core.cost import Estimate
+from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import label
 from simpletuner_lab.core.manifest import DatasetManifest
 from simpletuner_lab.core.spend import dollars
 from simpletuner_lab.core.verdict import SpendVerdict
-from simpletuner_lab.services.views import ChargeView, DeliveryView, JobDetail, JobView, PlanView, ProviderView
+from simpletuner_lab.services.provider_views import ProviderView
+from simpletuner_lab.services.views import ChargeView, DeliveryView, JobDetail, JobView, PlanView
 
 _LISTED: Final = 6
 """Files and reasons of one kind shown before the rest is counted."""
@@ -50,7 +51,8 @@ def _plan_lines(plan: PlanView) -> Iterator[str]:
         yield f"  travels along {credential.name}: {credential.purpose}"
     for rest in plan.stays:
         yield f"  stays there   {rest}"
-    yield f"  estimate      {estimate_text(plan.estimate)}"
+    yield f"  price         {rate_text(plan.rate)}"
+    yield f"  estimate      {estimate_text(plan.estimate, plan.rate)}"
     if plan.spend is not None and plan.spend.claim.usd_per_hour != 0:
         yield f"  money         {spend_text(plan.spend)}"
     for warning in plan.warnings:
@@ -170,14 +172,23 @@ def steps_text(steps: int) -> str:
     return f"{steps} steps" if steps else "steps not known"
 
 
-def estimate_text(estimate: Estimate) -> str:
-    """Time and money as a range, and what it rests on."""
+def rate_text(rate: Rate) -> str:
+    """What an hour costs, and when that was looked up."""
+    if rate.usd_per_hour is None:
+        return "not known"
+    if rate.usd_per_hour == 0:
+        return "free"
+    return f"{dollars(rate.usd_per_hour)} per hour{f', as of {one_line(rate.as_of)}' if rate.as_of else ''}"
+
+
+def estimate_text(estimate: Estimate, rate: Rate) -> str:
+    """Time and money as a range, and what it rests on. Where the price of an hour is known, the time is what is missing."""
     if estimate.seconds_low is None or estimate.seconds_high is None:
         time = "time not known"
     else:
         time = f"{duration(estimate.seconds_low)} to {duration(estimate.seconds_high)}"
     if estimate.usd_low is None or estimate.usd_high is None:
-        money = "price not known"
+        money = "price not known" if rate.usd_per_hour is None else "cost not known"
     elif estimate.usd_high == 0:
         money = "$0"
     else:

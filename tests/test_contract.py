@@ -37,7 +37,14 @@ from simpletuner_lab.rest_money import MoneyDesk
 from simpletuner_lab.server.handlers import SubmitBody
 from simpletuner_lab.services import views
 from simpletuner_lab.services.money_views import DaySpend, JobSpend, LimitsView, NamedSpend, SpendView
-from simpletuner_lab.services.provider_views import Billing, ProviderConfig, SyncView, Validation
+from simpletuner_lab.services.provider_views import (
+    Billing,
+    HardwareProfile,
+    ProviderConfig,
+    ProviderView,
+    SyncView,
+    Validation,
+)
 from simpletuner_lab.services.reach.report import Mode, WebhookReport
 from simpletuner_lab.services.setting_fields import SettingField
 from simpletuner_lab.services.snapshot_views import JobMetadata, SnapshotView
@@ -62,7 +69,7 @@ VALUES = [
     *(Claim, LimitState, SpendVerdict, SpendLimit, SpendLimits, JobLimit),
     *(LimitsView, SpendView, DaySpend, NamedSpend, JobSpend),
     *(HomeDestination, S3Destination, HubDestination),
-    *(ProviderConfig, SettingField, Validation, Billing, SyncView, WebhookReport),
+    *(ProviderView, HardwareProfile, ProviderConfig, SettingField, Validation, Billing, SyncView, WebhookReport),
     *(JobMetadata, SnapshotView),
 ]
 

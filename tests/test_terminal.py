@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from simpletuner_lab.terminal import one_line, printable
+from simpletuner_lab.core.cost import Published, Rate, estimate_run
+from simpletuner_lab.terminal import estimate_text, one_line, printable, rate_text
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,22 @@ def test_a_long_line_takes_no_longer_than_its_length() -> None:
     for text in ("x" * (1 << 20), "\r" * (1 << 20), "\x1b[" * (1 << 19), "\x1b]" + "0" * (1 << 20)):
         printable(text)
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("price", "an_hour", "unknown", "known"),
+    [
+        (3.6, "$3.60 per hour, as of 2026-01-01", "cost not known, time not known (", "$1.80 to $3.60, 30 min 00 s"),
+        (None, "not known", "price not known, time not known (", "price not known, 30 min 00 s"),
+        (0.0, "free", "$0, time not known (", "$0, 30 min 00 s"),
+    ],
+)
+def test_a_known_price_is_told_also_where_the_time_is_not(
+    price: float | None, an_hour: str, unknown: str, known: str
+) -> None:
+    """What is not known is named: the time alone, or the price as well."""
+    rate = Rate(hardware="gpu", label="A GPU", usd_per_hour=price, as_of="2026-01-01" if price else "")
+    assert rate_text(rate) == an_hour
+    assert estimate_text(estimate_run(steps=12, rate=rate, past_step_s=()), rate).startswith(unknown)
+    figures = Published(seconds_low=1800.0, seconds_high=3600.0, reason="published")
+    assert estimate_text(estimate_run(steps=12, rate=rate, past_step_s=(), published=figures), rate).startswith(known)

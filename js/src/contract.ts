@@ -301,6 +301,24 @@ export interface ProviderView {
   /** Where it says how things stand there; empty: nowhere. */
   status_page: string;
   cost_per_hour: number | null;
+  description: string;
+  /** The first target, which runs where none is named, and its version below. */
+  model: string;
+  version: string;
+  /** The first hardware. */
+  hardware_profile: string;
+  hardware_profiles: HardwareProfile[];
+}
+
+/** One hardware of a provider in the names of the original; `hardware` has dates and sources too. */
+export interface HardwareProfile {
+  id: string;
+  /** The target that runs there. */
+  model: string;
+  label: string;
+  hardware_type: string;
+  cost_per_hour: number | null;
+  cost_per_second: number | null;
 }
 
 /** How many jobs are new, how many known ones were looked at, and the new ones. */

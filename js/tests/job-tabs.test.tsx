@@ -37,6 +37,11 @@ const TOLD: [string, EventView["data"], string][] = [
     { to: "https://a.example", bytes: 500_000, files: 96, sha256: "e" },
     "Sent to https://a.example. Files: 96, 500.0 kB.",
   ],
+  [
+    "sent",
+    { to: "https://a.example", bytes: 250_000, files: 96, sha256: "e", problem: "it broke off" },
+    "it broke off",
+  ],
   ["discarded", { data_left: false }, "Copies of the data that were made for the run are gone."],
   ["discarded", { data_left: true }, "It could not be shown that the provider's copy of the data is gone."],
   ["started", { attempt: 2 }, "Attempt 2 was started."],

@@ -118,6 +118,20 @@ export function sampleProvider(over: Partial<ProviderView> = {}): ProviderView {
     run_limit_s: null,
     status_page: "",
     cost_per_hour: 0,
+    description: "Runs trainers on this machine.",
+    model: "trainer",
+    version: "0.1.0",
+    hardware_profile: "cpu",
+    hardware_profiles: [
+      {
+        id: "cpu",
+        model: "trainer",
+        label: "CPU, 16 cores",
+        hardware_type: "cpu",
+        cost_per_hour: 0,
+        cost_per_second: 0,
+      },
+    ],
     ...over,
   };
 }

@@ -24,7 +24,7 @@ from simpletuner_lab.core.job import JobState
 from simpletuner_lab.doctor.finding import Finding, Status
 from simpletuner_lab.downloading import Downloaded
 from simpletuner_lab.services.codec import dumps, encode
-from simpletuner_lab.services.provider_views import ProviderConfig, SyncView, Validation
+from simpletuner_lab.services.provider_views import ProviderConfig, ProviderView, SyncView, Validation
 from simpletuner_lab.services.views import (
     DeliveryView,
     JobDetail,
@@ -32,7 +32,6 @@ from simpletuner_lab.services.views import (
     JobView,
     OutputsView,
     PlanView,
-    ProviderView,
 )
 from simpletuner_lab.terminal import (
     delivery_text,

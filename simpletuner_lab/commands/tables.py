@@ -10,7 +10,8 @@ from typing import Final
 
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.doctor.finding import Finding, Status
-from simpletuner_lab.services.views import JobPage, JobView, OutputsView, ProviderView
+from simpletuner_lab.services.provider_views import ProviderView
+from simpletuner_lab.services.views import JobPage, JobView, OutputsView
 from simpletuner_lab.terminal import duration, one_line, provider_state, size, trouble_text
 
 

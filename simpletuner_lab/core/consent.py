@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
 from simpletuner_lab.core.errors import ConsentRequired, InvalidRequest, PlanChanged, UploadsForbidden
 
@@ -33,6 +34,17 @@ class ConsentState(enum.StrEnum):
     GIVEN = "given"
     NEEDED = "needed"
     FORBIDDEN = "forbidden"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Who agreed to a plan, when (seconds since the epoch), through which front-end and in which mode."""
+
+    owner: str
+    digest: str
+    at: float
+    entry: str
+    mode: ConsentMode
 
 
 def consent_state(*, mode: ConsentMode, remote: bool, agreed: bool) -> ConsentState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ _LEAST: Final = 8
 """Shorter secrets are looked for as they are: in other clothes they would be found everywhere."""
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{40,}")
+_WORDS: Final = re.compile(rb"[\t\n\r -~]{16,}")
+"""What of decoded bytes is a text that something may be encoded in; chance hardly makes so long a one."""
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _DEEPEST: Final = 4
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
@@ -54,6 +57,30 @@ def without_hidden(text: str, mask: Callable[[str], str], masked: str) -> str:
         for read in (unquote, unquote_plus):
             text = _by_line(text, "%", read, mask, lambda line: line)
     return text
+
+
+def layers(text: str) -> Iterator[str]:
+    """The text, and what it reads as with one encoding after the other taken off, where they lie in each other.
+
+    Time in proportion to the text: no layer is longer than the one before, and there are a few of them.
+    """
+    seen, now = {text}, [text]
+    yield text
+    for _ in range(_DEEPEST - 1):
+        now = list({below for one in now for below in _below(one)} - seen)
+        seen.update(now)
+        yield from now
+
+
+def _below(text: str) -> Iterator[str]:
+    if "%" in text:
+        yield unquote(text)
+    if "\\" in text:
+        yield _unescaped(text)
+    runs = itertools.chain(_HEX.finditer(text), _BASE64.finditer(text))
+    words = (word for run in runs for data in _readings(run[0]) for word in _WORDS.findall(data))
+    if read := b"\n".join(words).decode("ascii"):
+        yield read
 
 
 def _by_line(

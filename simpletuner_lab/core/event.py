@@ -18,7 +18,7 @@ class EventKind(enum.StrEnum):
     STATE = "state"
     CONSENTED = "consented"
     SENT = "sent"
-    """Bytes left this machine: what, where to, digest (SPEC C3)."""
+    """Bytes left this machine: what, where to, digest (SPEC C3); with a `problem`, if that they arrived is not confirmed."""
     DISCARDED = "discarded"
     """The provider's copy of the data is gone, or could not be shown to be."""
     CLAIMED = "claimed"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from simpletuner_lab.core.canonical import Json
-from simpletuner_lab.core.disguises import forms_of, without_hidden
+from simpletuner_lab.core.disguises import forms_of, layers, without_hidden
 from simpletuner_lab.core.errors import Problem
 from simpletuner_lab.core.secret import MASK, Secret
 from simpletuner_lab.core.token_shapes import SHAPES, shape_in
@@ -31,16 +32,19 @@ _SECRET_KEY: Final = re.compile(
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_PREFIX: Final = "env:"
 _PEM_BLOCK: Final = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL)
+_TOGETHER: Final = 256
+"""So many texts of a value are looked at as one."""
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def find_secrets(value: Json, path: str = "") -> tuple[Problem, ...]:
+def find_secrets(value: Json, path: str = "", known: Redactor | None = None) -> tuple[Problem, ...]:
     """Every place in a JSON value that holds a secret itself; none of them is repeated in what it says.
 
     A key that is known to carry one must be null, true, false, empty, or a reference: `{"env": "HF_TOKEN"}` or
-    `"env:HF_TOKEN"`. Anything else must not have the shape of a token.
+    `"env:HF_TOKEN"`. Nothing may have the shape of a token, or be a secret that `known` has, as it is or in another
+    encoding: what passes is what a `Redactor` leaves as it is.
     """
-    return tuple(_problems(value, path, secret_key=False))
+    return tuple(_problems(list(_places(value, (path,), secret_key=False)), known or Redactor()))
 
 
 def reference_name(value: Json) -> str | None:
@@ -93,6 +97,14 @@ class Redactor:
         """The text without them, and without tokens of known shapes."""
         return without_hidden(self._plain(text), self._plain, MASK)
 
+    def what_in(self, text: str) -> str:
+        """What a text holds that would be taken out of it, however deep it is encoded; empty where nothing."""
+        if shape := shape_in(text):
+            return shape.label
+        if self.known(text) != text:
+            return "a secret of this lab"
+        return "a secret in another encoding" if any(self.text(one) != one for one in layers(text)) else ""
+
     def _plain(self, text: str) -> str:
         return _without_shapes(self.known(text))
 
@@ -120,29 +132,54 @@ def _without_shapes(text: str) -> str:
 _PATTERNS: Final = tuple((tuple(shape.marks.split()), shape.in_text) for shape in SHAPES)
 
 
-def _problems(value: Json, path: str, *, secret_key: bool) -> Iterator[Problem]:
-    if reference_name(value) is not None:
-        return
-    if isinstance(value, str):
-        yield from _text_problems(value, path, secret_key=secret_key)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A text in a JSON value: to be looked at, or a literal where none may be."""
+
+    parts: tuple[str | int, ...]
+    text: str
+    key: bool = False
+    literal: bool = False
+
+
+def _places(value: Json, parts: tuple[str | int, ...], *, secret_key: bool) -> Iterator[_Place]:
+    if (name := reference_name(value)) is not None:
+        yield _Place(parts, name)
+    elif isinstance(value, str):
+        yield _Place(parts, value, literal=secret_key and bool(value.strip()))
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            where = f"{path}.{mask(key)}".removeprefix(".")
-            if shape := shape_in(key):
-                yield Problem(path=where, message=f"is a key that holds {shape.label}", hint=_hint("NAME"))
-            yield from _problems(item, where, secret_key=secret_key or is_secret_key(key))
+            yield _Place((*parts, key), key, key=True)
+            yield from _places(item, (*parts, key), secret_key=secret_key or is_secret_key(key))
     elif isinstance(value, Sequence):
         for index, item in enumerate(value):
-            yield from _problems(item, f"{path}[{index}]", secret_key=secret_key)
+            yield from _places(item, (*parts, index), secret_key=secret_key)
     elif secret_key and isinstance(value, int | float) and not isinstance(value, bool):
-        yield _literal(path)
+        yield _Place(parts, "", literal=True)
 
 
-def _text_problems(text: str, path: str, *, secret_key: bool) -> Iterator[Problem]:
-    if secret_key and text.strip():
-        yield _literal(path)
-    elif shape := shape_in(text):
-        yield Problem(path=path, message=f"holds {shape.label}", hint=_hint("NAME"))
+def _problems(places: Sequence[_Place], redactor: Redactor) -> Iterator[Problem]:
+    """Many short texts are looked at as one: next to always there is nothing in them."""
+    for start in range(0, len(places), _TOGETHER):
+        some = places[start : start + _TOGETHER]
+        suspect = bool(redactor.what_in("\n".join(place.text for place in some if not place.literal)))
+        for place in some:
+            if place.literal:
+                yield _literal(_path(place.parts, redactor))
+            elif suspect and (what := redactor.what_in(place.text)):
+                message = f"is a key that holds {what}" if place.key else f"holds {what}"
+                yield Problem(path=_path(place.parts, redactor), message=message, hint=_hint("NAME"))
+
+
+def _path(parts: tuple[str | int, ...], redactor: Redactor) -> str:
+    first, *rest = parts
+    shown = (f"[{part}]" if isinstance(part, int) else f".{_shown(part, redactor)}" for part in rest)
+    return f"{first}{''.join(shown)}".removeprefix(".")
+
+
+def _shown(key: str, redactor: Redactor) -> str:
+    left = redactor.text(key)
+    return MASK if left == key and redactor.what_in(key) else left
 
 
 def _literal(path: str) -> Problem:

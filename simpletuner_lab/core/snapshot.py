@@ -13,7 +13,7 @@ from typing import Final
 from simpletuner_lab.core.canonical import Json, JsonObject, canonical_json, sha256_hex
 from simpletuner_lab.core.errors import InvalidRequest, SecretInConfig
 from simpletuner_lab.core.plan import PLAN_FORMAT, Plan, SubmitRequest, canonical_form
-from simpletuner_lab.core.redact import find_secrets
+from simpletuner_lab.core.redact import Redactor, find_secrets
 
 BRANCH: Final = "main"
 
@@ -77,18 +77,18 @@ def new_snapshot(request: SubmitRequest, plan: Plan, job_id: str, *, now: float)
     )
 
 
-def require_words(name: str, message: str) -> None:
+def require_words(name: str, message: str, known: Redactor | None = None) -> None:
     """Checks what a person calls a snapshot and says of it.
 
     Raises:
         InvalidRequest: too long, or characters that are no text.
-        SecretInConfig: one of them looks like a secret.
+        SecretInConfig: one of them looks like a secret, or is one that `known` has.
     """
     if len(name) > MAX_NAME or not name.isprintable():
         raise InvalidRequest(f"a snapshot's name has at most {MAX_NAME} characters, all of them printable")
     if len(message) > MAX_MESSAGE or not all(line.isprintable() for line in message.splitlines()):
         raise InvalidRequest(f"a snapshot's message has at most {MAX_MESSAGE} characters, all of them printable")
-    if found := find_secrets({"snapshot_name": name, "snapshot_message": message}):
+    if found := find_secrets({"snapshot_name": name, "snapshot_message": message}, known=known):
         raise SecretInConfig(f"{found[0].path} holds what looks like a secret", problems=found, hint="leave it out")
 
 

@@ -51,7 +51,7 @@ class Files:
         self._now = now
 
     def upload(self, archive: Archive, tag: RunTag, token: Secret, progress: ProgressCallback) -> UploadNote:
-        """Hands it over, unless an earlier upload of the same bytes is still there.
+        """Hands it over, unless an earlier upload of the same bytes is still there, also one whose answer was lost.
 
         Raises:
             TooLarge: nothing was sent.
@@ -68,6 +68,10 @@ class Files:
                 progress(archive.bytes, archive.bytes)
                 return note
         before = self._notes.sent_at(tag.job_id)
+        if before is not None and (arrived := self._arrived(archive, tag, token)) is not None:
+            self._notes.write_uploads(tag.job_id, (*kept, arrived))
+            progress(archive.bytes, archive.bytes)
+            return arrived
         self._notes.write_sent(tag.job_id, self._now())
         try:
             note = self._send(archive, tag, token, progress)
@@ -120,7 +124,7 @@ class Files:
             return True
         left = []
         of_job, all_seen = self._of_job(job_id, token)
-        for file_id in dict.fromkeys((*(note.id for note in noted), *refs, *of_job)):
+        for file_id in dict.fromkeys((*(note.id for note in noted), *refs, *(one["id"] for one in of_job))):
             with suppress(NotThere):  # which one answer says: whether it is gone is seen below
                 self._api.delete(f"/v1/files/{file_id}", token)
             if self._is_there(file_id, token):
@@ -153,6 +157,15 @@ class Files:
             raise Unreadable("Replicate took the data and did not say where they are", hint="try again")
         return UploadNote(id=made.id, url=url, sha256=found, expires_at=_moment(made.expires_at))
 
+    def _arrived(self, archive: Archive, tag: RunTag, token: Secret) -> UploadNote | None:
+        """What an upload left there whose answer was lost, if it is whole by what Replicate itself says of its digest."""
+        with suppress(LabError):  # where that cannot be told, the archive is sent again
+            for one in self._of_job(tag.job_id, token)[0]:
+                note = _noted(one)
+                if note is not None and note.sha256 == archive.sha256 and self.lasts(note, token):
+                    return note
+        return None
+
     def _is_there(self, file_id: str, token: Secret) -> bool:
         try:
             self._api.get(f"/v1/files/{file_id}", token)
@@ -160,24 +173,24 @@ class Files:
             return False
         return True
 
-    def _of_job(self, job_id: str, token: Secret) -> tuple[list[str], bool]:
-        """Ids of files whose metadata name the job, and whether every file of the account was looked at."""
+    def _of_job(self, job_id: str, token: Secret) -> tuple[list[dict[str, Any]], bool]:
+        """The files whose metadata name the job, each with an id, and whether every file of the account was looked at."""
         query: dict[str, str] = {}
-        ids: list[str] = []
+        files: list[dict[str, Any]] = []
         for _ in range(_MOST_LISTED):
             with reading("Replicate"):
                 page = self._api.get("/v1/files", token, **query)
                 found = list(page["results"])
-            ids += (
-                one["id"]
+            files += (
+                one
                 for one in found
                 if isinstance(one, dict) and _named(one, "job") == job_id and isinstance(one.get("id"), str)
             )
             cursor = cursor_of(page.get("next"))
             if not cursor:
-                return ids, True
+                return files, True
             query = {"cursor": cursor}
-        return ids, False
+        return files, False
 
 
 class Watched(io.BufferedReader):
@@ -214,6 +227,17 @@ def cursor_of(link: object) -> str:
 def _named(file: dict[str, Any], key: str) -> object:
     metadata = file.get("metadata")
     return metadata.get(key) if isinstance(metadata, dict) else None
+
+
+def _noted(file: dict[str, Any]) -> UploadNote | None:
+    """A file of a list as a note of it; None where its digest or its address are not told."""
+    checksums, urls, expires = file.get("checksums"), file.get("urls"), file.get("expires_at")
+    sha256 = checksums.get("sha256") if isinstance(checksums, dict) else None
+    url = urls.get("get") if isinstance(urls, dict) else None
+    if not (isinstance(sha256, str) and isinstance(url, str) and url):
+        return None
+    expires_at = _moment(expires if isinstance(expires, str) else None)
+    return UploadNote(id=file["id"], url=url, sha256=sha256, expires_at=expires_at)
 
 
 def _moment(text: str | None) -> float | None:

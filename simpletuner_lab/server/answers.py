@@ -8,9 +8,10 @@ from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.errors import Problem
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.server.rooms import Part
+from simpletuner_lab.services.provider_views import ProviderView
 from simpletuner_lab.services.queue_views import CleanedUp, Concurrency, Dispatched, Reprioritised
 from simpletuner_lab.services.recommending import Recommended
-from simpletuner_lab.services.views import DeliveryView, EventView, JobView, ProviderView
+from simpletuner_lab.services.views import DeliveryView, EventView, JobView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,12 @@ from simpletuner_lab.server.answers import TokenGone, TokenKept
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.operations import Operation, Operations
 from simpletuner_lab.services.credentials import CredentialList, credentials
-from simpletuner_lab.services.network_settings import NetworkSettings, change_network, network_settings
+from simpletuner_lab.services.network_settings import (
+    NetworkSettings,
+    change_network,
+    in_our_names,
+    network_settings,
+)
 from simpletuner_lab.services.provider_views import Billing, ProviderConfig, Validation, Versions
 
 
@@ -49,10 +54,32 @@ class ProviderHandler(LabHandler):
     @authorized
     async def put(self, provider: str) -> None:
         """Sets those that are given; answers all."""
-        given = self.json() if self.request.body else None
-        if not isinstance(given, dict):
-            raise InvalidRequest("the body must be a JSON object of settings")
+        given = _settings_of(self)
         self.answer(await self.ask(lambda front: front.setup.change(provider, given), disk=True))
+
+
+class ConfigHandler(LabHandler):
+    """`GET` and `PUT /providers/{id}/config`: the same, under the name that the original has for it."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, provider: str) -> None:
+        """Answers a `ProviderConfig`."""
+        self.answer(await self.ask(lambda front: front.setup.config(provider)))
+
+    @web.authenticated
+    @authorized
+    async def put(self, provider: str) -> None:
+        """Sets those that are given, under our names or the original's; answers all."""
+        given = in_our_names(_settings_of(self))
+        self.answer(await self.ask(lambda front: front.setup.change(provider, given), disk=True))
+
+
+def _settings_of(handler: LabHandler) -> dict[str, object]:
+    given = handler.json() if handler.request.body else None
+    if not isinstance(given, dict):
+        raise InvalidRequest("the body must be a JSON object of settings")
+    return given
 
 
 class AdvancedHandler(LabHandler):
@@ -163,7 +190,7 @@ def setup_rules(provider: str) -> list[tuple[str, type[LabHandler]]]:
     """Paths below the API's; `provider` is that of one."""
     return [
         (provider, ProviderHandler),
-        (provider + r"/config", ProviderHandler),
+        (provider + r"/config", ConfigHandler),
         (provider + r"/advanced", AdvancedHandler),
         (provider + r"/token", TokenHandler),
         (provider + r"/validate", ValidateHandler),
@@ -180,6 +207,10 @@ _ASKED: Final = (ProviderNotFound, TokenUnusable, SettingUnusable, ProviderFailu
 OPERATIONS: Final[Operations] = {
     ProviderHandler.get: Operation(answer=ProviderConfig, errors=(ProviderNotFound, InvalidRequest)),
     ProviderHandler.put: Operation(
+        answer=ProviderConfig, body=Mapping[str, object], errors=(ProviderNotFound, SecretInConfig)
+    ),
+    ConfigHandler.get: Operation(answer=ProviderConfig, errors=(ProviderNotFound, InvalidRequest)),
+    ConfigHandler.put: Operation(
         answer=ProviderConfig, body=Mapping[str, object], errors=(ProviderNotFound, SecretInConfig)
     ),
     AdvancedHandler.get: Operation(answer=NetworkSettings, errors=(ProviderNotFound, InvalidRequest, Conflict)),

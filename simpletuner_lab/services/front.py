@@ -26,7 +26,7 @@ from simpletuner_lab.services.metrics import downsample
 from simpletuner_lab.services.money import Money
 from simpletuner_lab.services.outputs import Arrival
 from simpletuner_lab.services.provider_setup import ProviderSetup
-from simpletuner_lab.services.provider_views import SyncView, provider_view, unusable_view
+from simpletuner_lab.services.provider_views import ProviderView, SyncView, provider_view, unusable_view
 from simpletuner_lab.services.queue_front import QueueFront
 from simpletuner_lab.services.snapshots import Snapshots
 from simpletuner_lab.services.steady import read_steadily
@@ -43,7 +43,6 @@ from simpletuner_lab.services.views import (
     OutputView,
     PlanView,
     PreviewView,
-    ProviderView,
     PublishingView,
 )
 

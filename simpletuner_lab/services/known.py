@@ -18,6 +18,9 @@ from simpletuner_lab.core.token_shapes import shape_in
 
 _SHORTEST: Final = 6
 """A shorter value of the environment is no secret that could be told from a word."""
+_LEAST_TOLD: Final = 8
+_CERTAIN: Final = 20
+"""A value so long is no word that a config may well have for another reason."""
 _SECRET_NAME: Final = re.compile(r"(.*_)?(token|key|secrets?|password|passwd|passphrase|credentials?|pat|apikey)")
 """Of variables: wider than the names of config keys, since nothing is refused by it."""
 _MAX_BYTES: Final = 16 << 10
@@ -35,16 +38,24 @@ class KnownSecrets:
         self._providers = providers
         self._lock = threading.Lock()
         self._state: tuple[object, ...] | None = None
-        self._redactor = Redactor()
+        self._redactor = self._certain = Redactor()
 
     def redactor(self) -> Redactor:
         """What takes them out; made anew where a file of the folder was changed."""
+        return self._both()[0]
+
+    def certain(self) -> Redactor:
+        """The same without what may be a word, a number or a path as well: where one is found, the text is refused."""
+        return self._both()[1]
+
+    def _both(self) -> tuple[Redactor, Redactor]:
         state = tuple(_stamps(self._folder))
         with self._lock:
             if state != self._state:
-                self._redactor = Redactor((*self._fixed, *_of_files(self._folder)))
+                found = (*self._fixed, *_of_files(self._folder))
+                self._redactor, self._certain = Redactor(found), Redactor(filter(_is_certain, found))
                 self._state = state
-            return self._redactor
+            return self._redactor, self._certain
 
     @functools.cached_property
     def _fixed(self) -> tuple[Secret, ...]:
@@ -73,6 +84,21 @@ def _of_environment(environment: Mapping[str, str]) -> Iterator[Secret]:
             yield Secret(text)
         if "://" in text and "@" in text:
             yield from _of_address(text)
+
+
+def _is_certain(secret: Secret) -> bool:
+    """`postgres`, `12345678` and `/etc/keys` may be what a variable holds whose name says it is a secret."""
+    text = secret.reveal()
+    if len(text) < _LEAST_TOLD or (text.startswith("/") and _is_there(text)):
+        return False
+    return len(text) >= _CERTAIN or (any(map(str.isdigit, text)) and any(map(str.isalpha, text)))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _of_address(text: str) -> Iterator[Secret]:

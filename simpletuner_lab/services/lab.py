@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from simpletuner_lab.core.canonical import JsonObject
-from simpletuner_lab.core.consent import ConsentMode, require_consent
+from simpletuner_lab.core.consent import Agreement, ConsentMode, require_consent
 from simpletuner_lab.core.destination import (
     HOME,
     Destination,
@@ -33,7 +33,7 @@ from simpletuner_lab.core.errors import (
     StaleRecord,
     UploadsForbidden,
 )
-from simpletuner_lab.core.event import EventDraft, EventKind
+from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.grant import MAX_JOB_BYTES
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.ledger import Charge
@@ -52,11 +52,11 @@ from simpletuner_lab.services.job_queue import JobQueue
 from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.money import Money, asked_by
-from simpletuner_lab.services.new_jobs import new_job
+from simpletuner_lab.services.new_jobs import first_events, new_job
 from simpletuner_lab.services.one_home import open_store
 from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
-from simpletuner_lab.services.planning import Planner, Setting, require_destination
+from simpletuner_lab.services.planning import Planner, Setting, require_destination, require_plain_labels
 from simpletuner_lab.services.provider_settings import ProviderSettings
 from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.recorder import Recorder
@@ -66,7 +66,7 @@ from simpletuner_lab.services.snapshots import Snapshots
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.starter import Rooms
 from simpletuner_lab.services.steps import run_class
-from simpletuner_lab.services.store import Store
+from simpletuner_lab.services.store import Store, require_same_plan
 from simpletuner_lab.services.tokens import Tokens
 from simpletuner_lab.services.watcher import Watcher
 from simpletuner_lab.services.webhook_proof import Prover
@@ -118,7 +118,7 @@ class Lab:
         self.snapshots = Snapshots(store, home.snapshots, around.environment)
         self._spool = Spool(home.spool)
         self._spool.sweep(around.clock())
-        self._planner = Planner(store, registry, self.tokens)
+        self._planner = Planner(store, registry, self.tokens, self.known)
         rooms = Rooms(
             store=store,
             registry=registry,
@@ -208,24 +208,21 @@ class Lab:
 
         Raises:
             ConsentRequired, PlanChanged, UploadsForbidden: consent is not given; nothing was stored or sent.
+            SecretInConfig: a secret is in the request, the key or the entry; nothing was stored or sent.
+            Conflict: the key stands for another plan.
             SpendLimitReached: a limit does not let it be paid for; nothing was stored or sent.
             ProviderUnavailable: the provider cannot be used now.
         """
+        require_plain_labels(self.known.certain(), idempotency_key=key or "", entry=entry)
         if key is not None and (first := self.store.jobs.by_key(self.owner, key, now=self._clock())) is not None:
-            if (approve or self.plan(request).digest) != first.digest:
-                raise Conflict("this idempotency key stands for another plan", hint="use a new key for a new plan")
+            require_same_plan(first, approve or self.plan(request).digest)
             return first
         plan = self.plan(request)
         require_consent(state=plan.consent, digest=plan.digest, approve=approve)
         require_ready(self.registry.get(request.provider))
         now = self._clock()
         mode = ConsentMode.ASK if approve is not None else self.consent_mode()
-        self.store.consents.add(self.owner, plan.digest, at=now, entry=entry, mode=mode.value)
-        agreed = {"digest": plan.digest, "entry": entry, "mode": mode.value}
-        events = (
-            EventDraft(kind=EventKind.CREATED, at=now, data=dict(plan.identity.manifest.summary())),
-            EventDraft(kind=EventKind.CONSENTED, at=now, data=agreed),
-        )
+        agreement = Agreement(owner=self.owner, digest=plan.digest, at=now, entry=entry, mode=mode)
         new = dataclasses.replace(new_job(plan, self.owner, key, now), priority=request.priority)
         destination = plan.identity.destination
         push = None if isinstance(destination, HomeDestination) else new_push(new.id, destination, at=now)
@@ -233,12 +230,15 @@ class Lab:
         job = self.store.jobs.insert(
             new,
             dumps(plan),
-            events,
+            first_events(plan, agreement),
             run_class=run_class(plan.identity, plan.target),
             push=push,
             asks=asked_by(plan),
             snapshot=snapshot,
+            agreement=agreement,
         )
+        if job.id != new.id:  # another submit under this key was faster
+            return job
         self.snapshots.make(new.id, plan)
         self.recorder.announce(job, self.store.events.after(0, job_id=job.id))
         self.watcher.nudge(job.id)
@@ -265,7 +265,7 @@ class Lab:
         Raises:
             InvalidRequest: it cannot be one.
         """
-        require_destination(destination)
+        require_destination(destination, self.known.certain())
         self.store.settings.put(_DESTINATION, encode(destination))
 
     def push(self, job_id: str, destination: Destination, *, entry: str = "python") -> Push:
@@ -277,7 +277,7 @@ class Lab:
             UploadsForbidden: consent is set to never.
             CredentialUnusable: what the destination needs is not there, or is refused.
         """
-        require_destination(destination)
+        require_destination(destination, self.known.certain())
         if isinstance(destination, HomeDestination):
             raise InvalidRequest("the model is at home already", hint="name a bucket or a repository on the Hub")
         if self.consent_mode() is ConsentMode.NEVER:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from simpletuner_lab.core.errors import Conflict, InvalidRequest
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, Problem
 from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.provider_views import ProviderConfig
 
@@ -22,6 +22,10 @@ _SETTINGS: Final = {
 }
 _LIST: Final = "webhook_allowed_ips"
 _SWITCH: Final = "webhook_ip_allowlist_enabled"
+
+
+_OTHERS: Final = {"version_override": "version", "hardware_profile": "hardware"}
+_MINUTES: Final = ("max_runtime_minutes", "run_limit_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,25 @@ def change_network(
         return _seen(setup.change(provider_id, wanted) if wanted else before)
     except InvalidRequest as error:
         raise _in_their_names(error) from error
+
+
+def in_our_names(given: Mapping[str, object]) -> dict[str, object]:
+    """Settings under our names, where the original has others for them; what it does not know stays as it is.
+
+    Raises:
+        InvalidRequest: a setting is given under both.
+    """
+    names = {**_SETTINGS, **_OTHERS, _MINUTES[0]: _MINUTES[1]}
+    twice = [name for name in given if names.get(name, name) != name and names[name] in given]
+    if twice:
+        problems = [Problem(path=name, message=f"is {names[name]}, which is given too") for name in twice]
+        raise InvalidRequest(f"{twice[0]} is {names[twice[0]]}: give one of the two", problems=problems)
+    return {names.get(name, name): _in_seconds(name, value) for name, value in given.items()}
+
+
+def _in_seconds(name: str, value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value * 60 if name == _MINUTES[0] and is_number else value  # type: ignore[operator]
 
 
 def _given(given: NetworkSettings, names: frozenset[str], now: NetworkSettings) -> dict[str, object]:

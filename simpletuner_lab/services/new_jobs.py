@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 
+from simpletuner_lab.core.consent import Agreement
+from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.plan import Plan
 
@@ -26,4 +28,13 @@ def new_job(plan: Plan, owner: str, key: str | None, now: float) -> Job:
         nonce=secrets.token_hex(8),
         idempotency_key=key,
         cost_usd=0.0 if plan.rate.usd_per_hour == 0 else None,
+    )
+
+
+def first_events(plan: Plan, agreement: Agreement) -> tuple[EventDraft, ...]:
+    """What its timeline begins with."""
+    agreed = {"digest": agreement.digest, "entry": agreement.entry, "mode": agreement.mode.value}
+    return (
+        EventDraft(kind=EventKind.CREATED, at=agreement.at, data=dict(plan.identity.manifest.summary())),
+        EventDraft(kind=EventKind.CONSENTED, at=agreement.at, data=agreed),
     )

@@ -30,12 +30,13 @@ from simpletuner_lab.core.manifest import DatasetManifest, Manifest
 from simpletuner_lab.core.plan import STORAGE_GRANT, Credential, Identity, Plan, SubmitRequest, digest_of
 from simpletuner_lab.core.provider import Options, Provider, Target
 from simpletuner_lab.core.publishing_keys import translate
-from simpletuner_lab.core.redact import find_secrets
+from simpletuner_lab.core.redact import Redactor, find_secrets
 from simpletuner_lab.core.snapshot import require_words
 from simpletuner_lab.core.verdict import SpendVerdict
 from simpletuner_lab.services.archive import least_bytes
 from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.figures import figures_of
+from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.limits import limit_notes
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.scan import scan
@@ -70,10 +71,11 @@ class Setting:
 class Planner:
     """Makes plans from requests."""
 
-    def __init__(self, store: Store, registry: Registry, tokens: Tokens) -> None:
+    def __init__(self, store: Store, registry: Registry, tokens: Tokens, known: KnownSecrets) -> None:
         self._store = store
         self._registry = registry
         self._tokens = tokens
+        self._known = known
 
     def plan(self, request: SubmitRequest, setting: Setting) -> Plan:
         """Everything that a submit of this request would do.
@@ -83,8 +85,9 @@ class Planner:
             CredentialUnusable: what the destination needs is not there, or is refused.
         """
         provider = self._registry.get(request.provider)
-        _require_plain(request)
-        request, destination = _aimed(request, setting.destination)
+        known = self._known.certain()
+        _require_plain(request, known)
+        request, destination = _aimed(request, setting.destination, known)
         options = provider.options()
         target, rate = _chosen(options, request)
         training = training_of(request, target, trains_here=not provider.capabilities.remote)
@@ -162,46 +165,57 @@ class Planner:
         Raises:
             InvalidConfig, InvalidDataset: see `core.errors`.
         """
-        _require_no_secrets(SubmitRequest(config={}, dataloader=tuple(dataloader)))
+        _require_no_secrets(SubmitRequest(config={}, dataloader=tuple(dataloader)), self._known.certain())
         return scan(data_of(tuple(dataloader)), hashes=self._store.hashes)
 
 
-def _require_plain(request: SubmitRequest) -> None:
+def _require_plain(request: SubmitRequest, known: Redactor) -> None:
     """A name is shown in lists and terminals: short, printable, and no secret."""
     if len(request.name) > _NAME_LENGTH or not request.name.isprintable():
         raise InvalidRequest(f"a job's name has at most {_NAME_LENGTH} characters, all of them printable")
-    if find_secrets({"name": request.name}):
+    if find_secrets({"name": request.name}, known=known):
         raise SecretInConfig("the job's name holds what looks like a secret; nothing was sent", hint="choose another")
-    require_words(request.snapshot_name, request.snapshot_message)
+    require_words(request.snapshot_name, request.snapshot_message, known)
 
 
-def _aimed(request: SubmitRequest, default: Destination) -> tuple[SubmitRequest, Destination]:
+def _aimed(request: SubmitRequest, default: Destination, known: Redactor) -> tuple[SubmitRequest, Destination]:
     """The request without SimpleTuner's keys for publishing, and where its model goes: as asked, else by the default."""
-    _require_no_secrets(request)
+    _require_no_secrets(request, known)
     translated = translate(request.config)
     if translated.problems:
         found = translated.problems
         raise InvalidConfig(f"{found[0].path}: {found[0].message}", problems=found, hint=found[0].hint)
     destination = request.destination or translated.destination or default
-    require_destination(destination)
+    require_destination(destination, known)
     return dataclasses.replace(request, config=translated.config), destination
 
 
-def require_destination(destination: Destination) -> None:
+def require_destination(destination: Destination, known: Redactor | None = None) -> None:
     """Checks the values of a destination.
 
     Raises:
         InvalidRequest: everything that is wrong with them.
-        SecretInConfig: one of them looks like a secret.
+        SecretInConfig: one of them looks like a secret, or is one that `known` has.
     """
     if found := problems(destination):
         raise InvalidRequest(f"{found[0].path}: {found[0].message}", problems=found, hint=found[0].hint)
-    if found := find_secrets({"destination": dataclasses.asdict(destination)}):
+    if found := find_secrets({"destination": dataclasses.asdict(destination)}, known=known):
         raise SecretInConfig(f"{found[0].path} holds what looks like a secret", problems=found, hint=found[0].hint)
 
 
-def _require_no_secrets(request: SubmitRequest) -> None:
-    found = find_secrets({"config": request.config, "dataloader": list(request.dataloader)})
+def require_plain_labels(known: Redactor, **labels: str) -> None:
+    """Checks what a submit is labelled with, which is kept as it is.
+
+    Raises:
+        SecretInConfig: one of them looks like a secret, or is one that `known` has.
+    """
+    if found := find_secrets(dict(labels), known=known):
+        message = f"{found[0].path} holds what looks like a secret; nothing was sent"
+        raise SecretInConfig(message, problems=found, hint="choose another")
+
+
+def _require_no_secrets(request: SubmitRequest, known: Redactor) -> None:
+    found = find_secrets({"config": request.config, "dataloader": list(request.dataloader)}, known=known)
     if found:
         raise SecretInConfig(
             f"{found[0].path} holds what looks like a secret; nothing was sent",

@@ -2,14 +2,56 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import LabError
-from simpletuner_lab.core.provider import Options, Provider
+from simpletuner_lab.core.provider import Options, Provider, Target
 from simpletuner_lab.services.setting_fields import SettingField
-from simpletuner_lab.services.views import JobView, ProviderView
+from simpletuner_lab.services.views import JobView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareProfile:
+    """One hardware of a provider in the names of the original; `hardware` has dates and sources too."""
+
+    id: str
+    model: str
+    """The target that runs there."""
+    label: str
+    hardware_type: str
+    cost_per_hour: float | None
+    cost_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderView:
+    """A provider as forms and badges show it; `problem` is set where it cannot be used."""
+
+    id: str
+    name: str
+    remote: bool
+    configured: bool
+    coming_soon: bool
+    account: str
+    problem: str
+    hint: str
+    hardware: tuple[Rate, ...]
+    targets: tuple[Target, ...]
+    max_upload_bytes: int | None
+    run_limit_s: float | None
+    status_page: str
+    """Where it says how things stand there; empty: nowhere."""
+    cost_per_hour: float | None
+    description: str = ""
+    model: str = ""
+    """The first target, which runs where none is named, and its version below."""
+    version: str = ""
+    hardware_profile: str = ""
+    """The first hardware."""
+    hardware_profiles: tuple[HardwareProfile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +151,8 @@ def provider_view(provider: Provider) -> ProviderView:
     except LabError as error:
         options, problem = Options(targets=(), rates=(), endpoint=""), error.message
     rate: Rate | None = options.rates[0] if options.rates else None
+    target: Target | None = options.targets[0] if options.targets else None
+    model = "" if target is None else target.id
     return ProviderView(
         id=provider.id,
         name=provider.label,
@@ -124,7 +168,20 @@ def provider_view(provider: Provider) -> ProviderView:
         run_limit_s=options.run_limit_s,
         status_page=provider.capabilities.status_page,
         cost_per_hour=None if rate is None else rate.usd_per_hour,
+        description=inspect.cleandoc(type(provider).__doc__ or "").partition("\n")[0],
+        model=model,
+        version="" if target is None else target.version,
+        hardware_profile="" if rate is None else rate.hardware,
+        hardware_profiles=tuple(_profile(one, model) for one in options.rates),
     )
+
+
+def _profile(rate: Rate, model: str) -> HardwareProfile:
+    hourly = rate.usd_per_hour
+    return HardwareProfile(
+        id=rate.hardware, model=model, label=rate.label, hardware_type=rate.hardware,
+        cost_per_hour=hourly, cost_per_second=None if hourly is None else hourly / 3600,
+    )  # fmt: skip
 
 
 def unusable_view(provider_id: str, label: str, *, reason: str, soon: bool = False) -> ProviderView:

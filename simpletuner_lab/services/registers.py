@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
 
 from simpletuner_lab.core.canonical import Json
-from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.consent import Agreement, ConsentMode
 from simpletuner_lab.core.destination import DeliveryState, Push
 from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_lab.core.grant import Grant
@@ -107,16 +107,10 @@ class GrantTable:
 
 
 class Consents:
-    """Who agreed to which plan, when and through which entry. Nothing is ever taken out."""
+    """Who agreed to which plan, when and through which entry; written together with the job. Nothing is ever taken out."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def add(self, owner: str, digest: str, *, at: float, entry: str, mode: str) -> None:
-        """Puts an agreement on record."""
-        with self._database.write() as connection:
-            keys = {"owner": owner, "digest": digest, "at": at}
-            put(connection, schema.consents, keys, {"entry": entry, "mode": mode})
 
     def agreed(self, owner: str, digest: str) -> bool:
         """Whether this owner has agreed to this very plan; what the mode `allow` let through was not looked at."""
@@ -128,6 +122,12 @@ class Consents:
         )
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
+
+
+def put_agreement(connection: Connection, agreement: Agreement) -> None:
+    """Puts an agreement on record."""
+    keys = {"owner": agreement.owner, "digest": agreement.digest, "at": agreement.at}
+    put(connection, schema.consents, keys, {"entry": agreement.entry, "mode": agreement.mode.value})
 
 
 class Transfers:

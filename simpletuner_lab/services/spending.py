@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, or_, select
 from simpletuner_lab.core.allowance import Allowance, allow
 from simpletuner_lab.core.book import Book, Claim, Holding
 from simpletuner_lab.core.errors import InvalidRequest, SpendLimitReached
+from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import ACTIVE, Job
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.spend import Period, SpendLimits, span
@@ -145,20 +146,30 @@ _BATCH: Final = 400
 """Values of one IN list."""
 
 
-def admit(connection: Connection, job: Job, asks: Request) -> None:
-    """Reserves what a job that is being stored may cost.
+def admit(connection: Connection, job: Job, asks: Request) -> SpendVerdict:
+    """What the limits say of a job that is about to be stored.
 
     Raises:
-        SpendLimitReached: that is more than a limit leaves; the caller's transaction is to be undone.
+        SpendLimitReached: it may cost more than a limit leaves; the caller's transaction is to be undone.
     """
     found = _judged(connection, asks.claim, job.provider, job.created_at, without=job.id)
     if not found.allowed and not asks.started:
         raise SpendLimitReached(found.refusal, hint=found.hint)
+    return found
+
+
+def reserve_first(connection: Connection, job: Job, found: SpendVerdict) -> None:
+    """Sets aside what a job may cost that was admitted, and has been stored, within the same transaction."""
     connection.execute(
         insert(schema.reservations).values(
-            job_id=job.id, reserved_usd=found.reserved_usd, run_usd=asks.claim.most_usd, warning="; ".join(found.told)
+            job_id=job.id, reserved_usd=found.reserved_usd, run_usd=found.claim.most_usd, warning="; ".join(found.told)
         )
     )
+
+
+def told_of(found: SpendVerdict, *, at: float) -> tuple[EventDraft, ...]:
+    """What a limit warns of, for the job's timeline."""
+    return tuple(EventDraft(kind=EventKind.SPEND_LIMIT, at=at, data={"message": message}) for message in found.told)
 
 
 def zone_of(name: str) -> tzinfo:

@@ -11,6 +11,7 @@ from simpletuner_lab.core.allowance import Allowance
 from simpletuner_lab.core.diff import Change
 from simpletuner_lab.core.errors import (
     JobNotFound,
+    LabError,
     ProviderFailure,
     ProviderUnavailable,
     ProviderUncertain,
@@ -36,7 +37,7 @@ from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.store import Store
-from simpletuner_lab.services.telling import Telling
+from simpletuner_lab.services.telling import SEND, Telling, unstaged
 
 PATIENCE_S: Final = 10 * 60.0
 """A start that can be neither found nor ruled out for so long is uncertain."""
@@ -155,13 +156,21 @@ class Starter:
             now = self._clock()
             return self._rooms.recorder.note(job, job.moved(JobState.QUEUED, now=now), at=now)
         provider = self._rooms.bound(job, plan)
+        if plan.remote and job.progress.stage == SEND:
+            job = self._broken_off(job, plan, archive, job.progress.stage_done, "the process that sent them has ended")
         if plan.remote:
             self._rooms.store.transfers.sent(
                 job.id, what=DATA_SETS, where_to=plan.identity.endpoint, digest=archive.sha256,
                 bytes=archive.bytes, files=archive.files, at=self._clock(),
             )  # fmt: skip
         telling = Telling(self._rooms.recorder, job, self._clock)
-        ref = provider.upload(archive, tag_of(job), telling.sent)
+        try:
+            ref = provider.upload(archive, tag_of(job), telling.sent)
+        except LabError as error:
+            if plan.remote and telling.left:
+                why = "the job was changed meanwhile" if isinstance(error, StaleRecord) else error.message
+                self._broken_off(job, plan, archive, telling.left, why)
+            raise
         job, told, now = telling.over(), telling.job, self._clock()
         queued = job if job.state is JobState.QUEUED else job.moved(JobState.QUEUED, now=now)
         after = dataclasses.replace(queued, upload_ref=ref, run=RunRef(), updated_at=now)
@@ -171,6 +180,20 @@ class Starter:
             told, after, EventKind.SENT, at=now,
             to=plan.identity.endpoint, bytes=archive.bytes, files=archive.files, sha256=archive.sha256,
         )  # fmt: skip
+
+    def _broken_off(self, job: Job, plan: Plan, archive: Archive, left: int, why: str) -> Job:
+        """Puts on the timeline that data have left, whatever has arrived of them, and whatever the job is by now."""
+        to, now = plan.identity.endpoint, self._clock()
+        message = f"{left:,} of {archive.bytes:,} bytes left for {to}; that they arrived is not confirmed: {why}"
+
+        def write(found: Job) -> Job:
+            after = dataclasses.replace(found, progress=unstaged(found.progress))
+            return self._rooms.recorder.note(
+                found, after, EventKind.SENT, at=now,
+                to=to, bytes=left, files=archive.files, sha256=archive.sha256, problem=message,
+            )  # fmt: skip
+
+        return self._rooms.recorder.decide(job.id, write)
 
     def _look(self, job: Job) -> Job:
         """A start was sent whose answer is not known: there is a run, there is none, or that cannot be told."""

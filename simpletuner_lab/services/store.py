@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, delete, insert, select, update
 
+from simpletuner_lab.core.consent import Agreement
 from simpletuner_lab.core.destination import Push
-from simpletuner_lab.core.errors import IllegalTransition, InvalidRequest, JobNotFound, StaleRecord
+from simpletuner_lab.core.errors import Conflict, IllegalTransition, InvalidRequest, JobNotFound, StaleRecord
 from simpletuner_lab.core.event import Event, EventDraft
 from simpletuner_lab.core.job import ACTIVE, TRANSITIONS, Job, JobFilter, JobOrder, JobState
 from simpletuner_lab.core.ledger import Charge
@@ -39,11 +40,12 @@ from simpletuner_lab.services.registers import (
     Pushes,
     Settings,
     Transfers,
+    put_agreement,
     put_charge,
 )
 from simpletuner_lab.services.rows import Page
 from simpletuner_lab.services.snapshot_table import SnapshotTable, put_snapshot
-from simpletuner_lab.services.spending import Request, Spending, admit
+from simpletuner_lab.services.spending import Request, Spending, admit, reserve_first, told_of
 
 IDEMPOTENCY_S: Final = 24 * 3600.0
 """So long the same key returns the first job (SPEC J7)."""
@@ -111,29 +113,36 @@ class Jobs:
         charge: Charge | None = None,
         asks: Request | None = None,
         snapshot: Snapshot | None = None,
+        agreement: Agreement | None = None,
     ) -> Job:
         """Stores a new job; with an idempotency key its owner used in the last 24 h, returns that first job instead.
+
+        All or nothing, and one after the other: of two submits under a key the second one sees the first.
 
         Args:
             job: what to store; the first job is told from it by its id.
             plan: the plan's JSON text, kept byte for byte.
-            events: what goes on its timeline.
+            events: what goes on its timeline; what a limit warns of follows.
             run_class: names runs that take alike long for a step, for `past_step_s`.
             push: where its model goes when it is trained, if it leaves the lab.
             charge: of the run that it has already.
             asks: for what it may cost; nothing is reserved for a job that does not ask.
             snapshot: what is to be written of it, if anything.
+            agreement: the consent to its plan; it counts from then on, so not for a job that is refused.
 
         Raises:
-            Conflict: its id is taken.
+            Conflict: its id is taken, or its key stands for another plan.
             SpendLimitReached: a limit does not let it be paid for.
         """
         with self._database.write() as connection:
             if job.idempotency_key is not None:
                 first = _first_of_key(connection, job.owner, job.idempotency_key, now=job.created_at)
                 if first is not None:
+                    require_same_plan(first, job.digest)
                     return first
             stored = dataclasses.replace(job, version=1)
+            verdict = None if asks is None else admit(connection, stored, asks)
+            events = (*events, *(() if verdict is None else told_of(verdict, at=job.created_at)))
             numbers = _draw(connection, events)
             own = {"version": 1, "run_class": run_class, "changed": numbers[-1], "place": numbers[-1]}
             connection.execute(insert(schema.jobs).values(rows.job_row(stored) | own))
@@ -143,9 +152,11 @@ class Jobs:
             _append_events(connection, job.id, events, numbers)
             _put_push(connection, push)
             put_charge(connection, charge)
-            if asks is not None:
-                admit(connection, stored, asks)
+            if verdict is not None:
+                reserve_first(connection, stored, verdict)
             put_snapshot(connection, snapshot)
+            if agreement is not None:
+                put_agreement(connection, agreement)
         return stored
 
     def get(self, job_id: str) -> Job:
@@ -326,6 +337,16 @@ def _first_of_key(connection: Connection, owner: str, key: str, *, now: float) -
     ours = and_(keys.owner == owner, keys.key == key, keys.at > now - IDEMPOTENCY_S)
     first = connection.execute(select(keys.job_id).where(ours)).scalar()
     return None if first is None else _job(connection, first)
+
+
+def require_same_plan(first: Job, digest: str) -> None:
+    """Checks that an idempotency key is used again for the plan of the first job.
+
+    Raises:
+        Conflict: it is not.
+    """
+    if first.digest != digest:
+        raise Conflict("this idempotency key stands for another plan", hint="use a new key for a new plan")
 
 
 def _remember_key(connection: Connection, job: Job) -> None:

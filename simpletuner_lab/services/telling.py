@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final
 
-from simpletuner_lab.core.job import Job
+from simpletuner_lab.core.job import Job, Progress
 from simpletuner_lab.services.recorder import Recorder
 
 PACK: Final = "pack"
@@ -15,6 +15,13 @@ SEND: Final = "send"
 
 _GAP_S: Final = 1.0
 _MB: Final = 1e6
+
+
+def unstaged(progress: Progress) -> Progress:
+    """A progress without what was told of packing and sending."""
+    if progress.stage not in {PACK, SEND}:
+        return progress
+    return dataclasses.replace(progress, stage="", stage_label="", stage_done=0, stage_total=0)
 
 
 class Telling:
@@ -29,6 +36,8 @@ class Telling:
         self._recorder = recorder
         self._clock = clock
         self._before = job.progress
+        self.left = 0
+        """Bytes of the archive that have left so far."""
         self._began = self._told = clock()
 
     def packed(self, _stage: str, done: int, total: int, _bytes: int) -> None:
@@ -37,6 +46,7 @@ class Telling:
 
     def sent(self, done: int, total: int) -> None:
         """So many bytes of the archive are with the provider, or on their way."""
+        self.left = done
         rate = done / max(self._clock() - self._began, 1e-3)
         label = f"sending: {done / _MB:,.1f} of {total / _MB:,.1f} MB, {rate / _MB:,.1f} MB/s"
         self._tell(SEND, label, done, total)

@@ -354,27 +354,6 @@ class OutputsView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderView:
-    """A provider as forms and badges show it; `problem` is set where it cannot be used."""
-
-    id: str
-    name: str
-    remote: bool
-    configured: bool
-    coming_soon: bool
-    account: str
-    problem: str
-    hint: str
-    hardware: tuple[Rate, ...]
-    targets: tuple[Target, ...]
-    max_upload_bytes: int | None
-    run_limit_s: float | None
-    status_page: str
-    """Where it says how things stand there; empty: nowhere."""
-    cost_per_hour: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetail:
     """A job with its plan as submitted, its timeline, and what became of its model beyond home."""
 

@@ -15,7 +15,7 @@ from simpletuner_lab.core.spend import dollars
 from simpletuner_lab.core.verdict import limit_text
 from simpletuner_lab.services.money_views import SpendView
 from simpletuner_lab.services.views import JobView, MetricsView, PlanView
-from simpletuner_lab.terminal import duration, estimate_text, one_line, size, steps_text
+from simpletuner_lab.terminal import duration, estimate_text, one_line, rate_text, size, steps_text
 from simpletuner_lab.widgets.chart import draw_curve
 
 _STATE_COLOURS: Final[Mapping[str, str]] = {"completed": "#2f9e6e", "failed": "#d64545", "running": "#3b82f6"}
@@ -51,7 +51,7 @@ def plan_card(request: Mapping[str, Any] | None, plan: PlanView | None) -> str:
         verb = f"{plan.total_files} files, {size(plan.total_bytes)}, " + (
             f"would be sent to {plan.endpoint}" if plan.remote else "stay on this machine"
         )
-        facts = [verb, steps_text(plan.steps), estimate_text(plan.estimate), f"digest {plan.digest[:12]}"]
+        facts = [verb, steps_text(plan.steps), _costs(plan), f"digest {plan.digest[:12]}"]
         return _card(_head(plan.name, "not submitted"), *(_line([fact]) for fact in facts))
     if request is None:
         return _card(_head("New training", "not submitted"))
@@ -59,6 +59,10 @@ def plan_card(request: Mapping[str, Any] | None, plan: PlanView | None) -> str:
     base = request["config"].get("pretrained_model_name_or_path", "")
     facts = [f"data: {names}", f"base: {base}", f"runs on: {request['provider']}"]
     return _card(_head(request["config_name"] or "New training", "not submitted"), _line(facts))
+
+
+def _costs(plan: PlanView) -> str:
+    return f"{estimate_text(plan.estimate, plan.rate)}, {rate_text(plan.rate)}"
 
 
 def jobs_card(jobs: Sequence[JobView], total: int) -> str:

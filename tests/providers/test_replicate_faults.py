@@ -236,15 +236,36 @@ def test_what_was_removed_before_it_was_looked_at_cannot_be_told(replicate: Scen
     assert provider.discard(order.tag, order.upload_ref)
 
 
-def test_a_lost_upload_leaves_nothing_behind(replicate: Scene) -> None:
+def test_a_lost_upload_leaves_nothing_behind(replicate: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody can tell whether it is there, so that it is sent again."""
     provider = replicate.provider()
     order = replicate.order()
     replicate.emulator.fail("files.create", Fault(lost=True))
     with pytest.raises(ProviderUnavailable):
         provider.upload(order.archive, order.tag, _silent)
-    ref = provider.upload(order.archive, order.tag, _silent)
+    with monkeypatch.context() as patch:
+        patch.setattr(_replicate_files, "_MOST_LISTED", 0)
+        ref = provider.upload(order.archive, order.tag, _silent)
     assert len(replicate.emulator.files("ann")) == 2
     assert not provider.discard(order.tag, ref)  # the first may still be on its way
+    replicate.emulator.advance(61)
+    assert provider.discard(order.tag, ref)
+    assert replicate.emulator.files("ann") == ()
+
+
+def test_an_upload_whose_answer_was_lost_is_found_and_not_sent_again(replicate: Scene) -> None:
+    provider = replicate.provider()
+    order = replicate.order()
+    replicate.emulator.fail("files.create", Fault(lost=True))
+    with pytest.raises(ProviderUnavailable):
+        provider.upload(order.archive, order.tag, _silent)
+    told: list[tuple[int, int]] = []
+    ref = replicate.provider().upload(order.archive, order.tag, lambda done, total: told.append((done, total)))
+    (found,) = replicate.emulator.files("ann")
+    assert ref.split()[0] == found.id
+    assert told == [(order.archive.bytes, order.archive.bytes)]
+    assert replicate.asked("files.create") == 1
+    assert provider.upload(order.archive, order.tag, _silent) == ref
     replicate.emulator.advance(61)
     assert provider.discard(order.tag, ref)
     assert replicate.emulator.files("ann") == ()
@@ -267,10 +288,10 @@ def test_files_beyond_those_that_are_looked_through_cannot_be_told_gone(
     replicate.emulator.fail("files.create", Fault(lost=True))
     with pytest.raises(ProviderUnavailable):
         provider.upload(order.archive, order.tag, _silent)
-    ref = provider.upload(order.archive, order.tag, _silent)
-    replicate.emulator.advance(61)
     with monkeypatch.context() as patch:
         patch.setattr(_replicate_files, "_MOST_LISTED", 0)
+        ref = provider.upload(order.archive, order.tag, _silent)
+        replicate.emulator.advance(61)
         with pytest.raises(ProviderUnavailable, match="cannot be told"):
             provider.discard(order.tag, ref)
     assert len(replicate.emulator.files("ann")) == 1

@@ -227,7 +227,10 @@ def test_nobody_comes_in_without_a_token(server: Server, method: str, path: str)
 def test_providers_and_health(client: LabClient, http: httpx.Client) -> None:
     providers = {provider.id: provider for provider in client.providers()}
     assert providers["local"].configured
-    assert providers["local"].cost_per_hour == 0
+    local = providers["local"]
+    assert (local.cost_per_hour, local.description) == (0, "Runs trainers on this machine.")
+    assert (local.model, local.version) == (local.targets[0].id, local.targets[0].version)
+    assert [(one.id, one.cost_per_second) for one in local.hardware_profiles] == [(local.hardware_profile, 0)]
     assert providers["simpletuner_io"].coming_soon
     assert http.get("/health").json()["status"] == "healthy"
     assert http.get("/health/ready").status_code == 200

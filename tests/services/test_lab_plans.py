@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,25 @@ def test_a_key_stands_for_one_plan(lab: Lab, images: Path) -> None:
     with pytest.raises(errors.Conflict):  # nor for a plan that nobody named
         lab.submit(request(images, seed=2), key="once")
     assert lab.submit(asked, key="once").id == first.id
+
+
+def test_a_key_stands_for_one_plan_also_where_many_come_at_once(lab: Lab, images: Path) -> None:
+    asked = [request(images, seed=seed) for seed in range(8)]
+    digests, together = [lab.plan(one).digest for one in asked], threading.Barrier(len(asked))
+
+    def submit(number: int) -> str:
+        together.wait()
+        try:
+            return lab.submit(asked[number], approve=digests[number], key="once").digest
+        except errors.Conflict:
+            return ""
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        said = list(pool.map(submit, range(len(asked))))
+    (job,) = lab.store.jobs.page(JobFilter()).jobs
+    assert sorted(said) == [""] * 7 + [job.digest]
+    assert said.index(job.digest) == digests.index(job.digest), "only its own submit was told of it"
+    assert [lab.plan(one).consent is ConsentState.GIVEN for one in asked] == [one == job.digest for one in digests]
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2Jb", "two\nlines", "x" * 201, "hf_" + "aB3dE6gH9jK2" * 3])

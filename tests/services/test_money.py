@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from simpletuner_lab.core import errors
+from simpletuner_lab.core.consent import ConsentState
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.job_queue import Limits
@@ -39,8 +40,14 @@ def run(away: Away, number: int = 1) -> dict[str, Any]:
     return away.place.runs()[f"run-{number}"]
 
 
-def told(away: Away, job: Job) -> list[str]:
+def lines(away: Away, job: Job) -> list[str]:
+    """All that the timeline says of limits."""
     return [str(event.data["message"]) for event in away.lab.store.events.of_kind(job.id, EventKind.SPEND_LIMIT)]
+
+
+def told(away: Away, job: Job) -> list[str]:
+    """What of it came after the submit."""
+    return [line for line in lines(away, job) if line not in away.lab.money.warning(job.id).warning]
 
 
 def ended(away: Away, job: Job, cost: float, state: str = "interrupted") -> Job:
@@ -69,6 +76,7 @@ def test_a_plan_has_the_verdict_before_anybody_agrees(away: Away, images: Path) 
     assert "monthly spend limit of $1.00" in refused.value.message
     assert "stcloud limit" in refused.value.hint
     assert away.lab.store.jobs.active() == ()
+    assert away.lab.plan(elsewhere(images)).consent is ConsentState.NEEDED, "after a refusal nothing is kept"
 
 
 def test_a_limit_that_warns_lets_it_pass_and_says_so(away: Away, images: Path) -> None:
@@ -78,6 +86,8 @@ def test_a_limit_that_warns_lets_it_pass_and_says_so(away: Away, images: Path) -
     limit(away, 2.0, action="warn")
     again = away.submit(images)
     assert "would be passed: $0.00 spent, $1.80 reserved" in away.lab.money.warning(again.id).warning
+    for one in (job, again):
+        assert lines(away, one) == [away.lab.money.warning(one.id).warning]
 
 
 def test_the_first_plan_of_a_key_is_answered_whatever_was_spent_since(away: Away, images: Path) -> None:

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from simpletuner_lab.core.consent import Agreement, ConsentMode
 from simpletuner_lab.core.errors import Conflict, IllegalTransition, InvalidRequest, JobNotFound, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.grant import ALL_VERBS, Grant, Verb
@@ -104,6 +105,15 @@ def test_the_same_key_returns_the_first_job_for_a_day(store):
     assert again == first
     assert store.jobs.by_key("ann", "k", now=T0 + DAY_S - 1) == first
     assert len(store.events.after(0)) == 1
+
+
+def test_a_key_of_another_plan_is_refused_where_both_came_at_once(store):
+    """Both have asked before, and seen that the key is new."""
+    store.jobs.insert(new_job("a", idempotency_key="k", digest="d1"), "{}")
+    with pytest.raises(Conflict, match="stands for another plan"):
+        store.jobs.insert(new_job("b", idempotency_key="k", digest="d2"), "{}", agreement=agreement())
+    assert store.jobs.page(JobFilter()).total == 1
+    assert not store.consents.agreed("ann", "d1"), "a submit that is refused agrees to nothing"
 
 
 def test_after_a_day_the_key_is_free(store):
@@ -322,9 +332,13 @@ def test_grants(store):
         store.grants.insert_grant(owner)
 
 
+def agreement(at: float = T0) -> Agreement:
+    return Agreement(owner="ann", digest="d1", at=at, entry="widget", mode=ConsentMode.ASK)
+
+
 def test_consent_is_for_one_owner_and_one_digest(store):
-    for at in (T0, T0, T0 + 1):
-        store.consents.add("ann", "d1", at=at, entry="widget", mode="ask")
+    for number, at in enumerate((T0, T0, T0 + 1)):
+        store.jobs.insert(new_job(f"job-{number}"), "{}", agreement=agreement(at))
     assert store.consents.agreed("ann", "d1")
     assert not store.consents.agreed("bob", "d1")
     assert not store.consents.agreed("ann", "d2")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simpletuner_lab.core.errors import StaleRecord
+from simpletuner_lab.core.errors import ProviderUnavailable, StaleRecord
+from simpletuner_lab.core.event import EventKind, Scalar
 from simpletuner_lab.core.job import Job, JobState, Progress
 from simpletuner_lab.core.provider import ProgressCallback
 from simpletuner_lab.services.telling import Telling
@@ -63,6 +64,66 @@ def test_a_cancel_ends_an_upload_that_is_under_way(away: Away, images: Path) -> 
     assert away.place.runs() == {}
     assert away.on(job).settled_at is not None
     assert list(away.lab.home.spool.iterdir()) == []
+
+
+def sent(away: Away, job: Job) -> list[tuple[Scalar, str]]:
+    """Each time data left by the timeline: bytes, and what is not confirmed."""
+    events = away.lab.store.events.of_kind(job.id, EventKind.SENT)
+    return [(event.data["bytes"], str(event.data.get("problem", ""))) for event in events]
+
+
+def test_each_time_that_data_left_is_on_the_timeline(away: Away, images: Path) -> None:
+    """The answer to an upload is lost, the next one breaks off, a third finds nobody, and one arrives."""
+    job = away.submit(images)
+    faults = iter([(1.0, "no answer"), (0.5, "reset"), (0.0, "refused")])
+
+    def uploading(progress: ProgressCallback) -> None:
+        share, fault = next(faults, (1.0, ""))
+        if share:
+            progress(round(whole * share), whole)
+        if fault:
+            away.clock.now += 2
+            raise ProviderUnavailable(fault)
+
+    away.lab.registry.get("elsewhere").uploading = uploading
+    away.on(job)
+    whole = next(away.lab.home.spool.glob("*.zip")).stat().st_size
+    assert away.on(job, 4).state is JobState.QUEUED
+    unsure = f"of {whole:,} bytes left for elsewhere.example; that they arrived is not confirmed: "
+    assert sent(away, job) == [
+        (whole, f"{whole:,} {unsure}no answer"), (round(whole / 2), f"{round(whole / 2):,} {unsure}reset"), (whole, ""),
+    ]  # fmt: skip
+    assert len(away.lab.store.transfers.of_job(job.id)) == 4, "each try is put on record before its first byte"
+
+
+def test_data_that_left_before_a_cancel_or_a_kill_are_on_the_timeline(away: Away, images: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def uploading(progress: ProgressCallback) -> None:
+        away.clock.now += 2
+        progress(3, 30)
+        if not away.lab.store.jobs.get(job.id).cancel_requested_at and not sent(away, job):
+            raise Killed
+        away.clock.now += 2
+        away.lab.cancel(job.id)
+        progress(20, 30)
+
+    job = away.submit(images)
+    away.lab.registry.get("elsewhere").uploading = uploading
+    away.on(job)
+    with pytest.raises(Killed):
+        away.on(job)
+    assert told(away, job)[0] == "send"
+    with pytest.raises(StaleRecord):
+        away.on(job)
+    first, second = sent(away, job)
+    assert first[0] == 3
+    assert first[1].endswith("the process that sent them has ended")
+    assert second[0] == 20
+    assert second[1].endswith("the job was changed meanwhile")
+    assert away.on(job).state is JobState.CANCELLED
+    assert away.lab.store.jobs.get(job.id).progress == Progress()
 
 
 def test_packing_tells_files(away: Away, images: Path) -> None:

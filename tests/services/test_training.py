@@ -89,6 +89,7 @@ def test_data_elsewhere_leave_no_trace_here(tmp_path: Path) -> None:
         assert note in plan.warnings
         assert plan.name == "far (huggingface)"
         assert "Start at elsewhere.example\n" in plan_text(PlanView.of(plan))
+        assert "  price         $3.60 per hour, as of 2026-01-01\n" in plan_text(PlanView.of(plan))
         with pytest.raises(errors.ConsentRequired):
             away.lab.submit(asked)
         job = sent(away, asked)

@@ -20,11 +20,15 @@ NOT_OURS = ("Executing inline script violates", "Cannot read properties of undef
 are there without our extension too."""
 
 
-PLACES = {"lab": (jupyterlab, "/"), "notebook": (notebook7, "/user/ann/"), "notebook-at-root": (notebook7, "/")}
+PLACES = (
+    pytest.param((jupyterlab, "/"), id="lab"),
+    pytest.param((notebook7, "/user/ann/"), id="notebook"),
+    pytest.param((notebook7, "/"), id="notebook-at-root", marks=pytest.mark.slow),
+)
 """JupyterLab below a base is what the other modules look at."""
 
 
-@pytest.fixture(scope="module", params=PLACES.values(), ids=PLACES)
+@pytest.fixture(scope="module", params=PLACES)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     make, base = request.param
     folder = tmp_path_factory.mktemp("cell")

@@ -64,7 +64,7 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self._stack = ExitStack()
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="life-")))
-        self.lab = self._stack.enter_context(house(nursery, folder, timeout_s=0.4))
+        self.lab = self._stack.enter_context(house(nursery, folder, timeout_s=1.0))
         self.lab.after_a_pass = self._let_go
         self.witness = Witness(self.lab)
         self._submitted: list[str] = []

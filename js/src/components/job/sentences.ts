@@ -47,7 +47,10 @@ const SENTENCES: Record<string, Say | undefined> = {
   created: (t, _data, said) => t("Submitted. Files: {files}, {size}. Left where they are: {withheld}.", said),
   consented,
   state: moved,
-  sent: (t, data, said) => ({ words: t("Sent to {place}. Files: {files}, {size}.", said), proof: text(data.sha256) }),
+  sent: (t, data, said) =>
+    data.problem
+      ? { words: text(data.problem), tone: "warn", proof: text(data.sha256) }
+      : { words: t("Sent to {place}. Files: {files}, {size}.", said), proof: text(data.sha256) },
   discarded: (t, data) =>
     data.data_left
       ? { words: t("It could not be shown that the provider's copy of the data is gone."), tone: "warn" }

@@ -1,0 +1,101 @@
+"""A secret of the lab is refused in all that a submit keeps as it is, in whatever encoding, and nothing of it is kept."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from simpletuner_lab.core.destination import S3Destination
+from simpletuner_lab.core.errors import SecretInConfig
+from simpletuner_lab.core.job import JobFilter
+from simpletuner_lab.core.plan import SubmitRequest
+from simpletuner_lab.services.known import KnownSecrets
+from simpletuner_lab.services.lab import Lab, Surroundings
+from tests.core.planted import SECRETS
+from tests.lab_kit import quick_home, request
+
+TOKEN = dict(SECRETS)["a Replicate token"]
+ODD = "odd/shape+of=no&kind%planted-3"
+KEPT = "kept-in-a-file-4"
+WORDS = {"DB_PASSWORD": "postgres", "SORT_KEY": "19700101", "SIGNING_KEY": "/usr/bin/env"}
+"""What the names of these say, their values may not be."""
+
+CLOTHES: dict[str, Callable[[str], str]] = {
+    "plain": lambda secret: f"x {secret}",
+    "base64": lambda secret: base64.b64encode(f"key={secret};x".encode()).decode(),
+    "quoted": lambda secret: "".join(f"%{byte:02X}" for byte in secret.encode()),
+    "half quoted": lambda secret: quote(secret, safe="").replace("_", "%5F").replace("-", "%2d"),
+    "hex": lambda secret: secret.encode().hex(),
+}
+
+
+@pytest.fixture
+def knowing(tmp_path: Path) -> Iterator[Lab]:
+    home = quick_home(tmp_path)
+    (home.secrets / "HF_TOKEN").write_text(KEPT)
+    with Lab.open(home.root, Surroundings(environment={"REPLICATE_API_TOKEN": TOKEN, "MY_TOKEN": ODD, **WORDS})) as lab:
+        yield lab
+
+
+def places(asked: SubmitRequest, text: str) -> Iterator[SubmitRequest]:
+    """The request with the text wherever a request has one that is kept."""
+    entry = asked.dataloader[0]
+    yield dataclasses.replace(asked, config={**asked.config, "validation_prompt": text})
+    yield dataclasses.replace(asked, config={**asked.config, "tracker_run_name": text})
+    yield dataclasses.replace(asked, config={**asked.config, text: 1})
+    yield dataclasses.replace(asked, dataloader=({**entry, "id": text},))
+    yield dataclasses.replace(asked, dataloader=({**entry, "instance_prompt": [text]},))
+    yield dataclasses.replace(asked, name=text)
+    yield dataclasses.replace(asked, snapshot_name=text[:100])
+    yield dataclasses.replace(asked, snapshot_message=f"this is\n{text}")
+
+
+@pytest.mark.parametrize("secret", [TOKEN, ODD, KEPT], ids=["a token", "of no shape", "in a file"])
+@pytest.mark.parametrize("clothes", CLOTHES)
+def test_it_is_refused_wherever_it_stands(knowing: Lab, images: Path, clothes: str, secret: str) -> None:
+    text = CLOTHES[clothes](secret)
+    for asked in places(request(images), text):
+        for verb in (knowing.plan, knowing.submit):
+            with pytest.raises(SecretInConfig) as refused:
+                verb(asked)
+            said = f"{refused.value.message} {refused.value.hint} {refused.value.problems}"
+            assert text not in said
+            assert secret not in said
+    asked, digest = request(images), knowing.plan(request(images)).digest
+    for labels in ({"key": text}, {"entry": text}):
+        with pytest.raises(SecretInConfig):
+            knowing.submit(asked, approve=digest, **labels)
+    with pytest.raises(SecretInConfig):
+        knowing.preview([{**asked.dataloader[0], "id": text}])
+    assert knowing.store.jobs.page(JobFilter()).total == 0
+
+
+def test_it_is_refused_as_a_part_of_a_destination(knowing: Lab) -> None:
+    with pytest.raises(SecretInConfig):
+        knowing.set_destination(S3Destination(bucket="mine", prefix=f"runs/{KEPT}/"))
+
+
+def test_words_that_a_variable_has_as_well_are_no_secrets(knowing: Lab, images: Path) -> None:
+    asked = dataclasses.replace(
+        request(images, validation_prompt="postgres at 19700101 in /usr/bin/env"), name="postgres 19700101"
+    )
+    job = knowing.submit(asked, approve=knowing.plan(asked).digest, key="19700101", entry="postgres")
+    assert knowing.store.jobs.get(job.id).name == "postgres 19700101"
+    assert knowing.snapshots.request(job.id).config["validation_prompt"] == asked.config["validation_prompt"]
+
+
+def test_a_secret_that_is_kept_later_counts_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    known = KnownSecrets(folder, WORDS)
+    assert known.certain().what_in(f"a {KEPT} b") == ""
+    (folder / "NAME").write_text(KEPT)
+    assert known.certain().what_in(f"a {KEPT} b") == "a secret of this lab"
+    assert known.certain() is known.certain()
+    assert known.redactor().text("postgres") != "postgres", "it is masked all the same: nothing is lost by that"
+    assert known.certain().text("postgres 19700101 /usr/bin/env") == "postgres 19700101 /usr/bin/env"
