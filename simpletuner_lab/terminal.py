@@ -131,11 +131,16 @@ def timeline_text(detail: JobDetail) -> str:
 
 def _worth_telling(charges: Sequence[ChargeView]) -> Iterator[ChargeView]:
     """Not what is free and measured by nobody."""
-    return (charge for charge in charges if charge.metered_s is not None or charge.cost_usd)
+    return (
+        charge
+        for charge in charges
+        if charge.metered_s is not None or charge.cost_usd or (charge.cost_usd is None and charge.usd_per_hour != 0)
+    )
 
 
 def _charge_line(charge: ChargeView) -> str:
-    cost = "at a price that is not known" if charge.cost_usd is None else f"${charge.cost_usd:.4f}"
+    untold = "at a price that is not known" if charge.metered_s else "what it costs is not known"
+    cost = untold if charge.cost_usd is None else f"${charge.cost_usd:.4f}"
     metered = "" if charge.metered_s is None else f"{charge.metered_s:.0f} s metered, "
     return f"  attempt {charge.attempt}: {metered}{cost}{'' if charge.final else ' so far'}"
 

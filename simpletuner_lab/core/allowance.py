@@ -9,7 +9,7 @@ from typing import Final
 
 from simpletuner_lab.core.book import Book, Holding, seconds_for, usd_of
 from simpletuner_lab.core.ledger import Charge
-from simpletuner_lab.core.spend import SpendLimits, dollars
+from simpletuner_lab.core.spend import SpendLimits, dollars, exact
 from simpletuner_lab.core.verdict import CENT, SHORTEST_RUN_S, limit_text, state_of
 
 _LATE_S: Final = 300.0
@@ -53,7 +53,7 @@ def allow(
     caps = (
         []
         if limits.job.cap_usd is None
-        else [(limits.job.cap_usd - used, f"the job may cost {dollars(limits.job.cap_usd)}", True)]
+        else [(limits.job.cap_usd - used, f"the job may cost {exact(limits.job.cap_usd)}", True)]
     )
     for scope, limit in blocking:
         state = state_of(scope, limit, book, now=now, zone=zone, without=holding.job_id)
@@ -74,16 +74,13 @@ def allow(
     return Allowance(reserved_usd=reserved, run_usd=run_usd, seconds=seconds if shorter else None)
 
 
-def is_overrun(charge: Charge, cap_usd: float | None, spent_usd: float | None, *, now: float) -> bool:
-    """Whether a run that goes on has cost more than was reserved for it, or its job more than a job may.
+def is_overrun(charge: Charge, *, now: float) -> bool:
+    """Whether a run that goes on has cost more than was set aside for it when it was started.
 
-    A provider that tells no cost while a run goes on is judged by the clock, and some minutes later.
+    A limit that was set, lowered or raised since counts from the job's next run on. A provider that tells no cost while a
+    run goes on is judged by the clock, and some minutes later.
     """
-    if charge.final or charge.usd_per_hour == 0:
-        return False
-    if cap_usd is not None and spent_usd is not None and spent_usd > cap_usd + CENT:
-        return True
-    if charge.most_usd is None:
+    if charge.final or charge.usd_per_hour == 0 or charge.most_usd is None:
         return False
     if charge.cost_usd is not None:
         return charge.cost_usd > charge.most_usd + CENT

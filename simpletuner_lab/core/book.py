@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simpletuner_lab.core.cost import Estimate
-from simpletuner_lab.core.ledger import Charge
+from simpletuner_lab.core.ledger import Charge, is_unpriced
 from simpletuner_lab.core.segments import runs_of
 
 
@@ -70,14 +70,14 @@ class Holding:
 
 
 def counted_usd(charge: Charge, *, current: bool) -> float | None:
-    """What a run counts for: its cost; what it may have cost where it is gone without a word; None: not known.
+    """What a run counts for: its cost; where nobody has told that of one that is over, all it may have cost; None: not known.
 
-    Of a run that goes on (`current`) the rest is in what is reserved for its job.
+    Of a run that goes on (`current`) the rest is in what is reserved for its job. One that never began counts for nothing.
     """
     if charge.usd_per_hour == 0 and not charge.cost_usd:
         return 0.0
     if charge.final:
-        return charge.cost_usd if charge.cost_usd is not None else None if charge.metered_s else 0.0
+        return charge.most_usd if is_unpriced(charge) else charge.cost_usd or 0.0
     if current:
         return charge.cost_usd if charge.cost_usd is not None else None if charge.metered_s else 0.0
     return None if charge.most_usd is None else max(charge.most_usd, charge.cost_usd or 0.0)

@@ -126,12 +126,12 @@ class _Fold:
                 self._event(
                     EventKind.IMAGE, step=found.step, index=found.index, prompt=found.prompt, key=found.key,
                 )  # fmt: skip
-            case rp.Failure():
+            case rp.Failure() if not self.job.ended_for_money:
                 failure = Failure(code=found.code, message=found.message, hint=found.hint)
                 self.job = dataclasses.replace(self.job, failure=failure)
             case rp.Result():  # decides only where the files do not come home to be verified
                 self.reported = Delivered(sha256=found.sha256, files=found.files, bytes=found.bytes, elsewhere=True)
-            case rp.End():
+            case rp.Failure() | rp.End():
                 pass  # the provider's word decides
 
     def read(self, seen: LogProgress) -> None:
@@ -199,8 +199,7 @@ def _settle(
     if snapshot.state is RunState.SUCCEEDED and not (resumable and _cut_short(snapshot, delivered)):
         return _succeeded(running, delivered, now=now)
     if snapshot.state is RunState.CANCELLED or job.cancel_requested_at is not None:
-        ended = dataclasses.replace(running.moved(JobState.CANCELLED, now=now), failure=None)
-        return ended, _moves(job, ended, now=now)
+        return _cancelled(job, running, snapshot, now=now)
     if snapshot.state is not RunState.FAILED and resumable:
         queued = running.moved(JobState.QUEUED, now=now)
         if queued.stalled < MAX_STALLED:
@@ -215,6 +214,14 @@ def _settle(
     if snapshot.state is RunState.SUCCEEDED:
         return _succeeded(running, delivered, now=now)
     return _failed(job, running, snapshot, now=now)
+
+
+def _cancelled(before: Job, job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable[EventDraft]]:
+    """By whom makes a difference: what was ended for money has failed, and says so."""
+    if job.ended_for_money:
+        return _failed(before, job, snapshot, now=now)
+    ended = dataclasses.replace(job.moved(JobState.CANCELLED, now=now), failure=None)
+    return ended, _moves(before, ended, now=now)
 
 
 def _wait_s(queued: Job) -> float:
@@ -239,7 +246,7 @@ def _cut_short(snapshot: Snapshot, delivered: Delivered | None) -> bool:
 
 def _unknown(job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable[EventDraft]]:
     message = f"the provider reports a state this version does not know: {snapshot.raw_state or 'none'}"
-    if job.failure is not None and job.failure.message == message:
+    if job.ended_for_money or (job.failure is not None and job.failure.message == message):
         return job, ()
     failure = Failure(
         code="unknown_provider_state", message=message, hint="the job stays as it is; look at the provider"
@@ -254,9 +261,10 @@ def _succeeded(job: Job, delivered: Delivered | None, *, now: float) -> tuple[Jo
         return ended, _moves(job, ended, now=now)
     if delivered is None or not delivered.there:
         why = delivered.problem if delivered else "its result was not looked for"
-        failure = Failure(
+        missing = Failure(
             code="result_missing", message=f"the run ended well, but {why}", hint="see the log; run it again"
         )
+        failure = job.failure if job.ended_for_money else missing
         ended = dataclasses.replace(job.moved(JobState.FAILED, now=now), failure=failure)
         return ended, _moves(job, ended, now=now)
     artifact = EventDraft(

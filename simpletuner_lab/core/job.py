@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from simpletuner_lab.core.errors import IllegalTransition, InvalidRequest
+from simpletuner_lab.core.errors import IllegalTransition, InvalidRequest, SpendLimitReached
 from simpletuner_lab.core.job_queue import DEFAULT_PRIORITY
 
 
@@ -171,6 +171,12 @@ class Job:
     @property
     def _came_back(self) -> bool:
         return self.state is JobState.QUEUED and not self.imported
+
+    @property
+    def ended_for_money(self) -> bool:
+        """Whether its end was asked for because its run passed what was set aside for it, not by a user (SPEC M4)."""
+        code = None if self.failure is None else self.failure.code
+        return self.cancel_requested_at is not None and code == SpendLimitReached.code
 
     @property
     def imported(self) -> bool:

@@ -41,6 +41,16 @@ class Charge:
     most_usd: float | None = None
     """What was reserved for it; None: nothing bounds it."""
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is of a start of which nobody can tell whether it arrived: there may be no such run."""
+        return self.ref == doubtful_ref(self.job_id, self.attempt)
+
+
+def doubtful_ref(job_id: str, attempt: int) -> str:
+    """Stands for the reference of a run that nobody knows, until it is found or known not to be."""
+    return f"start/{job_id}/{attempt}"
+
 
 def opened(job: Job, ref: str, *, account: str, rate: Rate | None, now: float, most_usd: float | None = None) -> Charge:
     """The charge of a run that has just been started, or found."""
@@ -60,13 +70,30 @@ def opened(job: Job, ref: str, *, account: str, rate: Rate | None, now: float, m
     )
 
 
+def of_doubt(job: Job, *, account: str, rate: Rate, now: float, most_usd: float | None) -> Charge:
+    """The charge of a start that is not waited for any longer: it counts for all that its run may have cost.
+
+    It counts on the day on which the start was tried. The charge of the run itself takes its place (`services.registers`).
+    """
+    charge = opened(
+        job,
+        doubtful_ref(job.id, job.attempt),
+        account=account,
+        rate=rate,
+        now=job.run.tried_at or now,
+        most_usd=most_usd,
+    )
+    return dataclasses.replace(charge, updated_at=now)
+
+
 def metered(charge: Charge, snapshot: Snapshot, *, ended: bool, now: float) -> Charge:
     """The charge after this snapshot. What an answer leaves out stays as it was; a final charge never goes back.
 
-    A run that is gone without a word of what it took may have cost more than is known: its charge stays open.
+    A run that is gone, or ends, without a word of what it took may have cost more than is known: its charge stays open.
     """
-    untold = snapshot.state is RunState.LOST and snapshot.metered_s is None and snapshot.cost_usd is None
-    if (charge.final and not ended) or untold:
+    untold = ended and snapshot.metered_s is None and snapshot.cost_usd is None
+    told_before = charge.metered_s is not None or charge.cost_usd is not None
+    if (charge.final and not ended) or (untold and (told_before or snapshot.state is RunState.LOST)):
         return charge
     after = dataclasses.replace(
         charge,
@@ -77,16 +104,21 @@ def metered(charge: Charge, snapshot: Snapshot, *, ended: bool, now: float) -> C
     return charge if after == charge else dataclasses.replace(after, updated_at=now)
 
 
+def is_unpriced(charge: Charge) -> bool:
+    """Whether it is not known what a run costs, or has cost. One that is free, or never began, costs nothing."""
+    return charge.cost_usd is None and charge.usd_per_hour != 0 and charge.metered_s != 0
+
+
 def spent_usd(job: Job, charges: Iterable[Charge]) -> float | None:
-    """What the job has cost: the sum of its charges; None where a metered one has no price.
+    """What the job has cost: the sum of its charges; None where one that was metered, or has ended, has no price.
 
     A run of which nothing is metered yet adds nothing; without any other it stays at what is known before.
     """
-    known = [charge for charge in charges if charge.cost_usd is not None or charge.metered_s]
-    costs = [charge.cost_usd for charge in known if charge.cost_usd is not None]
-    if not known:
-        return job.cost_usd
-    return sum(costs) if len(costs) == len(known) else None
+    listed = list(charges)
+    if any(is_unpriced(charge) and (charge.final or charge.metered_s) for charge in listed):
+        return None
+    costs = [charge.cost_usd for charge in listed if charge.cost_usd is not None]
+    return sum(costs) if costs else job.cost_usd
 
 
 def with_charge(charges: Iterable[Charge], changed: Charge) -> tuple[Charge, ...]:

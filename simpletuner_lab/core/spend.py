@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from types import MappingProxyType
@@ -17,6 +17,12 @@ ALL: Final = "all"
 
 WARN_SHARE: Final = 0.8
 """From this share of a limit on there is a warning."""
+
+_CENTS: Final = 2
+"""Digits of a dollar that are usually shown."""
+_MOST_DIGITS: Final = 6
+_PATIENCE: Final = 1e-9
+"""Sums of floats are compared with this much."""
 
 _DAYS_OF_A_WEEK: Final = 7
 _LAST_MONTH: Final = 12
@@ -129,6 +135,26 @@ def _month_after(first: date) -> date:
     return date(first.year + last, 1 if last else first.month + 1, 1)
 
 
-def dollars(amount: float) -> str:
-    """Money in words, to the cent; more digits where a cent is too much."""
+def dollars(amount: float, digits: int = _CENTS) -> str:
+    """Money in words, to the cent; more digits where a cent is too much, or where they are asked for and say more."""
+    if digits > _CENTS:
+        whole, _, rest = f"{amount:.{digits}f}".partition(".")
+        return f"${whole}.{rest.rstrip('0'):0<{_CENTS}}"
     return f"${amount:.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.4f}"
+
+
+def exact(amount: float) -> str:
+    """An amount that a user has set, as it was set."""
+    return dollars(amount, _MOST_DIGITS)
+
+
+def digits_for(parts: Iterable[float], limit: float) -> int:
+    """With how many digits it can be seen that these together pass a limit, or do not."""
+    listed = list(parts)
+    passed = sum(listed) > limit + _PATIENCE
+    fits = (
+        digits
+        for digits in range(_CENTS, _MOST_DIGITS)
+        if (round(sum(round(part, digits) for part in listed), digits) > limit + _PATIENCE) == passed
+    )
+    return next(fits, _MOST_DIGITS)

@@ -18,7 +18,9 @@ from simpletuner_lab.core.spend import (
     SpendLimit,
     SpendLimits,
     day_of,
+    digits_for,
     dollars,
+    exact,
     span,
 )
 
@@ -141,18 +143,22 @@ def _of_job(claim: Claim, limit: JobLimit) -> Iterator[tuple[str, bool]]:
         return
     blocks, most = limit.action is LimitAction.BLOCK, claim.most_usd
     if claim.usd_per_hour is None:
-        yield f"a job may cost {dollars(amount)}, and what this one costs is not known", blocks
+        yield f"a job may cost {exact(amount)}, and what this one costs is not known", blocks
     elif claim.least_usd is not None and claim.least_usd > amount + CENT:
         yield (
-            f"a job may cost {dollars(amount)}, and this one is estimated at {dollars(claim.least_usd)} or more",
+            f"a job may cost {exact(amount)}, and this one is estimated at {dollars(claim.least_usd, digits_for([claim.least_usd], amount))} or more",
             blocks,
         )
     elif blocks and seconds_for(amount, claim.usd_per_hour) < SHORTEST_RUN_S:
-        yield f"a job may cost {dollars(amount)}, which pays for less than a minute of this hardware", True
+        yield f"a job may cost {exact(amount)}, which pays for less than a minute of this hardware", True
     elif most is None or most > amount + CENT:
-        most_text = "there is no upper bound for this one" if most is None else f"this one may cost {dollars(most)}"
+        most_text = (
+            "there is no upper bound for this one"
+            if most is None
+            else f"this one may cost {dollars(most, digits_for([most], amount))}"
+        )
         end = ": it is ended before that, with a checkpoint" if blocks else ""
-        yield f"a job may cost {dollars(amount)}, and {most_text}{end}", False
+        yield f"a job may cost {exact(amount)}, and {most_text}{end}", False
 
 
 def _of_period(state: LimitState, reserved_usd: float | None) -> Iterator[tuple[str, bool]]:
@@ -163,10 +169,9 @@ def _of_period(state: LimitState, reserved_usd: float | None) -> Iterator[tuple[
     elif state.with_job_usd is None:
         yield f"{name}: what other runs have cost or may cost is not known", blocks
     elif state.is_exceeded or state.is_warning:
-        sums = (
-            f"{dollars(state.spent_usd or 0.0)} spent, {dollars(state.committed_usd or 0.0)} reserved by jobs under way, "
-            f"up to {dollars(reserved_usd)} for this job"
-        )
+        parts = (state.spent_usd or 0.0, state.committed_usd or 0.0, reserved_usd)
+        spent, committed, asked = (dollars(part, digits_for(parts, state.amount_usd)) for part in parts)
+        sums = f"{spent} spent, {committed} reserved by jobs under way, up to {asked} for this job"
         share = f"{100 * (state.share or 0.0):.0f} %"
         yield (
             f"{name} {'would be passed' if state.is_exceeded else f'is at {share}'}: {sums}",
@@ -177,4 +182,4 @@ def _of_period(state: LimitState, reserved_usd: float | None) -> Iterator[tuple[
 def limit_text(state: LimitState) -> str:
     """A limit in words."""
     whose = "" if state.scope == ALL else f" for {state.scope}"
-    return f"the {state.period} spend limit of {dollars(state.amount_usd)}{whose} ({state.since} until {state.until})"
+    return f"the {state.period} spend limit of {exact(state.amount_usd)}{whose} ({state.since} until {state.until})"

@@ -119,8 +119,9 @@ def metered_s(prediction: Prediction, now: float) -> float | None:
         return 0.0
     if prediction.predict_time_s is not None:
         return prediction.predict_time_s
-    if prediction.started_at is None:
-        return 0.0 if prediction.status == CANCELED else None
+    if prediction.started_at is None:  # an end without a beginning: it never ran
+        unbegun = prediction.status in {CANCELED, FAILED} and prediction.completed_at is not None
+        return 0.0 if unbegun else None
     if prediction.status == PROCESSING:
         return max(0.0, now - prediction.started_at)
     return None if prediction.completed_at is None else max(0.0, prediction.completed_at - prediction.started_at)

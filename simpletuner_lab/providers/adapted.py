@@ -231,6 +231,7 @@ class ServiceProvider:
             error=info.error_message or "" if state is RunState.FAILED else "",
             waiting=f"{self.label} has not begun it" if state is RunState.QUEUED else "",
             cost_usd=self._cost_usd(info),
+            metered_s=0.0 if _never_began(info) else None,
         )
 
     def cancel(self, ref: str) -> None:
@@ -328,6 +329,11 @@ class ServiceProvider:
             cost_usd=self._cost_usd(info),
             error=info.error_message or "",
         )
+
+
+def _never_began(info: CloudJobInfo) -> bool:
+    """Whether it was cancelled before it ran: it has an end, and no beginning."""
+    return _state(info) is RunState.CANCELLED and bool(info.completed_at) and not info.started_at
 
 
 def _state(info: CloudJobInfo) -> RunState:

@@ -10,18 +10,23 @@ from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import Conflict
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState, RunRef
+from simpletuner_lab.core.ledger import Charge, of_doubt
 from simpletuner_lab.services.recorder import Recorder
+from simpletuner_lab.services.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubts:
     """Resolves them. Times are seconds since the epoch."""
 
+    store: Store
     recorder: Recorder
     clock: Callable[[], float]
 
     def resolve(self, job_id: str, decision: Decision, *, entry: str) -> Job:
         """Puts the decision on record; what follows from it is the runner's.
+
+        A run may be there all the same: until a sync finds it, or that there is none, it counts for all it may have cost.
 
         Raises:
             JobNotFound: there is no such job.
@@ -47,5 +52,13 @@ class Doubts:
         else:
             after = dataclasses.replace(job.moved(JobState.FAILED, now=now), retry_at=None)
         return self.recorder.note(
-            job, after, EventKind.RESOLVED, at=now, action=decision.value, entry=entry, attempt=job.attempt
-        )
+            job, after, EventKind.RESOLVED, at=now, charge=self._charge(job, now),
+            action=decision.value, entry=entry, attempt=job.attempt,
+        )  # fmt: skip
+
+    def _charge(self, job: Job, now: float) -> Charge | None:
+        plan = self.store.jobs.plan(job.id)
+        if plan.rate.usd_per_hour == 0:
+            return None
+        most_usd = self.store.spending.run_usd(job.id)
+        return of_doubt(job, account=plan.identity.account, rate=plan.rate, now=now, most_usd=most_usd)

@@ -15,14 +15,22 @@ from simpletuner_lab.core.consent import ConsentState
 from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import HOME
 from simpletuner_lab.core.diff import ENDED, Change
-from simpletuner_lab.core.errors import Conflict, JobNotFound, LabError, ProviderUncertain, StaleRecord
+from simpletuner_lab.core.errors import (
+    Conflict,
+    JobNotFound,
+    LabError,
+    ProviderFailure,
+    ProviderUncertain,
+    StaleRecord,
+)
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import Job, JobState
-from simpletuner_lab.core.ledger import opened, spent_usd, with_charge
+from simpletuner_lab.core.ledger import Charge, is_unpriced, metered, opened, spent_usd, with_charge
 from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Identity, Plan, digest_of
-from simpletuner_lab.core.provider import ListedRun, Options, Provider, RunState, Target
+from simpletuner_lab.core.provider import ListedRun, Options, Provider, RunState, RunTag, Target
+from simpletuner_lab.services.binding import difference
 from simpletuner_lab.services.codec import dumps
 from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.runner import Runner
@@ -31,6 +39,9 @@ from simpletuner_lab.services.store import Store
 
 _UNDISTURBED_S: Final = 30.0
 """So long nobody else looks at a job that is being imported."""
+
+_CLOCKS_S: Final = 900.0
+"""How far a provider's clock and ours may differ."""
 
 _NOTE: Final = "imported: it was started elsewhere, so what it was given and where its results go is not known here"
 
@@ -59,21 +70,34 @@ class Imports:
             LabError: the provider's.
         """
         listed, options, account = provider.list(), provider.options(), provider.check().account
-        charged = {charge.ref for charge in self.store.charges.of_provider(provider.id)}
+        charged = {charge.ref: charge for charge in self.store.charges.of_provider(provider.id)}
+        doubts = {RunTag(job_id=one.job_id, attempt=one.attempt): one for one in charged.values() if one.doubtful}
         active = {job.run.ref: job.id for job in self.store.jobs.unsettled() if job.provider == provider.id}
         imported: list[Job] = []
         seen: list[str] = []
         for run in listed:
+            job = None if run.tag is None else self._known(run.tag.job_id)
+            doubt = None if run.tag is None else doubts.pop(run.tag, None)
+            if job is not None:
+                seen.append(job.id)
             if run.ref in active:
                 seen.append(active[run.ref])
-            elif run.tag is not None and (job := self._known(run.tag.job_id)) is not None:
-                seen.append(job.id)
-                if run.ref not in charged and run.tag.attempt < job.attempt:
-                    self._book(provider, run, run.tag.attempt, job)
-            elif run.ref not in charged:
+            elif doubt is not None:
+                self._turned_up(provider, run, doubt, job)
+            elif run.ref in charged:
+                self._told_late(run, charged[run.ref])
+            elif job is not None and run.tag is not None:
+                if run.tag.attempt < job.attempt or job.terminal:
+                    self._turned_up(provider, run, self._unbooked(job, run.tag), job)
+            else:
                 with contextlib.suppress(Conflict):  # imported before, or by another process just now
                     plan = _plan(provider, run, options, account)
                     imported.append(self._import(provider, run, plan, owner, options.run_limit_s))
+        here = [doubt for doubt in doubts.values() if self._is_here(provider, doubt)]
+        for run in listed:
+            self._stands_for(run, charged.get(run.ref), here)
+        for doubt in here:
+            self._look_for(provider, doubt)
         return Synced(imported=tuple(imported), seen=tuple(dict.fromkeys(seen)))
 
     def _known(self, job_id: str) -> Job | None:
@@ -82,29 +106,83 @@ class Imports:
         except JobNotFound:
             return None
 
-    def _book(self, provider: Provider, run: ListedRun, attempt: int, job: Job) -> None:
-        """A run that was thought not to exist, after the user had another one started: it is ended, then booked."""
+    def _unbooked(self, job: Job, tag: RunTag) -> Charge:
+        """For a run that nobody knew of."""
+        plan, now = self.store.jobs.plan(job.id), self.clock()
+        charge = opened(job, "", account=plan.identity.account, rate=plan.rate, now=now)
+        return dataclasses.replace(charge, attempt=tag.attempt)
+
+    def _turned_up(self, provider: Provider, run: ListedRun, charge: Charge, job: Job | None) -> None:
+        """A run that was thought not to exist, after the user gave it up, or had another one started: ended, then booked."""
         if run.state not in ENDED:
             provider.cancel(run.ref)
             return
-        now, plan = self.clock(), self.store.jobs.plan(job.id)
-        charge = opened(job, run.ref, account=plan.identity.account, rate=plan.rate, now=now)
-        charge = dataclasses.replace(
-            charge, attempt=attempt, cost_usd=run.cost_usd, final=True, opened_at=run.started_at or run.created_at
-        )
+        found = dataclasses.replace(
+            charge, ref=run.ref, cost_usd=run.cost_usd, final=True, updated_at=self.clock(),
+            opened_at=run.started_at or run.created_at or charge.opened_at,
+        )  # fmt: skip
+        self._book(found, job, f"a run of attempt {charge.attempt} has turned up after all, and has ended: {run.ref}")
+
+    def _told_late(self, run: ListedRun, charge: Charge) -> None:
+        """What a run has cost that is over, where nobody had told it before."""
+        unknown = is_unpriced(charge) or not charge.final
+        if unknown and run.state in ENDED and run.cost_usd is not None:
+            found = dataclasses.replace(charge, cost_usd=run.cost_usd, final=True, updated_at=self.clock())
+            self._book(found, self._known(charge.job_id))
+
+    def _look_for(self, provider: Provider, doubt: Charge) -> None:
+        """A start that is not in the list: its provider may know of it all the same, or that there was none."""
+        with contextlib.suppress(ProviderFailure):  # it cannot be told: it counts as before
+            ref = provider.find(RunTag(job_id=doubt.job_id, attempt=doubt.attempt))
+            if ref is None:
+                self.store.charges.drop(doubt)
+                return
+            snapshot, now = provider.poll(ref, ""), self.clock()
+            found = metered(dataclasses.replace(doubt, ref=ref), snapshot, ended=True, now=now)
+            if snapshot.state not in ENDED:
+                provider.cancel(ref)
+            elif found.final:
+                told = f"a run of attempt {doubt.attempt} has turned up after all, and has ended: {ref}"
+                self._book(found, self._known(doubt.job_id), told)
+
+    def _is_here(self, provider: Provider, doubt: Charge) -> bool:
+        """Whether the start was tried where the provider is set to now: another place, or account, knows nothing of it."""
+        job = self._known(doubt.job_id)
+        try:
+            return job is not None and not difference(provider, self.store.jobs.plan(job.id).identity)
+        except ProviderFailure:
+            return False
+
+    def _stands_for(self, run: ListedRun, charge: Charge | None, doubts: list[Charge]) -> None:
+        """An imported run that began when a doubtful start was tried is counted in its place: it may be that one.
+
+        Where it is not, the other one is in the list too, if there is one, and counted for itself.
+        """
+        if run.tag is not None or not doubts:
+            return
+        nearest = min(doubts, key=lambda one: abs(run.created_at - one.opened_at))
+        job = None if charge is None else self._known(charge.job_id)
+        if abs(run.created_at - nearest.opened_at) <= _CLOCKS_S and (job is None or job.imported):
+            self.store.charges.drop(nearest)
+            doubts.remove(nearest)
+
+    def _book(self, charge: Charge, job: Job | None, told: str = "") -> None:
+        if job is None:
+            self.store.charges.put(charge)
+            return
         spent = spent_usd(job, with_charge(self.store.charges.of_job(job.id), charge))
-        message = f"a run of attempt {attempt} has turned up after all, and has ended: {run.ref}"
-        event = EventDraft(kind=EventKind.PROBLEM, at=now, data={"code": ProviderUncertain.code, "message": message})
-        after = dataclasses.replace(job, cost_usd=spent, updated_at=now)
+        data = {"code": ProviderUncertain.code, "message": told}
+        events = (EventDraft(kind=EventKind.PROBLEM, at=charge.updated_at, data=data),) if told else ()
+        after = dataclasses.replace(job, cost_usd=spent, updated_at=charge.updated_at)
         with contextlib.suppress(StaleRecord):  # the next sync books it
-            self.recorder.record(job, Change(job=after, events=(event,), points=PointsChange(), charge=charge))
+            self.recorder.record(job, Change(job=after, events=events, points=PointsChange(), charge=charge))
 
     def _import(self, provider: Provider, run: ListedRun, plan: Plan, owner: str, run_limit_s: float | None) -> Job:
         now = self.clock()
         new = dataclasses.replace(_job(provider, run, plan, owner), retry_at=now + _UNDISTURBED_S, updated_at=now)
         claim = claim_of(plan.estimate, plan.rate.usd_per_hour, run_limit_s, goes_on=False)
         charge = opened(new, run.ref, account=plan.identity.account, rate=plan.rate, now=now, most_usd=claim.most_usd)
-        charge = dataclasses.replace(charge, opened_at=run.started_at or run.created_at)
+        charge = dataclasses.replace(charge, opened_at=run.started_at or run.created_at or now)
         event = EventDraft(kind=EventKind.IMPORTED, at=now, data={"ref": run.ref, "state": run.raw_state or run.state})
         job = self.store.jobs.insert(new, dumps(plan), (event,), charge=charge, asks=Request(claim=claim, started=True))
         self.recorder.announce(job, self.store.events.after(0, job_id=job.id))

@@ -130,14 +130,20 @@ def _job(one: HistoricJob, plan: Plan, *, owner: str, now: float, fallback: floa
 
 
 def _charge(one: HistoricJob, job: Job) -> Charge | None:
-    """What it cost, and that its run is known: a sync does not import it again. One without an end may still be synced."""
-    if not one.ended or (not one.run_ref and one.cost_usd is None):
+    """What it cost, and that its run is known: a sync does not import it again. One without an end may still be synced.
+
+    It counts on the day on which it began. One that ran elsewhere at a cost that is not told is not one that was free.
+    """
+    began = one.started_at is not None or one.state is JobState.COMPLETED
+    nothing = one.cost_usd is None and not (one.remote and began)
+    if not one.ended or (not one.run_ref and nothing):
         return None
     ref = one.run_ref or f"history-{hashlib.sha256(job.id.encode()).hexdigest()[:16]}"
     at = job.completed_at or job.created_at
     return Charge(
         provider=job.provider, ref=ref, job_id=job.id, attempt=1, account="", hardware=job.hardware,
-        cost_usd=one.cost_usd, updated_at=at, final=True,
+        metered_s=0.0 if nothing else None, cost_usd=one.cost_usd, updated_at=at, final=True, owner=job.owner,
+        opened_at=job.started_at or job.created_at,
     )  # fmt: skip
 
 

@@ -143,7 +143,7 @@ class Lab:
             store, registry, self.runner, self.courier, self.queue, holder=secrets.token_hex(8), clock=around.clock
         )
         settings = ProviderSettings(home.provider_settings)
-        self.doubts = Doubts(recorder=self.recorder, clock=around.clock)
+        self.doubts = Doubts(store=self.store, recorder=self.recorder, clock=around.clock)
         self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
         self.setup = ProviderSetup(registry, settings, self.tokens, store)
         self.money = Money(store, registry, self._planner, self.plan, around.clock)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Final
 
 from simpletuner_lab.core.diff import Change
 from simpletuner_lab.core.errors import SpendLimitReached
 from simpletuner_lab.core.event import EventDraft, EventKind
-from simpletuner_lab.core.job import Job
+from simpletuner_lab.core.job import Failure, Job
+from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.spend import WARN_SHARE, JobLimit, dollars
 
 
@@ -24,13 +26,19 @@ def limit_passed(job: Job, cost_usd: float | None, limit: JobLimit, *, now: floa
     )
 
 
-def ended_for_money(change: Change, *, now: float) -> Change:
-    """The change with a request to end the job, as a user would make it."""
-    cost = "" if change.job.cost_usd is None else f" ({dollars(change.job.cost_usd)} so far)"
-    message = f"its run went on past what was reserved for it{cost}: it is ended"
+def ended_for_money(change: Change, charge: Charge, *, now: float) -> Change:
+    """The change with a request to end the job, which says why: it is to fail for that (`core.diff`)."""
+    cost = "by the clock" if charge.cost_usd is None else f"{dollars(charge.cost_usd)} so far"
+    message = (
+        f"its run went on past the {dollars(charge.most_usd or 0.0)} that was set aside for it ({cost}): it is ended"
+    )
+    failure = Failure(code=SpendLimitReached.code, message=message, hint=_HINT)
     asked = EventDraft(kind=EventKind.CANCEL_REQUESTED, at=now, data={"by": SpendLimitReached.code})
-    after = dataclasses.replace(change.job, cancel_requested_at=now, retry_at=None, updated_at=now)
+    after = dataclasses.replace(change.job, cancel_requested_at=now, retry_at=None, updated_at=now, failure=failure)
     return dataclasses.replace(change, job=after, events=(*change.events, _event(message, now), asked))
+
+
+_HINT: Final = "look at what ran there: the provider was told to end it earlier; raise the limit, and run it again"
 
 
 def _event(message: str, now: float) -> EventDraft:

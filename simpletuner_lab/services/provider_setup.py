@@ -41,6 +41,7 @@ from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.setting_fields import fields_of, in_lists
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
+from simpletuner_lab.services.totals import total
 
 
 class ProviderSetup:
@@ -158,13 +159,13 @@ class ProviderSetup:
         provider = self._registry.get(provider_id)
         rates, untold = _rates(provider)
         charges = self._store.charges.of_provider(provider_id)
-        costs = [charge.cost_usd for charge in charges if charge.cost_usd is not None]
+        spent, runs, unpriced = total(charges)
         return Billing(
             balance=None,
             balance_note=f"{provider.label} does not tell its balance; this is what runs of this lab have cost{untold}",
-            spent_usd=sum(costs),
-            runs=len(charges),
-            runs_without_price=len(charges) - len(costs),
+            spent_usd=spent,
+            runs=runs,
+            runs_without_price=unpriced,
             metered_s=sum(charge.metered_s or 0.0 for charge in charges),
             hardware=rates,
             default_hardware=rates[0].hardware if rates else "",

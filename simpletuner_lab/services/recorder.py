@@ -13,6 +13,7 @@ from simpletuner_lab.core.diff import Change
 from simpletuner_lab.core.errors import StaleRecord
 from simpletuner_lab.core.event import Event, EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.redact import Redactor
 from simpletuner_lab.services.logs import Logs
@@ -55,12 +56,21 @@ class Recorder:
         self.announce(job, events)
         return job
 
-    def note(self, before: Job, after: Job, kind: EventKind | None = None, *, at: float, **data: Scalar) -> Job:
-        """Stores a change with at most one event of its own, and the change of state if there is one."""
+    def note(
+        self,
+        before: Job,
+        after: Job,
+        kind: EventKind | None = None,
+        *,
+        at: float,
+        charge: Charge | None = None,
+        **data: Scalar,
+    ) -> Job:
+        """Stores a change with at most one event of its own, the change of state if there is one, and a charge."""
         events = [] if kind is None else [EventDraft(kind=kind, at=at, data=data)]
         if after.state is not before.state:
             events.append(_moved(before, after, at))
-        return self.record(before, Change(job=after, events=tuple(events), points=PointsChange()))
+        return self.record(before, Change(job=after, events=tuple(events), points=PointsChange(), charge=charge))
 
     def decide(self, job_id: str, write: Callable[[Job], Job]) -> Job:
         """Has a change decided and written from the job as it is now, and again where somebody else was faster.

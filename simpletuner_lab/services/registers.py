@@ -15,7 +15,7 @@ from simpletuner_lab.core.consent import Agreement, ConsentMode
 from simpletuner_lab.core.destination import DeliveryState, Push
 from simpletuner_lab.core.errors import OutputNotFound
 from simpletuner_lab.core.grant import Grant
-from simpletuner_lab.core.ledger import Charge
+from simpletuner_lab.core.ledger import Charge, doubtful_ref
 from simpletuner_lab.services import rows, schema
 from simpletuner_lab.services.database import Database, draw_numbers, put
 from simpletuner_lab.services.rows import FileStamp, Transfer
@@ -200,11 +200,47 @@ class Charges:
         """Every charge at a provider."""
         return self._found(schema.charges.c.provider == provider)
 
+    def drop(self, doubt: Charge) -> None:
+        """There was no such run, or it is booked as another's. Only what is in doubt can be dropped."""
+        with self._database.write() as connection:
+            _end_doubt(connection, doubt, cost_usd=0.0)
+
+    def put(self, charge: Charge) -> None:
+        """What a run has cost whose job is gone."""
+        with self._database.write() as connection:
+            put_charge(connection, charge)
+
     def _found(self, which: ColumnElement[bool]) -> tuple[Charge, ...]:
         charges = schema.charges
         query = select(charges).where(which).order_by(charges.c.job_id, charges.c.attempt, charges.c.ref)
         with self._database.read() as connection:
             return tuple(rows.charge_from(row) for row in connection.execute(query).mappings())
+
+
+def put_charge(connection: Connection, charge: Charge | None) -> None:
+    """Books a run, or what has changed of it. A run that is known takes the place of its start that was in doubt."""
+    if charge is None:
+        return
+    if not charge.doubtful:
+        _end_doubt(connection, charge, cost_usd=charge.cost_usd)
+    row = rows.charge_row(charge)
+    put(connection, schema.charges, {"provider": row.pop("provider"), "ref": row.pop("ref")}, row)
+
+
+def _end_doubt(connection: Connection, run: Charge, *, cost_usd: float | None) -> None:
+    """Takes out the start in doubt that was this run. What it counted for and did not cost is no longer reserved either.
+
+    Else it would be left to the job's next runs, in a period that may have given it to others.
+    """
+    charges, held = schema.charges.c, schema.reservations.c
+    ours = and_(charges.provider == run.provider, charges.ref == doubtful_ref(run.job_id, run.attempt))
+    doubt = connection.execute(select(charges.most_usd).where(ours)).first()
+    if doubt is None:
+        return
+    connection.execute(delete(schema.charges).where(ours))
+    if doubt.most_usd is not None and cost_usd is not None and cost_usd < doubt.most_usd:
+        left = held.reserved_usd - (doubt.most_usd - cost_usd)
+        connection.execute(update(schema.reservations).where(held.job_id == run.job_id).values(reserved_usd=left))
 
 
 class Pushes:

@@ -17,7 +17,7 @@ from simpletuner_lab.core.diff import ENDED, Change, Delivered, diff
 from simpletuner_lab.core.errors import LabError, ProviderElsewhere, ProviderUnavailable, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import TERMINAL, Failure, Job, JobState
-from simpletuner_lab.core.ledger import metered, spent_usd, with_charge
+from simpletuner_lab.core.ledger import Charge, metered, spent_usd, with_charge
 from simpletuner_lab.core.plan import Plan
 from simpletuner_lab.core.provider import RunState, Snapshot
 from simpletuner_lab.services.binding import DATA_SETS
@@ -91,9 +91,10 @@ class Runner:
         resumable = plan.target.resume and not job.imported
         change = diff(job, snapshot, delivered=delivered, resumable=resumable, now=now)
         change = self._charged(job, plan, snapshot, change, now=now)
-        if self._is_overrun(job, snapshot, change, now=now):
+        overrun = self._overrun(job, snapshot, change, now=now)
+        if overrun is not None:
             provider.cancel(job.run.ref)
-            change = ended_for_money(change, now=now)
+            change = ended_for_money(change, overrun, now=now)
         if not away:
             change = dataclasses.replace(change, events=tuple(self._checked(job, event) for event in change.events))
         quiet = dataclasses.replace(change.job, updated_at=job.updated_at)
@@ -124,16 +125,15 @@ class Runner:
             events=(*change.events, *warned),
         )
 
-    def _is_overrun(self, job: Job, snapshot: Snapshot, change: Change, *, now: float) -> bool:
-        """Whether the run goes on past what was set aside for it, which its deadline should have kept it from (SPEC M4)."""
+    def _overrun(self, job: Job, snapshot: Snapshot, change: Change, *, now: float) -> Charge | None:
+        """The charge of a run that goes on past what was set aside for it, where its deadline should end it (SPEC M4)."""
         if snapshot.state in ENDED or job.cancel_requested_at is not None or job.cost_usd == change.job.cost_usd == 0:
-            return False
-        booked = next((one for one in self._rooms.store.charges.of_job(job.id) if one.ref == job.run.ref), None)
+            return None
+        booked = self._rooms.store.charges.of_run(job.provider, job.run.ref)
         charge = change.charge or booked
-        limits = self._rooms.store.spending.limits()
-        if charge is None or not limits.block(job.provider):
-            return False
-        return is_overrun(charge, limits.job.cap_usd, change.job.cost_usd, now=now)
+        if charge is None or not self._rooms.store.spending.limits().block(job.provider):
+            return None
+        return charge if is_overrun(charge, now=now) else None
 
     def _trainers_push(self, job: Job) -> Push | None:
         """The push of a job whose trainer delivers by itself."""

@@ -41,6 +41,7 @@ from simpletuner_lab.services.registers import (
     Settings,
     Transfers,
     put_agreement,
+    put_charge,
 )
 from simpletuner_lab.services.rows import Page
 from simpletuner_lab.services.snapshot_table import SnapshotTable, put_snapshot
@@ -150,7 +151,7 @@ class Jobs:
             _tally(connection, stored, 1)
             _append_events(connection, job.id, events, numbers)
             _put_push(connection, push)
-            _put_charge(connection, charge)
+            put_charge(connection, charge)
             if verdict is not None:
                 reserve_first(connection, stored, verdict)
             put_snapshot(connection, snapshot)
@@ -253,7 +254,7 @@ class Jobs:
                 change_curve(connection, before.id, points)
             written = _append_events(connection, before.id, events, numbers)
             _put_push(connection, push)
-            _put_charge(connection, charge)
+            put_charge(connection, charge)
             if alongside is not None:
                 alongside()
         return stored, written
@@ -375,12 +376,6 @@ def _put_push(connection: Connection, push: Push | None) -> None:
     if push is not None:
         row = rows.push_row(push)
         put(connection, schema.pushes, {"id": row.pop("id")}, row)
-
-
-def _put_charge(connection: Connection, charge: Charge | None) -> None:
-    if charge is not None:
-        row = rows.charge_row(charge)
-        put(connection, schema.charges, {"provider": row.pop("provider"), "ref": row.pop("ref")}, row)
 
 
 def _tally(connection: Connection, job: Job, difference: int) -> None:

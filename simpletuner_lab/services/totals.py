@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
-from simpletuner_lab.core.ledger import Charge
+from simpletuner_lab.core.ledger import Charge, is_unpriced
 from simpletuner_lab.services.money_views import DaySpend, JobSpend, NamedSpend
 
 
@@ -19,10 +19,10 @@ def grouped(charges: Iterable[Charge], key: Callable[[Charge], str]) -> dict[str
 
 
 def total(charges: Iterable[Charge]) -> tuple[float, int, int]:
-    """Cost, runs, and runs without a price that were metered."""
+    """Cost, runs, and runs of which the cost is not known, or not yet."""
     listed = list(charges)
     cost = sum(charge.cost_usd or 0.0 for charge in listed)
-    return cost, len(listed), sum(charge.cost_usd is None and bool(charge.metered_s) for charge in listed)
+    return cost, len(listed), sum(map(is_unpriced, listed))
 
 
 def days_from(first: date, days: int) -> Iterable[date]:

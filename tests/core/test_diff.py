@@ -67,6 +67,19 @@ def test_where_a_run_takes_a_job(before: JobState, run: RunState, cancel: bool, 
     assert after(job, run).state is expected
 
 
+@pytest.mark.parametrize("run", [R.CANCELLED, R.FAILED, R.INTERRUPTED, R.LOST])
+def test_what_was_ended_for_money_says_so(run: RunState) -> None:
+    """Whatever the trainer says of its end, and whatever its provider calls it."""
+    failure = Failure(code="spend_limit", message="it went on")
+    job = a_job(state=S.RUNNING, cancel_requested_at=40.0, failure=failure)
+    told = lines(rp.Failure(code="crashed", message="a signal", hint=""))
+    ended = after(after(job, R.RUNNING, told), run, told)
+    assert (ended.state, ended.failure) == (S.FAILED, failure)
+    assert after(job, R.UNKNOWN).failure == failure
+    assert after(job, R.SUCCEEDED).state is S.COMPLETED, "it was faster"
+    assert after(dataclasses.replace(job, failure=Failure(code="crashed", message="")), run).state is S.CANCELLED
+
+
 @pytest.mark.parametrize("state", [S.COMPLETED, S.FAILED, S.CANCELLED])
 @pytest.mark.parametrize("run", list(R))
 def test_a_terminal_job_never_changes(state: JobState, run: RunState) -> None:

@@ -16,7 +16,17 @@ from simpletuner_lab.core.book import Book, Claim, Holding, claim_of, counted_us
 from simpletuner_lab.core.cost import Estimate
 from simpletuner_lab.core.errors import InvalidRequest
 from simpletuner_lab.core.ledger import Charge
-from simpletuner_lab.core.spend import JobLimit, LimitAction, Period, SpendLimit, SpendLimits, day_of, midnight, span
+from simpletuner_lab.core.spend import (
+    JobLimit,
+    LimitAction,
+    Period,
+    SpendLimit,
+    SpendLimits,
+    day_of,
+    dollars,
+    midnight,
+    span,
+)
 from simpletuner_lab.core.verdict import judge
 
 NOW = datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp()
@@ -205,7 +215,17 @@ def test_a_run_that_is_gone_counts_for_all_it_may_have_cost() -> None:
     assert counted_usd(gone, current=True) == 0.2
     assert counted_usd(gone, current=False) == 1.8
     assert counted_usd(dataclasses.replace(gone, most_usd=None), current=False) is None
-    assert counted_usd(charge(cost_usd=None, metered_s=None), current=False) == 0.0, "it never began"
+
+
+def test_a_run_of_which_nobody_tells_the_cost_is_not_free() -> None:
+    """It has ended, and that is all that its provider says of it."""
+    untold = charge(cost_usd=None, metered_s=None, most_usd=1.8)
+    assert [counted_usd(untold, current=current) for current in (True, False)] == [1.8, 1.8]
+    assert counted_usd(dataclasses.replace(untold, most_usd=None), current=False) is None
+    assert counted_usd(dataclasses.replace(untold, metered_s=0.0), current=False) == 0.0, "it never began"
+    assert counted_usd(dataclasses.replace(untold, usd_per_hour=0.0), current=False) == 0.0, "it is free"
+    assert not told(DEAR, limits(5.0), Book(charges=(untold,), holdings=()))[0]
+    assert told(DEAR, limits(6.0), Book(charges=(untold,), holdings=()))[0]
 
 
 @pytest.mark.parametrize("amount", [-1.0, math.nan, math.inf])
@@ -240,9 +260,27 @@ def test_a_run_gets_what_is_left() -> None:
 
 def test_past_what_was_paid_for() -> None:
     running = charge(final=False, cost_usd=1.0, most_usd=1.8)
-    assert not is_overrun(running, None, 1.0, now=NOW)
-    assert is_overrun(dataclasses.replace(running, cost_usd=1.81), None, 1.81, now=NOW)
-    assert is_overrun(running, 0.9, 1.0, now=NOW)
+    assert not is_overrun(running, now=NOW)
+    assert is_overrun(dataclasses.replace(running, cost_usd=1.81), now=NOW)
+    assert not is_overrun(dataclasses.replace(running, cost_usd=9.0, most_usd=None), now=NOW), "nothing was set aside"
     untold = dataclasses.replace(running, cost_usd=None, metered_s=None)
-    assert not is_overrun(untold, None, None, now=NOW + 2000)
-    assert is_overrun(untold, None, None, now=NOW + 2200)
+    assert not is_overrun(untold, now=NOW + 2000)
+    assert is_overrun(untold, now=NOW + 2200)
+
+
+def test_a_refusal_does_not_contradict_itself() -> None:
+    """Where a cent hides what is too much, there are more digits."""
+    asks = Claim(most_usd=1.755, least_usd=1.755, usd_per_hour=3.6)
+    refusal = told(asks, limits(1.75))[1]
+    assert "limit of $1.75 " in refusal
+    assert "$0.00 spent" in refusal
+    assert "up to $1.755 for this job" in refusal
+    spent = Book(charges=(charge(cost_usd=1.0004),), holdings=())
+    refusal = told(dataclasses.replace(asks, most_usd=1.0), limits(2.0), spent)[1]
+    assert "$1.0004 spent, $0.00 reserved by jobs under way, up to $1.00" in refusal
+    assert (
+        "a job may cost $1.75, and this one is estimated at $1.755"
+        in told(asks, SpendLimits(job=JobLimit(amount_usd=1.75)))[1]
+    )
+    assert "limit of $1.755 " in told(DEAR, limits(1.755))[1], "a limit is shown as it was set"
+    assert [dollars(amount) for amount in (0.0, 0.01, 0.5, 2.0)] == ["$0.00", "$0.0100", "$0.50", "$2.00"]

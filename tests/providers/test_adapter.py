@@ -226,6 +226,17 @@ def test_a_price_that_is_none_is_no_setting(price: float) -> None:
         ServiceSettings(usd_per_hour=price)
 
 
+def test_a_job_that_was_cancelled_before_it_began_took_no_time(provider: Provider, bare: Bare) -> None:
+    ref = provider.start(order())
+    job = bare.jobs["b1"]
+    job.status = "cancelled"
+    assert provider.poll(ref, "").metered_s is None, "it does not say"
+    job.completed_at = "2026-01-01T00:05:00"
+    assert provider.poll(ref, "").metered_s == 0.0
+    job.started_at = "2026-01-01T00:01:00"
+    assert provider.poll(ref, "").metered_s is None
+
+
 @pytest.mark.parametrize(
     ("status", "state"),
     [

@@ -147,12 +147,13 @@ class Elsewhere:
                 target=run["target"],
                 state=RunState(run["state"]),
                 hardware="gpu",
-                created_at=START - 900,
-                started_at=START - 800,
+                created_at=run.get("created_at", START - 900),
+                started_at=run.get("created_at", START - 800),
                 completed_at=START - 700 if run["state"] != "running" else None,
                 cost_usd=run.get("cost_usd"),
             )
             for ref, run in self.place.runs().items()
+            if self.place.fault("list") != "short"
         ]
 
     def poll(self, ref: str, cursor: str) -> Snapshot:

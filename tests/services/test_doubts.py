@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simpletuner_lab.core.doubt import Decision
-from simpletuner_lab.core.errors import Conflict, InvalidRequest
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, SpendLimitReached
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.services.front import InProcess
@@ -110,6 +110,123 @@ def test_given_up(tmp_path: Path, images: Path) -> None:
         assert (seen.status, seen.uncertain, seen.error.code) == (JobState.FAILED, False, "uncertain")
         assert away.lab.store.jobs.get(job.id).settled_at is not None
         assert len(away.place.runs()) == 1
+
+
+def blocked_at(away: Away, amount: float) -> None:
+    away.lab.money.set_limits({"total": {"enabled": True, "amount_usd": amount, "action": "block"}})
+
+
+def spent(away: Away) -> float | None:
+    (state,) = away.lab.store.spending.states(now=away.clock.now)
+    return state.spent_usd
+
+
+def given_up(away: Away, images: Path) -> Job:
+    job = doubtful(away, images)
+    return away.on(away.lab.resolve(job.id, Decision.GIVE_UP))
+
+
+def test_starts_that_are_given_up_count_for_what_their_runs_may_cost(tmp_path: Path, images: Path) -> None:
+    """A limit of two runs lets two be started, not one after the other for as long as no answer comes."""
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        blocked_at(away, 4.0)
+        for number in (1, 2):
+            given_up(away, images)
+            away.place.fail()
+            assert spent(away) == pytest.approx(number * 1.8)
+        with pytest.raises(SpendLimitReached, match=r"\$3.60 spent"):
+            away.submit(images)
+        assert (away.lab.money.spend(1).runs, away.lab.money.spend(1).unpriced) == (2, 2)
+
+
+def test_a_run_that_was_given_up_is_ended_and_booked_once(tmp_path: Path, images: Path) -> None:
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        blocked_at(away, 9.0)
+        job = given_up(away, images)
+        away.lab.sync("elsewhere")
+        assert (away.place.runs()["run-1"]["state"], spent(away)) == ("cancelled", 1.8), "what it took is not known yet"
+        away.place.change("run-1", cost_usd=0.25)
+        for _ in range(2):
+            assert away.lab.sync("elsewhere").imported == ()
+            assert [(row.ref, row.cost_usd, row.final) for row in away.lab.charges(job.id)] == [("run-1", 0.25, True)]
+            assert (spent(away), away.lab.store.jobs.get(job.id).cost_usd) == (0.25, 0.25)
+        assert away.lab.store.jobs.get(job.id).state is JobState.FAILED
+
+
+def test_a_run_of_a_deleted_job_is_booked_and_not_imported(tmp_path: Path, images: Path) -> None:
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        blocked_at(away, 9.0)
+        job = given_up(away, images)
+        away.lab.delete(job.id)
+        away.place.change("run-1", state="failed", cost_usd=0.25)
+        assert away.lab.sync("elsewhere").imported == ()
+        assert ([row.ref for row in away.lab.charges(job.id)], spent(away)) == (["run-1"], 0.25)
+
+
+def test_a_start_of_which_there_is_no_run_counts_for_nothing(tmp_path: Path, images: Path) -> None:
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        blocked_at(away, 9.0)
+        job = doubtful(away, images, start="away")
+        away.lab.resolve(job.id, Decision.GIVE_UP)
+        away.lab.sync("elsewhere")
+        assert spent(away) == 1.8, "its provider cannot tell"
+        away.place.fail()
+        away.lab.home.secrets.mkdir(exist_ok=True)
+        (away.lab.home.secrets / "ELSEWHERE_TOKEN").write_text("e_bob")
+        away.lab.sync("elsewhere")
+        assert spent(away) == 1.8, "another account knows nothing of it"
+        (away.lab.home.secrets / "ELSEWHERE_TOKEN").unlink()
+        away.lab.sync("elsewhere")
+        assert (spent(away), away.lab.charges(job.id)) == (0.0, ())
+
+
+def test_a_run_that_is_not_in_the_list_is_found_by_its_tag(tmp_path: Path, images: Path) -> None:
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        blocked_at(away, 9.0)
+        job = given_up(away, images)
+        away.place.fail(list="short")
+        away.lab.sync("elsewhere")
+        assert (away.place.runs()["run-1"]["state"], spent(away)) == ("cancelled", 1.8)
+        away.place.change("run-1", cost_usd=0.5)
+        away.lab.sync("elsewhere")
+        assert ([row.ref for row in away.lab.charges(job.id)], spent(away)) == (["run-1"], 0.5)
+
+
+def test_a_run_that_has_lost_its_tag_is_not_counted_beside_its_start(tmp_path: Path, images: Path) -> None:
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        blocked_at(away, 9.0)
+        job = given_up(away, images)
+        away.place.change("run-1", tag=None, state="succeeded", cost_usd=0.5, created_at=away.clock.now)
+        (found,) = away.lab.sync("elsewhere").imported
+        assert ([row.job_id for row in away.lab.charges(found.id)], away.lab.charges(job.id)) == ([found.id], ())
+        assert spent(away) == 0.5
+
+
+def test_a_start_that_is_sent_again_may_be_paid_for_twice(tmp_path: Path, images: Path) -> None:
+    """The first run counts for all it may cost, until it is found; the limit of a job has that in it too."""
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        blocked_at(away, 3.0)
+        job = doubtful(away, images)
+        away.place.fail()
+        away.lab.resolve(job.id, Decision.RESEND)
+        job = away.on(job)
+        assert (spent(away), job.run.ref) == (1.8, "run-2")
+        assert away.lab.charges(job.id)[-1].most_usd == pytest.approx(1.2), "that is left of the limit"
+        away.lab.sync("elsewhere")
+        away.place.change("run-1", cost_usd=0.1)
+        away.lab.sync("elsewhere")
+        assert spent(away) == pytest.approx(0.1)
+    with away_lab(tmp_path / "other", run_limit_s=1800.0) as away:
+        away.lab.money.set_limits({"job": {"amount_usd": 1.0}})
+        job = doubtful(away, images)
+        away.lab.resolve(job.id, Decision.RESEND)
+        job = away.on(job)
+        assert (job.state, job.failure.code, len(away.place.runs())) == (JobState.FAILED, "spend_limit", 1)
+
+
+def test_what_is_free_is_never_in_doubt(tmp_path: Path, images: Path) -> None:
+    with away_lab(tmp_path, price=0.0) as away:
+        assert away.lab.charges(given_up(away, images).id) == ()
 
 
 def test_cancel_asks_for_the_end_of_whatever_there_is(tmp_path: Path, images: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from simpletuner_lab.core.job import JobFilter, JobState
+from simpletuner_lab.core.spend import LimitAction, SpendLimit, SpendLimits
 from simpletuner_lab.services.front import Front
 from simpletuner_lab.services.home import Home
 from simpletuner_lab.services.job_history import import_history
@@ -159,6 +160,48 @@ def test_a_run_that_a_sync_brought_is_not_taken_in_again(tmp_path: Path) -> None
         written(away.lab.home, [record(1, metadata={"prediction_id": ref})])
         assert taken(away.lab.home, away.lab.store) == 0
         assert [charge.job_id for charge in away.lab.store.charges.of_provider(Elsewhere.id)] == [job.id]
+
+
+def test_what_they_cost_counts_on_the_day_on_which_they_began(home: Home, store: Store) -> None:
+    limit = SpendLimit(enabled=True, amount_usd=4.0, action=LimitAction.BLOCK)
+    store.spending.change_limits(lambda _: SpendLimits(total=limit))
+    this_month = {"created_at": NOW - 7300, "started_at": NOW - 7200, "completed_at": NOW - 3600}
+    records = [record(1), record(2, **this_month), record(3, **this_month | {"metadata": None})]
+    written(home, records)
+    assert taken(home, store) == 3
+    (state,) = store.spending.states(now=NOW)
+    assert state.spent_usd == 3.0
+    charges = store.charges.of_provider("elsewhere")
+    assert [(charge.opened_at, charge.owner) for charge in charges] == [
+        (AT + 61, "me"), (NOW - 7200, "me"), (NOW - 7200, "me"),
+    ]  # fmt: skip
+
+
+def test_what_they_do_not_tell_is_not_nothing_until_a_sync_tells_it(tmp_path: Path) -> None:
+    with away_lab(tmp_path) as away:
+        now = away.clock.now
+        away.lab.money.set_limits({"total": {"enabled": True, "amount_usd": 4.0, "action": "block"}})
+        untold: dict[str, Any] = {
+            "cost_usd": None,
+            "status": "failed",
+            "created_at": now - 7200,
+            "completed_at": now - 60,
+        }
+        unbegun = untold | {"started_at": None, "metadata": {"prediction_id": "unbegun"}}
+        written(away.lab.home, [record(1, **unbegun), record(2, **untold | {"job_type": "local", "provider": None})])
+        assert taken(away.lab.home, away.lab.store) == 2
+        assert away.lab.store.spending.states(now=now)[0].spent_usd == 0.0, "neither has cost anything"
+    with away_lab(tmp_path / "other", away.clock) as away:
+        away.lab.money.set_limits({"total": {"enabled": True, "amount_usd": 4.0, "action": "block"}})
+        ref = away.place.add(state="failed")
+        begun = untold | {"started_at": now - 7100, "metadata": {"prediction_id": ref}}
+        written(away.lab.home, [record(1, **begun)])
+        assert taken(away.lab.home, away.lab.store) == 1
+        assert away.lab.store.spending.states(now=now)[0].spent_usd is None
+        away.place.change(ref, cost_usd=0.5)
+        assert away.lab.sync(Elsewhere.id).imported == ()
+        assert away.lab.store.spending.states(now=now)[0].spent_usd == 0.5
+        assert away.lab.store.jobs.get("old-1").cost_usd == 0.5
 
 
 KILLED = """

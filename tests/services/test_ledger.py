@@ -92,13 +92,19 @@ def test_sums() -> None:
     assert spent_usd(new_job(cost_usd=0.0), [first]) == 0.0, "a free machine stays free"
     assert spent_usd(job, [paid, dataclasses.replace(first, ref="b")]) == 0.5, "a run that has not begun adds nothing"
     assert spent_usd(job, [paid, unpriced]) is None
+    assert spent_usd(job, [paid, dataclasses.replace(first, ref="b", final=True)]) is None, "nobody tells what it took"
+    unbegun = dataclasses.replace(first, ref="b", final=True, metered_s=0.0)
+    assert spent_usd(job, [paid, unbegun]) == 0.5
+    free = dataclasses.replace(first, ref="b", final=True, usd_per_hour=0.0)
+    assert spent_usd(new_job(cost_usd=0.0), [free]) == 0.0
 
 
 def test_a_sparse_or_late_answer_takes_nothing_back() -> None:
     sparse = Snapshot(state=RunState.RUNNING, cursor="")
     paid = dataclasses.replace(opened(new_job(), "a", account="", rate=None, now=T0), metered_s=9.0, cost_usd=0.5)
     assert metered(paid, sparse, ended=False, now=T0 + 1) is paid
-    final = metered(paid, sparse, ended=True, now=T0 + 1)
+    assert metered(paid, sparse, ended=True, now=T0 + 1) is paid, "it may have cost more since: it stays open"
+    final = metered(paid, dataclasses.replace(sparse, cost_usd=0.5), ended=True, now=T0 + 1)
     assert (final.cost_usd, final.final, final.updated_at) == (0.5, True, T0 + 1)
     late = dataclasses.replace(sparse, metered_s=1.0, cost_usd=0.1)
     assert metered(final, late, ended=False, now=T0 + 2) is final

@@ -220,12 +220,59 @@ def test_a_run_that_passes_its_limit_all_the_same_is_ended_and_told(away: Away, 
     job = away.started(images)
     away.place.change("run-1", metered_s=1010.0, cost_usd=1.01)
     job = away.on(job, 3)
-    assert (job.state, run(away)["state"]) == (JobState.CANCELLED, "cancelled")
+    assert (job.state, run(away)["state"]) == (JobState.FAILED, "cancelled")
+    ended = "its run went on past the $1.00 that was set aside for it ($1.01 so far): it is ended"
     assert told(away, job) == [
         "it has cost $1.01 and passed 80 % of the limit of $1.00 a job",
         "it has cost $1.01 and passed the limit of $1.00 a job",
-        "its run went on past what was reserved for it ($1.01 so far): it is ended",
+        ended,
     ]
+    assert (job.failure.code, job.failure.message) == ("spend_limit", ended)
+
+
+def test_a_limit_that_is_lowered_ends_no_run(away: Away, images: Path) -> None:
+    """It counts from the next run on; that the running one has passed it is told."""
+    of_job(away, 5.0)
+    job = away.started(images)
+    of_job(away, 0.5)
+    away.place.change("run-1", metered_s=600.0, cost_usd=0.6)
+    job = away.on(job, 3)
+    assert (job.state, job.cancel_requested_at, job.failure) == (JobState.RUNNING, None, None)
+    assert told(away, job)[-1] == "it has cost $0.60 and passed the limit of $0.50 a job"
+    job = away.on(ended(away, job, 0.7))
+    assert (job.state, job.failure.code, len(away.place.runs())) == (JobState.FAILED, "spend_limit", 1)
+
+
+# ------------------------------------------------------------ what nobody tells
+
+
+def test_a_run_whose_cost_nobody_tells_is_not_free(away: Away, images: Path) -> None:
+    limit(away, 3.0)
+    job = away.started(images)
+    away.deliver(job)
+    away.place.change("run-1", state="succeeded")
+    job = away.on(job, 3)
+    assert (job.state, job.cost_usd) == (JobState.COMPLETED, None)
+    with pytest.raises(errors.SpendLimitReached, match=r"\$1.80 spent"):
+        away.submit(images)
+    spent = away.lab.money.spend(1)
+    assert (spent.total_usd, spent.runs, spent.unpriced) == (0.0, 1, 1)
+    assert Front(away.lab).setup.billing("elsewhere").runs_without_price == 1
+    away.place.change("run-1", cost_usd=0.25)
+    away.lab.sync("elsewhere")
+    assert away.lab.store.jobs.get(job.id).cost_usd == 0.25, "its provider tells it later"
+    assert away.lab.money.spend(1).unpriced == 0
+    away.submit(images)
+
+
+def test_a_run_that_never_began_costs_nothing(away: Away, images: Path) -> None:
+    limit(away, 2.0)
+    job = away.started(images)
+    away.lab.cancel(job.id)
+    away.place.change("run-1", state="cancelled", metered_s=0.0)
+    assert away.on(job, 2).state is JobState.CANCELLED
+    assert (away.lab.money.spend(1).unpriced, away.lab.money.status("elsewhere").current_spend) == (0, 0.0)
+    away.submit(images)
 
 
 def test_a_run_that_nobody_meters_is_judged_by_the_clock(away: Away, images: Path) -> None:

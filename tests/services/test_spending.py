@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from simpletuner_lab.core.book import Claim
+from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import InvalidRequest, SpendLimitReached
 from simpletuner_lab.core.job import Job, JobState, RunRef
-from simpletuner_lab.core.ledger import Charge, opened
+from simpletuner_lab.core.ledger import Charge, of_doubt, opened
 from simpletuner_lab.core.spend import JobLimit, LimitAction, Period, SpendLimit, SpendLimits, span
 from simpletuner_lab.services.spending import Request, zone_of
 from simpletuner_lab.services.store import Store
@@ -24,6 +25,7 @@ from tests.services.store_kit import QUEUE_COLUMNS, T0, new_job, open_store
 from tests.services.test_store_processes import ROOT
 
 PRICE = 3.6
+RATE = Rate(hardware="g", label="g", usd_per_hour=PRICE)
 RUN_S = 1000.0
 """A run costs a dollar at most."""
 ZONE = "Europe/Berlin"
@@ -53,10 +55,22 @@ class World:
         self.jobs: dict[str, Job] = {}
         self.runs: dict[str, Charge] = {}
         self.paid: list[tuple[float, str, float]] = []
+        self.doubts: list[tuple[Charge, float | None]] = []
         self.said: Counter[str] = Counter()
 
     def step(self) -> None:
-        self.dice.choice([self.submit, self.submit, self.start, self.start, self.meter, self.end, self.pause])()
+        steps = [
+            self.submit,
+            self.submit,
+            self.start,
+            self.start,
+            self.meter,
+            self.end,
+            self.pause,
+            self.lose,
+            self.find,
+        ]
+        self.dice.choice(steps)()
 
     def pause(self) -> None:
         self.now += self.dice.choice([*[60.0] * 8, 3600.0, 86400.0, 9 * 86400.0])
@@ -89,6 +103,36 @@ class World:
         charge = opened(job, ref, account="", rate=None, now=self.now, most_usd=allowed.run_usd)
         self.runs[job.id] = dataclasses.replace(charge, usd_per_hour=PRICE)
         self._write(job, dataclasses.replace(job.moved(JobState.RUNNING, now=self.now), run=RunRef(ref=ref)))
+
+    def lose(self) -> None:
+        """The answer to a start is lost, and the user gives up or sends it again: there is a run, or there is none."""
+        waiting = [job for job_id, job in self.jobs.items() if job_id not in self.runs]
+        if not waiting:
+            return
+        job = self.dice.choice(waiting)
+        if self.store.spending.reserve(job, PRICE, RUN_S, now=self.now).refusal:
+            return
+        most = self.store.spending.run_usd(job.id) or 0.0
+        doubt = of_doubt(job, account="", rate=RATE, now=self.now, most_usd=most)
+        truth = self.dice.choice([None, most, self.dice.random() * most])
+        self.doubts.append((doubt, truth))
+        self.paid.append((doubt.opened_at, job.provider, truth or 0.0))
+        self.said["doubts"] += 1
+        again = self.dice.random() < 0.5
+        after = dataclasses.replace(job, attempt=job.attempt + 1) if again else job.moved(JobState.FAILED, now=self.now)
+        self.jobs[job.id], _ = self.store.jobs.record(job, after, charge=doubt)
+        if not again:
+            del self.jobs[job.id]
+
+    def find(self) -> None:
+        """What became of it is known after all."""
+        if not self.doubts:
+            return
+        doubt, truth = self.doubts.pop(self.dice.randrange(len(self.doubts)))
+        if truth is None:
+            self.store.charges.drop(doubt)
+        else:
+            self.store.charges.put(dataclasses.replace(doubt, ref=f"found {doubt.ref}", cost_usd=truth, final=True))
 
     def meter(self) -> None:
         if self.runs:
@@ -140,12 +184,12 @@ def test_no_interleaving_passes_a_limit(store: Store, seed: int) -> None:
     )
     store.spending.change_limits(lambda _: limits)
     world = World(store, seed)
-    for _ in range(80):
+    for _ in range(100):
         world.step()
         world.check()
     assert world.said["refused"], "the limits were met"
     assert world.said["admitted"] > 3
-    assert world.said["whole"] + world.said["shorter"] > 3
+    assert world.said["whole"] + world.said["shorter"] > 1
 
 
 @pytest.fixture
@@ -196,6 +240,50 @@ def test_a_deleted_job_stays_spent(limited: Store) -> None:
         insert(limited, "job-2", 1.0)
     next_month = T0 + 31 * 86400
     insert(limited, "job-3", 1.0, at=next_month)
+
+
+def test_a_run_of_which_nobody_tells_the_cost_stays_counted(limited: Store) -> None:
+    job = insert(limited, "job-1", 3.0, state=JobState.RUNNING)
+    untold = dataclasses.replace(opened(job, "r", account="", rate=None, now=T0, most_usd=3.0), final=True)
+    limited.jobs.record(
+        job, job.moved(JobState.COMPLETED, now=T0), charge=dataclasses.replace(untold, usd_per_hour=PRICE)
+    )
+    with pytest.raises(SpendLimitReached, match=r"\$3.00 spent"):
+        insert(limited, "job-2", 1.0)
+
+
+def test_a_start_in_doubt_makes_room_for_its_run(limited: Store) -> None:
+    """In one transaction: it is never counted twice, and never not at all."""
+    job = insert(limited, "job-1", 3.0, state=JobState.RUNNING)
+    doubt = of_doubt(job, account="", rate=RATE, now=T0, most_usd=3.0)
+    job, _ = limited.jobs.record(job, job.moved(JobState.FAILED, now=T0), charge=doubt)
+    other = dataclasses.replace(doubt, ref="of-another-attempt", attempt=2, cost_usd=0.0, final=True)
+    limited.charges.put(other)
+    assert limited.charges.of_job("job-1") == (doubt, other)
+    with pytest.raises(SpendLimitReached, match=r"\$3.00 spent"):
+        insert(limited, "job-2", 1.0)
+    found = dataclasses.replace(doubt, ref="r", cost_usd=0.5, final=True)
+    limited.jobs.record(job, job, charge=found)
+    assert limited.charges.of_job("job-1") == (found, other)
+    limited.charges.drop(found)
+    assert limited.charges.of_job("job-1") == (found, other), "what is known is never dropped"
+    insert(limited, "job-2", 3.0)
+
+
+def test_what_a_start_in_doubt_did_not_cost_is_free_again(limited: Store) -> None:
+    """It is not left to the job's next run, which has its own."""
+    job = insert(limited, "job-1", 1.0, state=JobState.QUEUED)
+    doubt = of_doubt(job, account="", rate=RATE, now=T0, most_usd=1.0)
+    job, _ = limited.jobs.record(job, dataclasses.replace(job, attempt=2), charge=doubt)
+    assert limited.spending.reserve(job, PRICE, RUN_S, now=T0).run_usd == 1.0
+
+    def stands() -> tuple[float | None, float | None]:
+        (state,) = limited.spending.states(now=T0)
+        return state.spent_usd, state.committed_usd
+
+    assert stands() == (1.0, 1.0)
+    limited.charges.put(dataclasses.replace(doubt, ref="r", cost_usd=0.25, final=True))
+    assert stands() == (0.25, 1.0)
 
 
 def test_eight_processes_submit_at_once(tmp_path: Path) -> None:

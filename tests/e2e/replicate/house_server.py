@@ -84,6 +84,9 @@ class Verbs:
     def resolve(self, job_id: str, decision: str) -> Job:
         return self._lab.resolve(job_id, Decision.parse(decision))
 
+    def sync(self) -> None:
+        self._lab.sync("replicate")
+
     def change(self, settings: dict[str, object]) -> str:
         return self._lab.setup.change("replicate", settings).warning
 

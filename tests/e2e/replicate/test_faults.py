@@ -273,6 +273,14 @@ def test_a_start_of_which_nobody_can_tell_waits_for_its_user(nursery, tmp_path, 
         lab.until_settled(look=witness.look)
         assert (lab.job(job.id).state, len(lab.emulator.predictions)) == (state, runs)
         assert lab.emulator.files(ANN) == ()
+        theirs = {one.prediction_id for one in lab.emulator.charges}
+        (first,) = {charge.ref for charge in lab.charges()} - theirs
+        assert first == f"start/{job.id}/1", "what it may have cost, as long as its run is not known"
+        lab.ask("sync")
+        lab.until_settled()
+        assert {charge.ref for charge in lab.charges()} == theirs, "each once"
+        paid = sum(one.usd for one in lab.emulator.charges)
+        assert sum(charge.cost_usd for charge in lab.charges()) == pytest.approx(paid)
 
 
 def test_the_account_has_no_credit_left(nursery, tmp_path):
