@@ -30,7 +30,7 @@ def test_costs_and_consent_without_an_account(tmp_path: Path) -> None:
     assert "4 photos carry the place where they were taken" in said["strip"]
     assert "taken out on the way" in said["plan"]
     assert "estimate" in said["plan"]
-    assert said["refused"].startswith("refused: the monthly spend limit of $0.0100 ")
+    assert said["refused"].startswith("refused: the monthly spend limit of $0.01 ")
     assert "would be passed" in said["refused"]
     assert said["consent"].startswith("not sent: ")
     assert said["position"].startswith("1 | number 1 in the queue: ")
