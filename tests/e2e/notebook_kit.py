@@ -28,5 +28,9 @@ def said_by(book: nbformat.NotebookNode) -> dict[str, str]:
 
 
 def _text_of(cell: nbformat.NotebookNode) -> str:
-    parts = [out.get("text", "") or out.get("data", {}).get("text/plain", "") for out in cell.outputs]
-    return "\n".join(parts)
+    """What was printed may come in pieces, as the kernel sent it; anything else begins on a line of its own."""
+    text = ""
+    for out in cell.outputs:
+        found = out.get("text", "") or out.get("data", {}).get("text/plain", "")
+        text += found if out.output_type == "stream" or not text else f"\n{found}"
+    return text
