@@ -19,6 +19,7 @@ from simpletuner_lab.services.money_views import (
     JobMoney,
     LimitsView,
     SpendView,
+    StatedCost,
 )
 
 T = TypeVar("T")
@@ -38,6 +39,9 @@ class MoneyDesk(Protocol):
 
     def warning(self, job_id: str) -> JobMoney:
         """What a limit said when the job was submitted."""
+
+    def state_cost(self, job_id: str, usd: float, *, entry: str = "python") -> StatedCost:
+        """Books what runs have cost whose provider did not tell."""
 
     def spend(self, days: int = USUAL_DAYS, *, provider: str = "") -> SpendView:
         """What was spent in the last days."""
@@ -76,6 +80,11 @@ class RestMoney:
     def warning(self, job_id: str) -> JobMoney:
         """What a limit said when the job was submitted."""
         return self._read(JobMoney, "GET", f"/jobs/{quote(job_id, safe='') or '-'}/cost-limit")
+
+    def state_cost(self, job_id: str, usd: float, *, entry: str = "python") -> StatedCost:
+        """Books what runs have cost whose provider did not tell."""
+        body = {"cost_usd": usd, "entry": entry}
+        return self._read(StatedCost, "PUT", f"/jobs/{quote(job_id, safe='') or '-'}/cost", json=body)
 
     def spend(self, days: int = USUAL_DAYS, *, provider: str = "") -> SpendView:
         """What was spent in the last days."""

@@ -1,4 +1,4 @@
-"""`stcloud spend` and `stcloud limit`: what was spent, what may be, and how near one is to the other."""
+"""`stcloud spend`, `limit` and `cost`: what was spent, what may be, and how near one is to the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from simpletuner_lab.client import Client
-from simpletuner_lab.commands.money_answers import limits_answer, spend_answer
+from simpletuner_lab.commands.money_answers import cost_answer, limits_answer, spend_answer
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.core.errors import InvalidRequest
 
@@ -28,6 +28,12 @@ def limit(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Shows the spend limits, after changing them."""
     money, changes = lab().money, given_limits(args)
     screen.show(limits_answer(money.set_limits(changes) if changes else money.limits()))
+    return OK
+
+
+def cost(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
+    """Books what runs have cost whose provider did not tell."""
+    screen.show(cost_answer(lab().money.state_cost(args.job_id, args.usd, entry=args.entry)))
     return OK
 
 

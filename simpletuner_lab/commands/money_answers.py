@@ -9,7 +9,7 @@ from simpletuner_lab.commands.answers import Answer
 from simpletuner_lab.commands.tables import Cell, Table, Tone, table_of
 from simpletuner_lab.core.spend import ALL, dollars
 from simpletuner_lab.core.verdict import LimitState
-from simpletuner_lab.services.money_views import DaySpend, JobSpend, LimitsView, NamedSpend, SpendView
+from simpletuner_lab.services.money_views import DaySpend, JobSpend, LimitsView, NamedSpend, SpendView, StatedCost
 from simpletuner_lab.terminal import one_line
 
 _WIDTH: Final = 20
@@ -27,6 +27,12 @@ def limits_answer(found: LimitsView) -> Answer:
     """Each limit, and where it stands."""
     lines = list(_limit_lines(found))
     return Answer(value=found, text="\n".join(lines))
+
+
+def cost_answer(found: StatedCost) -> Answer:
+    """What the job has cost now."""
+    text = f"job {one_line(found.job_id)} has cost {dollars(found.cost_usd)}: {_count(found.runs, 'run')} booked as you say"
+    return Answer(value=found, text=text)
 
 
 def bar(state: LimitState) -> str:

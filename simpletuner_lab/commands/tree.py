@@ -79,6 +79,9 @@ def build_parser(
     )
     _add_spend(command("spend", "show what was spent, by day, provider and job, and how near the limits are"))
     _add_limit(command("limit", "show or set what may be spent in a period, and by a job"))
+    _add_one_job(command("cost", "say what runs of a job have cost whose provider did not tell")).add_argument(
+        "usd", type=float, metavar="USD", help="in all, as its bill has it; 0: nothing"
+    )
     _add_default(command("destination", "show or set where models go when a submit does not say"))
     _add_surroundings(command, common)
     return parser

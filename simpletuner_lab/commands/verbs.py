@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from simpletuner_lab.client import Client
 from simpletuner_lab.commands import answers
-from simpletuner_lab.commands.money import limit, spend
+from simpletuner_lab.commands.money import cost, limit, spend
 from simpletuner_lab.commands.queueing import concurrency, priority, queue
 from simpletuner_lab.commands.screen import Screen
 from simpletuner_lab.commands.setting import given_settings, given_token
@@ -251,6 +251,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
             consent,
             spend,
             limit,
+            cost,
             destination,
             storage,
             webhook,

@@ -10,7 +10,7 @@ from typing import Final
 from simpletuner_lab.core.book import Book, Holding, seconds_for, usd_of
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.spend import SpendLimits, dollars, exact
-from simpletuner_lab.core.verdict import CENT, SHORTEST_RUN_S, limit_text, state_of
+from simpletuner_lab.core.verdict import CENT, SHORTEST_RUN_S, limit_text, state_of, unknown_text
 
 _LATE_S: Final = 300.0
 """A run that nobody meters is late so long after the end of the time that is paid for."""
@@ -49,7 +49,7 @@ def allow(
     if usd_per_hour is None or used is None:
         refusal = "what it costs is not known, and a spend limit blocks"
         return Allowance(reserved_usd=None, refusal=refusal, for_good=not blocking)
-    bite = want if want is not None else holding.left_usd or None  # nothing left of its estimate: what the limits leave
+    bite = want if want is not None else holding.left_usd or holding.run_before_usd
     caps = (
         []
         if limits.job.cap_usd is None
@@ -58,7 +58,8 @@ def allow(
     for scope, limit in blocking:
         state = state_of(scope, limit, book, now=now, zone=zone, without=holding.job_id)
         if state.with_job_usd is None:
-            return Allowance(reserved_usd=None, refusal=f"{limit_text(state)}: what other runs cost is not known")
+            whose = unknown_text(scope, limit, book, now=now, zone=zone, without=holding.job_id)
+            return Allowance(reserved_usd=None, refusal=f"{limit_text(state)}: {whose}")
         caps.append((state.amount_usd - state.with_job_usd, limit_text(state), False))
     cap, name, for_good = min(caps)
     run_usd = cap if bite is None else min(cap, bite)

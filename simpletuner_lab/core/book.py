@@ -5,7 +5,7 @@ Everything here is pure: who asks brings the ledger. What is not known is `None`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from simpletuner_lab.core.cost import Estimate
@@ -68,19 +68,31 @@ class Holding:
         used = self.used_usd
         return None if used is None or self.reserved_usd is None else max(0.0, self.reserved_usd - used)
 
+    @property
+    def run_before_usd(self) -> float | None:
+        """The most that a run of it was to cost so far; None: there was none, or nothing bounded it."""
+        return max((charge.most_usd for charge in self.charges if charge.most_usd), default=None)
+
 
 def counted_usd(charge: Charge, *, current: bool) -> float | None:
     """What a run counts for: its cost; where nobody has told that of one that is over, all it may have cost; None: not known.
 
-    Of a run that goes on (`current`) the rest is in what is reserved for its job. One that never began counts for nothing.
+    What it may have cost is what was set aside for it, else the price of the time from its start until its end was seen. Of a run that goes on (`current`) the rest is in what is reserved for its job. One that never began counts for nothing.
     """
     if charge.usd_per_hour == 0 and not charge.cost_usd:
         return 0.0
     if charge.final:
-        return charge.most_usd if is_unpriced(charge) else charge.cost_usd or 0.0
+        return _untold_usd(charge) if is_unpriced(charge) else charge.cost_usd or 0.0
     if current:
         return charge.cost_usd if charge.cost_usd is not None else None if charge.metered_s else 0.0
     return None if charge.most_usd is None else max(charge.most_usd, charge.cost_usd or 0.0)
+
+
+def _untold_usd(charge: Charge) -> float | None:
+    if charge.most_usd is not None or charge.usd_per_hour is None:
+        return charge.most_usd
+    seconds = charge.updated_at - charge.opened_at
+    return usd_of(seconds, charge.usd_per_hour) if seconds > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +104,24 @@ class Book:
 
     def spent_usd(self, since: float, provider: str | None) -> float | None:
         """What runs that began in a period count for; None where that is not known of one."""
+        return sum_known(counted for _, counted in self._counted(since, provider))
+
+    def not_known(self, since: float, provider: str | None, *, without: str = "") -> tuple[str, ...]:
+        """The jobs, but for one, of which it is not known what they count for."""
+        found = [charge.job_id for charge, counted in self._counted(since, provider) if counted is None]
+        found += [
+            holding.job_id
+            for holding in self.holdings
+            if holding.job_id != without and provider in {None, holding.provider} and holding.left_usd is None
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def _counted(self, since: float, provider: str | None) -> Iterator[tuple[Charge, float | None]]:
         live = {holding.job_id: holding.attempt for holding in self.holdings}
-        return sum_known(
-            counted_usd(charge, current=charge.attempt >= live.get(charge.job_id, charge.attempt + 1))
-            for charge in self.charges
-            if charge.opened_at >= since and provider in {None, charge.provider}
-        )
+        for charge in self.charges:
+            if charge.opened_at >= since and provider in {None, charge.provider}:
+                current = charge.attempt >= live.get(charge.job_id, charge.attempt + 1)
+                yield charge, counted_usd(charge, current=current)
 
     def committed_usd(self, provider: str | None, *, without: str = "") -> float | None:
         """What jobs under way may still cost, but for one; None where that is not known of one."""

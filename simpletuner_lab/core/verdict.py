@@ -114,19 +114,36 @@ def judge(claim: Claim, provider: str, limits: SpendLimits, book: Book, *, now: 
         for scope, limit in limits.of(provider)
         for state in (state_of(scope, limit, book, now=now, zone=zone),)
     )
-    told = [*_of_job(claim, limits.job), *(one for state in states for one in _of_period(state, reserved))]
+    unknown = {scope: unknown_text(scope, limit, book, now=now, zone=zone) for scope, limit in limits.of(provider)}
+    periods = (one for state in states for one in _of_period(state, reserved, unknown[state.scope]))
+    told = [*_of_job(claim, limits.job), *periods]
     refusals = [text for text, blocks in told if blocks]
+    hint = _HINT if any(state.with_job_usd is not None or reserved is None for state in states) or not states else ""
     return SpendVerdict(
         claim=claim,
         reserved_usd=reserved,
         allowed=not refusals,
         refusal="; ".join(refusals),
-        hint=_HINT if refusals else "",
+        hint=(hint or _UNKNOWN_HINT) if refusals else "",
         warnings=tuple(text for text, blocks in told if not blocks),
         limits=states,
     )
 
 
+def unknown_text(scope: str, limit: SpendLimit, book: Book, *, now: float, zone: tzinfo, without: str = "") -> str:
+    """Whose cost a limit does not know, in half a sentence; empty where it knows all."""
+    since, _ = span(limit.period, now, zone)
+    found = book.not_known(since, None if scope == ALL else scope, without=without)
+    if not found:
+        return ""
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"what job {', '.join(found[:_NAMED])}{more} has cost or may cost is not known"
+
+
+_NAMED: Final = 3
+_UNKNOWN_HINT: Final = (
+    "say what it cost (stcloud cost JOB USD), limit single providers, let the limit warn, or wait for the next period"
+)
 _HINT: Final = "raise the limit or let it warn (stcloud limit), wait for the next period, or run it on cheaper hardware"
 
 
@@ -161,13 +178,13 @@ def _of_job(claim: Claim, limit: JobLimit) -> Iterator[tuple[str, bool]]:
         yield f"a job may cost {exact(amount)}, and {most_text}{end}", False
 
 
-def _of_period(state: LimitState, reserved_usd: float | None) -> Iterator[tuple[str, bool]]:
+def _of_period(state: LimitState, reserved_usd: float | None, unknown: str) -> Iterator[tuple[str, bool]]:
     blocks = state.action is LimitAction.BLOCK
     name = limit_text(state)
     if reserved_usd is None:
         yield f"{name}: what this job may cost is not known, and that is not nothing", blocks
     elif state.with_job_usd is None:
-        yield f"{name}: what other runs have cost or may cost is not known", blocks
+        yield f"{name}: {unknown}", blocks
     elif state.is_exceeded or state.is_warning:
         parts = (state.spent_usd or 0.0, state.committed_usd or 0.0, reserved_usd)
         spent, committed, asked = (dollars(part, digits_for(parts, state.amount_usd)) for part in parts)

@@ -29,7 +29,7 @@ from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.destinations import destination_rules
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
 from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
-from simpletuner_lab.server.money import JobLimitHandler, money_rules
+from simpletuner_lab.server.money import JobCostHandler, JobLimitHandler, money_rules
 from simpletuner_lab.server.provider_setup import setup_rules
 from simpletuner_lab.server.reconciling import ResolveHandler, SyncHandler
 from simpletuner_lab.server.rooms import Part
@@ -357,6 +357,7 @@ def api_rules(base: str) -> Rules:
         (job + r"/events", EventsHandler),
         (job + r"/metrics", MetricsHandler),
         (job + r"/cost-limit", JobLimitHandler),
+        (job + r"/cost", JobCostHandler),
         (job + r"/outputs", OutputsHandler),
         (job + r"/outputs\.zip", ArchiveHandler),
         (job + r"/outputs/(.+)", OutputHandler),

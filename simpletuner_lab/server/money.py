@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from simpletuner_lab.core.errors import (
+    Conflict,
     InvalidRequest,
     JobNotFound,
     ProviderNotFound,
@@ -31,6 +33,7 @@ from simpletuner_lab.services.money_views import (
     JobMoney,
     LimitsView,
     SpendView,
+    StatedCost,
 )
 
 
@@ -72,6 +75,25 @@ class JobLimitHandler(LabHandler):
     async def get(self, job_id: str) -> None:
         """Answers a `JobMoney`."""
         self.answer(await self.ask(lambda front: front.money.warning(job_id)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostBody:
+    """Body of a cost that is said by hand, in US dollars."""
+
+    cost_usd: float
+    entry: str = "rest"
+
+
+class JobCostHandler(LabHandler):
+    """`PUT /jobs/{id}/cost`: what runs of an ended job have cost whose provider did not tell."""
+
+    @web.authenticated
+    @authorized
+    async def put(self, job_id: str) -> None:
+        """Answers a `StatedCost`."""
+        body = self.body(CostBody)
+        self.answer(await self.ask(lambda front: front.money.state_cost(job_id, body.cost_usd, entry=body.entry[:32])))
 
 
 class SpendHandler(LabHandler):
@@ -145,6 +167,7 @@ OPERATIONS: Final[Operations] = {
     LimitsHandler.put: Operation(answer=LimitsView, body=SpendLimits, errors=(ProviderNotFound,)),
     LimitStatusHandler.get: Operation(answer=CostLimitStatus, query=(words("provider"),), errors=(ProviderNotFound,)),
     JobLimitHandler.get: Operation(answer=JobMoney, errors=(JobNotFound,)),
+    JobCostHandler.put: Operation(answer=StatedCost, body=CostBody, errors=(JobNotFound, Conflict)),
     SpendHandler.get: Operation(answer=SpendView, query=(_DAYS, words("provider")), errors=(ProviderNotFound,)),
     DashboardHandler.get: Operation(answer=DashboardView, query=(_DAYS,)),
     EstimateHandler.post: Operation(

@@ -146,7 +146,7 @@ class Lab:
         self.doubts = Doubts(store=self.store, recorder=self.recorder, clock=around.clock)
         self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
         self.setup = ProviderSetup(registry, settings, self.tokens, store)
-        self.money = Money(store, registry, self._planner, self.plan, around.clock)
+        self.money = Money(store, registry, self._planner, self.plan, around.clock, recorder=self.recorder)
         self.webhooks = Webhooks(store, registry, self.watcher.nudge, settings=settings, clock=around.clock)
         self.prover = Prover(key, around.clock)
 

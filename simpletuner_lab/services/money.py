@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 
 from simpletuner_lab.core.canonical import JsonObject
-from simpletuner_lab.core.cost import Estimate
-from simpletuner_lab.core.errors import InvalidRequest, ProviderUnavailable
-from simpletuner_lab.core.job import JobState
+from simpletuner_lab.core.cost import Estimate, amount_or_none
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, JobNotFound, ProviderUnavailable
+from simpletuner_lab.core.event import EventKind
+from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.ledger import Charge, is_unpriced, with_charge
 from simpletuner_lab.core.plan import Plan, SubmitRequest
 from simpletuner_lab.core.provider import Provider
 from simpletuner_lab.core.rates import CARDS, TYPICAL
@@ -29,8 +32,10 @@ from simpletuner_lab.services.money_views import (
     JobMoney,
     LimitsView,
     SpendView,
+    StatedCost,
 )
 from simpletuner_lab.services.planning import Planner
+from simpletuner_lab.services.recorder import Recorder
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.spending import Request, zone_of
 from simpletuner_lab.services.store import Store
@@ -46,9 +51,10 @@ class Money:
 
     def __init__(
         self, store: Store, registry: Registry, planner: Planner, plan: Callable[[SubmitRequest], Plan],
-        clock: Callable[[], float],
+        clock: Callable[[], float], *, recorder: Recorder,
     ) -> None:  # fmt: skip
         self._store = store
+        self._recorder = recorder
         self._registry = registry
         self._preview = planner.preview
         self._plan = plan
@@ -99,6 +105,49 @@ class Money:
         """
         self._store.jobs.get(job_id)
         return JobMoney(job_id=job_id, warning=self._store.spending.warning(job_id))
+
+    def state_cost(self, job_id: str, usd: float, *, entry: str = "python") -> StatedCost:
+        """Books what runs of an ended job have cost in all of which nobody told it, as its user says it; also after a delete.
+
+        Raises:
+            InvalidRequest: it is no amount.
+            JobNotFound: there is no such job, and nothing is booked for it.
+            Conflict: it has not ended, or what it cost is known.
+        """
+        usd = require_amount(usd)
+        charges = self._store.charges.of_job(job_id)
+        job = self._ended(job_id, charges)
+        untold = [one for one in charges if one.usd_per_hour != 0 and (is_unpriced(one) or not one.final)]
+        if not untold:
+            raise Conflict(f"what job {job_id} has cost is known", hint="stcloud spend lists it")
+        now, stated = self._clock(), charges
+        for number, one in enumerate(untold):
+            said = dataclasses.replace(one, cost_usd=0.0 if number else usd, final=True, updated_at=now)
+            stated = with_charge(stated, said)
+            self._store.charges.put(said)
+        cost_usd = sum(one.cost_usd or 0.0 for one in stated)
+        if job is not None:
+            message = f"that its runs cost {dollars(usd)} which nobody had told was said by hand"
+            self._recorder.decide(
+                job_id,
+                lambda job: self._recorder.note(
+                    job, dataclasses.replace(job, cost_usd=cost_usd, updated_at=now), EventKind.SPEND_LIMIT, at=now,
+                    message=message, entry=entry,
+                ),
+            )  # fmt: skip
+        return StatedCost(job_id=job_id, cost_usd=cost_usd, runs=len(untold))
+
+    def _ended(self, job_id: str, charges: Sequence[Charge]) -> Job | None:
+        """The job; None where it was deleted and left charges."""
+        try:
+            job = self._store.jobs.get(job_id)
+        except JobNotFound:
+            if charges:
+                return None
+            raise
+        if not job.terminal:
+            raise Conflict(f"job {job_id} has not ended: its runs may cost more", hint="wait for its end, or cancel it")
+        return job
 
     # ------------------------------------------------------------ totals
 
@@ -219,6 +268,18 @@ class Money:
         if remote is None and not found:
             raise InvalidRequest("no provider can be used", hint="stcloud providers says why")
         return remote or found[0]
+
+
+def require_amount(usd: float) -> float:
+    """The amount.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    found = amount_or_none(usd)
+    if found is None:
+        raise InvalidRequest(f"{usd} is no amount of US dollars", hint="0 or more, for example 1.20")
+    return found
 
 
 def asked_by(plan: Plan) -> Request | None:

@@ -170,6 +170,17 @@ class BillingRefresh:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatedCost:
+    """What a user said that runs of a job have cost whose provider did not tell."""
+
+    job_id: str
+    cost_usd: float
+    """Of the job in all."""
+    runs: int
+    """Of which it was not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobMoney:
     """What is reserved for a job, and what a limit said when it was submitted."""
 

@@ -284,3 +284,32 @@ def test_a_refusal_does_not_contradict_itself() -> None:
     )
     assert "limit of $1.755 " in told(DEAR, limits(1.755))[1], "a limit is shown as it was set"
     assert [dollars(amount) for amount in (0.0, 0.01, 0.5, 2.0)] == ["$0.00", "$0.0100", "$0.50", "$2.00"]
+
+
+def test_the_next_run_may_cost_what_the_one_before_might() -> None:
+    """And not all that a limit leaves, although nothing of its estimate is left: its start was in doubt, and is sent again."""
+    lost = charge(most_usd=0.54, cost_usd=None, metered_s=None)
+    holding = Holding(job_id="j", provider="p", reserved_usd=0.54, attempt=2, charges=(lost,))
+    book = Book(charges=(lost,), holdings=(holding,))
+    allowed = allow(holding, 3.6, None, limits(40.0), book, now=NOW, zone=UTC)
+    assert (allowed.refusal, allowed.run_usd) == ("", pytest.approx(0.54))
+    assert allowed.reserved_usd == pytest.approx(1.08)
+
+
+def test_whose_cost_is_not_known_is_named() -> None:
+    unknown = tuple(
+        charge(f"r{n}", job_id=f"job{n}", usd_per_hour=None, cost_usd=None, metered_s=None) for n in range(5)
+    )
+    book = Book(charges=(charge(), *unknown), holdings=())
+    found = judge(Claim(most_usd=1.0, least_usd=0.5, usd_per_hour=3.6), "p", limits(9.0), book, now=NOW, zone=UTC)
+    assert "what job job0, job1, job2 and 2 more has cost or may cost is not known" in found.refusal
+    assert "stcloud cost JOB USD" in found.hint
+    over = judge(
+        Claim(most_usd=9.0, least_usd=0.5, usd_per_hour=3.6),
+        "p",
+        limits(9.0),
+        Book(charges=(charge(),), holdings=()),
+        now=NOW,
+        zone=UTC,
+    )
+    assert "stcloud cost" not in over.hint

@@ -63,6 +63,8 @@ REFUSED = [
     ("PUT", "/snapshots/setting", {}, "invalid_request"),
     *(("GET", f"/{path}?days=0", None, "invalid_request") for path in ("spend", "metrics")),
     ("PUT", "/cost-limit", {"total": {"amount_usd": -1}}, "invalid_request"),
+    ("PUT", "/jobs/none/cost", {"cost_usd": 1.0}, "job_not_found"),
+    ("PUT", "/jobs/none/cost", {"cost_usd": -1.0}, "invalid_request"),
     ("PUT", "/cost-limit", {"providers": {"nobody": {}}}, "provider_not_found"),
     ("GET", "/cost-limit/status?provider=nobody", None, "provider_not_found"),
     ("GET", "/spend?provider=nobody", None, "provider_not_found"),

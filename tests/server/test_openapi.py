@@ -180,6 +180,8 @@ def test_a_provider_that_loses_an_answer(http: httpx.Client, images: Path, place
     eventually(lambda: http.get(f"/jobs/{job_id}?only=job").json()["job"]["uncertain"], patience_s=30)
     place.fail()
     assert http.post(f"/jobs/{job_id}/resolve", json={"action": "give_up"}).json()["status"] == "failed"
+    assert http.put(f"/jobs/{job_id}/cost", json={"cost_usd": 0.0}).json()["runs"] == 1
+    assert http.put(f"/jobs/{job_id}/cost", json={"cost_usd": 1.0}).json()["code"] == "conflict"
     place.add(state="succeeded")
     assert http.post("/jobs/sync", json={"provider": "elsewhere"}).json()["synced"] == 1
     (found,) = {one["job_id"] for one in http.get("/jobs?provider=elsewhere").json()["jobs"]} - {job_id}

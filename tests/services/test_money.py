@@ -13,7 +13,6 @@ from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentState
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
-from simpletuner_lab.core.job_queue import Limits
 from simpletuner_lab.core.spend import LimitAction
 from simpletuner_lab.services.front import Front
 from simpletuner_lab.services.money import Money
@@ -89,7 +88,7 @@ def test_what_an_unknown_provider_has_cost_is_no_answer(away: Away, images: Path
     ended(away, job, 0.5)
     lab = away.lab
     planner = Planner(lab.store, Registry(()), lab.tokens, lab.known)
-    gone = Money(lab.store, Registry(()), planner, lab.plan, away.clock)
+    gone = Money(lab.store, Registry(()), planner, lab.plan, away.clock, recorder=lab.recorder)
     assert gone.spend(provider="elsewhere").total_usd == 0.5, "what is uninstalled has cost what it has cost"
 
 
@@ -172,38 +171,6 @@ def test_a_period_that_is_used_up_is_waited_for(away: Away, images: Path) -> Non
     job = away.on(job, 2)
     assert (job.state, len(away.place.runs()), job.waiting) == (JobState.RUNNING, 2, "")
     assert run(away, 2)["deadline_s"] == pytest.approx(1700 - 170)
-
-
-def test_a_job_that_waits_for_money_leaves_its_slot_to_others(away: Away, images: Path) -> None:
-    away.lab.queue.set_limits(Limits(total=1))
-    limit(away, 2.0, period="daily")
-    job = ended(away, away.started(images), 1.7)
-    limit(away, 1.7, period="daily")
-    job = away.on(job, 3)
-    assert (job.waits_for_money, job.claimed_at, job.waiting[:16]) == (True, None, "waits for money:")
-    with pytest.raises(errors.Conflict, match="waiting for money"):
-        away.lab.queue.prioritise(job.id, 50, entry="test")
-    queue = Front(away.lab).queue
-    (entry,) = queue.entries(status="blocked").entries
-    assert (entry.job_id, entry.position, entry.waiting) == (job.id, None, job.waiting)
-    assert (queue.mine().blocked_count, queue.stats().by_status["blocked"], queue.stats().running) == (1, 1, 0)
-    place = away.lab.registry.get("elsewhere")
-    place.settings = dataclasses.replace(place.settings, price=0.0)
-    free, urgent = away.submit(images), away.submit(images)
-    away.lab.queue.prioritise(urgent.id, 50, entry="test")
-    assert [one.id for one in away.lab.queue.process()] == [urgent.id], "it costs nothing"
-    claims = len(away.lab.store.events.of_kind(job.id, EventKind.CLAIMED))
-    away.clock.now += 86400
-    for _ in range(3):
-        job = away.on(job)
-    assert (job.waits_for_slot, len(away.place.runs())) == (True, 1)
-    assert queue.position(job.id).waiting == "number 1 in the queue: this lab has 1 of at most 1 job under way"
-    away.lab.cancel(urgent.id)
-    assert away.on(urgent).state is JobState.CANCELLED
-    job = away.on(job, 2)
-    assert (job.state, len(away.place.runs()), job.waiting) == (JobState.RUNNING, 2, "")
-    assert away.lab.store.jobs.get(free.id).waits_for_slot
-    assert len(away.lab.store.events.of_kind(job.id, EventKind.CLAIMED)) == claims + 1, "not once a minute"
 
 
 def test_a_waiting_job_can_be_cancelled(away: Away, images: Path) -> None:
