@@ -155,6 +155,18 @@ def test_a_running_server_of_this_home_is_found(
         server.stop()
 
 
+def test_what_a_run_cost_is_said_by_hand(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of the original's, whose history does not tell it."""
+    began = {"provider": "replicate", "status": "completed", "job_type": "cloud", "started_at": "2026-01-01T10:00:00Z"}
+    home.job_history.write_text(json.dumps({"jobs": [{"job_id": "abc1"} | began]}))
+    code, out, _ = run(capsys, "cost", "abc1", "2.5")
+    assert (code, out) == (0, "job abc1 has cost $2.50: 1 run booked as you say\n")
+    code, _, err = run(capsys, "cost", "abc1", "3")
+    assert (code, "what job abc1 has cost is known" in err) == (1, True)
+    code, _, err = run(capsys, "cost", "abc1", "nan")
+    assert (code, "nan is no amount of US dollars" in err) == (1, True)
+
+
 def test_a_named_server_that_is_not_there(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ServerUnreachable):
         connect(f"http://127.0.0.1:{free_port()}/")
