@@ -93,7 +93,7 @@ class Imports:
                 with contextlib.suppress(Conflict):  # imported before, or by another process just now
                     plan = _plan(provider, run, options, account)
                     imported.append(self._import(provider, run, plan, owner, options.run_limit_s))
-        here = [doubt for doubt in doubts.values() if self._is_here(provider, doubt)]
+        here = [doubt for doubt in doubts.values() if self._is_here(provider, account, doubt)]
         for run in listed:
             self._stands_for(run, charged.get(run.ref), here)
         for doubt in here:
@@ -145,11 +145,16 @@ class Imports:
                 told = f"a run of attempt {doubt.attempt} has turned up after all, and has ended: {ref}"
                 self._book(found, self._known(doubt.job_id), told)
 
-    def _is_here(self, provider: Provider, doubt: Charge) -> bool:
-        """Whether the start was tried where the provider is set to now: another place, or account, knows nothing of it."""
+    def _is_here(self, provider: Provider, account: str, doubt: Charge) -> bool:
+        """Whether the start was tried where the provider is set to now: another place, or account, knows nothing of it.
+
+        Of a job that was deleted only the account is still known; a start of which not even that is stays in doubt.
+        """
         job = self._known(doubt.job_id)
+        if job is None:
+            return bool(doubt.account) and doubt.account == account
         try:
-            return job is not None and not difference(provider, self.store.jobs.plan(job.id).identity)
+            return not difference(provider, self.store.jobs.plan(job.id).identity)
         except ProviderFailure:
             return False
 
