@@ -89,7 +89,7 @@ def test_what_an_unknown_provider_has_cost_is_no_answer(away: Away, images: Path
     ended(away, job, 0.5)
     lab = away.lab
     planner = Planner(lab.store, Registry(()), lab.tokens, lab.known)
-    gone = Money(lab.store, Registry(()), planner, lab.plan, away.clock)
+    gone = Money(lab.store, Registry(()), planner, lab.plan, away.clock, changed=lab.watcher.nudge_blocked)
     assert gone.spend(provider="elsewhere").total_usd == 0.5, "what is uninstalled has cost what it has cost"
 
 
