@@ -50,7 +50,9 @@ class Doubts:
                 updated_at=now,
             )
         else:
-            after = dataclasses.replace(job.moved(JobState.FAILED, now=now), retry_at=None)
+            asked = job.cancel_requested_at is not None  # its user had it ended: that is what became of it
+            state = JobState.CANCELLED if asked else JobState.FAILED
+            after = dataclasses.replace(job.moved(state, now=now), retry_at=None)
         return self.recorder.note(
             job, after, EventKind.RESOLVED, at=now, charge=self._charge(job, now),
             action=decision.value, entry=entry, attempt=job.attempt,

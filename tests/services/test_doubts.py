@@ -112,6 +112,19 @@ def test_given_up(tmp_path: Path, images: Path) -> None:
         assert len(away.place.runs()) == 1
 
 
+@pytest.mark.parametrize("decision", Decision)
+def test_one_that_was_to_be_cancelled_ends_so_whatever_is_decided(
+    tmp_path: Path, images: Path, decision: Decision
+) -> None:
+    with away_lab(tmp_path) as away:
+        job = doubtful(away, images)
+        away.lab.cancel(job.id)
+        away.lab.resolve(job.id, decision)
+        job = away.on(job)
+        assert (job.state, job.uncertain, len(away.place.runs())) == (JobState.CANCELLED, False, 1)
+        assert [row.doubtful for row in away.lab.charges(job.id)] == [True], "a run may be there all the same"
+
+
 def blocked_at(away: Away, amount: float) -> None:
     away.lab.money.set_limits({"total": {"enabled": True, "amount_usd": amount, "action": "block"}})
 
