@@ -50,7 +50,9 @@ class Doubts:
                 updated_at=now,
             )
         else:
-            after = dataclasses.replace(job.moved(JobState.FAILED, now=now), retry_at=None)
+            asked = job.cancel_requested_at is not None  # its user had it ended: that is what became of it
+            state = JobState.CANCELLED if asked else JobState.FAILED
+            after = dataclasses.replace(job.moved(state, now=now), retry_at=None)
         return self.recorder.note(
             job, after, EventKind.RESOLVED, at=now, charge=self._charge(job, now),
             action=decision.value, entry=entry, attempt=job.attempt,
@@ -61,4 +63,6 @@ class Doubts:
         if plan.rate.usd_per_hour == 0:
             return None
         most_usd = self.store.spending.run_usd(job.id)
+        if most_usd is None:  # nothing bounded it: what it was estimated at
+            most_usd = plan.estimate.usd_high
         return of_doubt(job, account=plan.identity.account, rate=plan.rate, now=now, most_usd=most_usd)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from simpletuner_lab.core.book import claim_of
+from simpletuner_lab.core.book import Claim, claim_of
 from simpletuner_lab.core.consent import ConsentState
 from simpletuner_lab.core.cost import Estimate, Rate
 from simpletuner_lab.core.destination import HOME
@@ -42,6 +42,9 @@ _UNDISTURBED_S: Final = 30.0
 
 _CLOCKS_S: Final = 900.0
 """How far a provider's clock and ours may differ."""
+
+_NOTHING: Final = Claim(most_usd=0.0, least_usd=0.0, usd_per_hour=0.0)
+"""What a run asks for that is over, and whose cost is told: that is in the ledger, and there will be no more."""
 
 _NOTE: Final = "imported: it was started elsewhere, so what it was given and where its results go is not known here"
 
@@ -93,7 +96,7 @@ class Imports:
                 with contextlib.suppress(Conflict):  # imported before, or by another process just now
                     plan = _plan(provider, run, options, account)
                     imported.append(self._import(provider, run, plan, owner, options.run_limit_s))
-        here = [doubt for doubt in doubts.values() if self._is_here(provider, doubt)]
+        here = [doubt for doubt in doubts.values() if self._is_here(provider, account, doubt)]
         for run in listed:
             self._stands_for(run, charged.get(run.ref), here)
         for doubt in here:
@@ -145,11 +148,16 @@ class Imports:
                 told = f"a run of attempt {doubt.attempt} has turned up after all, and has ended: {ref}"
                 self._book(found, self._known(doubt.job_id), told)
 
-    def _is_here(self, provider: Provider, doubt: Charge) -> bool:
-        """Whether the start was tried where the provider is set to now: another place, or account, knows nothing of it."""
+    def _is_here(self, provider: Provider, account: str, doubt: Charge) -> bool:
+        """Whether the start was tried where the provider is set to now: another place, or account, knows nothing of it.
+
+        Of a job that was deleted only the account is still known; a start of which not even that is stays in doubt.
+        """
         job = self._known(doubt.job_id)
+        if job is None:
+            return bool(doubt.account) and doubt.account == account
         try:
-            return job is not None and not difference(provider, self.store.jobs.plan(job.id).identity)
+            return not difference(provider, self.store.jobs.plan(job.id).identity)
         except ProviderFailure:
             return False
 
@@ -178,11 +186,16 @@ class Imports:
             self.recorder.record(job, Change(job=after, events=events, points=PointsChange(), charge=charge))
 
     def _import(self, provider: Provider, run: ListedRun, plan: Plan, owner: str, run_limit_s: float | None) -> Job:
-        now = self.clock()
-        new = dataclasses.replace(_job(provider, run, plan, owner), retry_at=now + _UNDISTURBED_S, updated_at=now)
-        claim = claim_of(plan.estimate, plan.rate.usd_per_hour, run_limit_s, goes_on=False)
+        now, over = self.clock(), run.state in ENDED and run.cost_usd is not None
+        new = dataclasses.replace(
+            _job(provider, run, plan, owner), retry_at=now + _UNDISTURBED_S, updated_at=now,
+            cost_usd=run.cost_usd if over else None,
+        )  # fmt: skip
+        claim = _NOTHING if over else claim_of(plan.estimate, plan.rate.usd_per_hour, run_limit_s, goes_on=False)
         charge = opened(new, run.ref, account=plan.identity.account, rate=plan.rate, now=now, most_usd=claim.most_usd)
         charge = dataclasses.replace(charge, opened_at=run.started_at or run.created_at or now)
+        if over:
+            charge = dataclasses.replace(charge, cost_usd=run.cost_usd, most_usd=run.cost_usd, final=True)
         event = EventDraft(kind=EventKind.IMPORTED, at=now, data={"ref": run.ref, "state": run.raw_state or run.state})
         job = self.store.jobs.insert(new, dumps(plan), (event,), charge=charge, asks=Request(claim=claim, started=True))
         self.recorder.announce(job, self.store.events.after(0, job_id=job.id))

@@ -5,13 +5,14 @@ Every process over the store may give slots away; the watcher does at each pass,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from simpletuner_lab.core.canonical import Json
-from simpletuner_lab.core.errors import Conflict
+from simpletuner_lab.core.errors import Conflict, JobNotFound, StaleRecord
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.job_queue import Limits, Standing, Turn, forecast, standing
@@ -52,6 +53,20 @@ class JobQueue:
         for job, event in claimed:
             self._recorder.announce(job, (event,))
         return tuple(job for job, _ in claimed)
+
+    def hasten(self) -> tuple[str, ...]:
+        """Has every job that waits for money ask the limits at once, whichever process steps it; returns their ids."""
+        blocked = self._store.queue.blocked()
+        for job in blocked:
+            with contextlib.suppress(JobNotFound, StaleRecord):
+                self._recorder.decide(job.id, self._hastened)
+        return tuple(job.id for job in blocked)
+
+    def _hastened(self, job: Job) -> Job:
+        now = self._clock()
+        if not job.waits_for_money or job.retry_at is None or job.retry_at <= now:
+            return job
+        return self._recorder.note(job, dataclasses.replace(job, retry_at=now), at=now)
 
     def prioritise(self, job_id: str, priority: int | None, *, entry: str) -> Job:
         """Sets the priority of a job that waits; None: that of its submit counts again.

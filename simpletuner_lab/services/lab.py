@@ -145,8 +145,11 @@ class Lab:
         settings = ProviderSettings(home.provider_settings)
         self.doubts = Doubts(store=self.store, recorder=self.recorder, clock=around.clock)
         self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
-        self.setup = ProviderSetup(registry, settings, self.tokens, store)
-        self.money = Money(store, registry, self._planner, self.plan, around.clock, recorder=self.recorder)
+        blocked = self.watcher.nudge_blocked
+        self.setup = ProviderSetup(registry, settings, self.tokens, store, blocked)
+        self.money = Money(
+            store, registry, self._planner, self.plan, around.clock, recorder=self.recorder, changed=blocked
+        )
         self.webhooks = Webhooks(store, registry, self.watcher.nudge, settings=settings, clock=around.clock)
         self.prover = Prover(key, around.clock)
 

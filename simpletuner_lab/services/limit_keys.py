@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -61,8 +61,9 @@ def limit_settings(limit: SpendLimit) -> dict[str, object]:
 class LimitSettings:
     """The limit of a provider, in the keys that stand among its settings (contract §2.3)."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, changed: Callable[[], None]) -> None:
         self._store = store
+        self._changed = changed
 
     def read(self, provider_id: str) -> dict[str, object]:
         """The four keys."""
@@ -78,7 +79,8 @@ class LimitSettings:
         return limit_from(self.read(provider_id) | ours) if ours else None
 
     def write(self, provider_id: str, limit: SpendLimit) -> None:
-        """Sets it."""
+        """Sets it, and tells whoever waits for money."""
         self._store.spending.change_limits(
             lambda limits: dataclasses.replace(limits, providers={**limits.providers, provider_id: limit})
         )
+        self._changed()

@@ -47,11 +47,11 @@ _NO_BALANCE: Final = "no provider tells its balance; what runs of this lab have 
 
 
 class Money:
-    """Reads the ledger and sets its limits. Safe to use from several threads."""
+    """Reads the ledger and sets its limits. Safe to use from several threads. `changed` is called after limits were set."""
 
     def __init__(
         self, store: Store, registry: Registry, planner: Planner, plan: Callable[[SubmitRequest], Plan],
-        clock: Callable[[], float], *, recorder: Recorder,
+        clock: Callable[[], float], *, recorder: Recorder, changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self._store = store
         self._recorder = recorder
@@ -59,6 +59,7 @@ class Money:
         self._preview = planner.preview
         self._plan = plan
         self._clock = clock
+        self._changed = changed
 
     # ------------------------------------------------------------ limits
 
@@ -68,6 +69,8 @@ class Money:
 
     def set_limits(self, changes: Mapping[str, object]) -> LimitsView:
         """Sets some of them; what is not given stays. `providers` holds those that are to change.
+
+        Jobs that wait for money look at once whether there is some now.
 
         Raises:
             InvalidRequest: unknown members, amounts below 0, a zone that is none, a provider that is none.
@@ -81,6 +84,7 @@ class Money:
             return limits
 
         self._store.spending.change_limits(changed)
+        self._changed()
         return self.limits()
 
     def status(self, provider: str = "") -> CostLimitStatus:

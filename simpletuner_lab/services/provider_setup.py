@@ -47,12 +47,15 @@ from simpletuner_lab.services.totals import total
 class ProviderSetup:
     """Reads and changes it. Safe to use from several threads."""
 
-    def __init__(self, registry: Registry, settings: ProviderSettings, tokens: Tokens, store: Store) -> None:
+    def __init__(
+        self, registry: Registry, settings: ProviderSettings, tokens: Tokens, store: Store,
+        limits_changed: Callable[[], None],
+    ) -> None:  # fmt: skip
         self._registry = registry
         self._settings = settings
         self._tokens = tokens
         self._store = store
-        self._limits = LimitSettings(store)
+        self._limits = LimitSettings(store, limits_changed)
         self._lock = threading.Lock()
 
     def config(self, provider_id: str) -> ProviderConfig:

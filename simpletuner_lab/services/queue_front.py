@@ -174,10 +174,10 @@ class QueueFront:
         return self.concurrency()
 
     def process(self) -> Dispatched:
-        """Gives free slots away now, which happens by itself otherwise."""
+        """Gives free slots away now, which happens by itself otherwise; jobs that wait for money ask the limits again."""
         self._look()
         claimed = self._lab.queue.process()
-        self._lab.watcher.nudge()
+        self._lab.watcher.nudge_blocked()
         return Dispatched(dispatched=len(claimed), job_ids=tuple(job.id for job in claimed))
 
     def cleanup(self, days: int = 30) -> CleanedUp:

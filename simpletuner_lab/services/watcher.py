@@ -84,6 +84,12 @@ class Watcher:
             self._due.pop(job_id, None)
         self._wake.set()
 
+    def nudge_blocked(self) -> None:
+        """Jobs that wait for money look now whether there is some: a limit was changed, or a user asks."""
+        for job_id in self._queue.hasten():
+            self._due.pop(job_id, None)
+        self._wake.set()
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
@@ -110,7 +116,8 @@ class Watcher:
         jobs = tuple(job for job in unsettled if not job.waits_for_slot)
         self._busy = {job_id: step for job_id, step in self._busy.items() if not step.done()}
         for job in jobs:
-            if job.id not in self._busy and self._due.get(job.id, 0.0) <= now:
+            if job.id not in self._busy and self._is_due(job, now):
+                self._due.pop(job.id, None)
                 self._busy[job.id] = self._workers.submit(self._advance, job)
         self._keep(tuple(job for job in unsettled if job.waits_for_slot), now)
         pushes = self._courier.due()
@@ -121,6 +128,11 @@ class Watcher:
         self._due = {job_id: due for job_id, due in self._due.items() if job_id in alive}
         soonest = min((due for due in self._due.values()), default=now + _IDLE_S)
         return max(0.02, min(_IDLE_S, soonest - now))
+
+    def _is_due(self, job: Job, now: float) -> bool:
+        """One that waits for money goes by the store too: another process may have hastened it there."""
+        due = self._due.get(job.id, 0.0)
+        return (min(due, job.retry_at or 0.0) if job.waits_for_money else due) <= now
 
     def _keep(self, waiting: Sequence[Job], now: float) -> None:
         """One job that waits is packed at a time: the other workers are there for those under way."""

@@ -146,7 +146,7 @@ class Elsewhere:
                 tag=None if run["tag"] is None else RunTag(job_id=run["tag"][0], attempt=run["tag"][1]),
                 target=run["target"],
                 state=RunState(run["state"]),
-                hardware="gpu",
+                hardware=run.get("hardware", "gpu"),
                 created_at=run.get("created_at", START - 900),
                 started_at=run.get("created_at", START - 800),
                 completed_at=START - 700 if run["state"] != "running" else None,
@@ -157,6 +157,8 @@ class Elsewhere:
         ]
 
     def poll(self, ref: str, cursor: str) -> Snapshot:
+        if fault := self.place.fault("poll"):
+            raise FAULTS[fault]
         if ref not in self.place.runs():
             return Snapshot(state=RunState.LOST, cursor=cursor, error=f"there is no {ref} here")
         run, at = self.place.runs()[ref], int(cursor or 0)

@@ -112,6 +112,19 @@ def test_given_up(tmp_path: Path, images: Path) -> None:
         assert len(away.place.runs()) == 1
 
 
+@pytest.mark.parametrize("decision", Decision)
+def test_one_that_was_to_be_cancelled_ends_so_whatever_is_decided(
+    tmp_path: Path, images: Path, decision: Decision
+) -> None:
+    with away_lab(tmp_path) as away:
+        job = doubtful(away, images)
+        away.lab.cancel(job.id)
+        away.lab.resolve(job.id, decision)
+        job = away.on(job)
+        assert (job.state, job.uncertain, len(away.place.runs())) == (JobState.CANCELLED, False, 1)
+        assert [row.doubtful for row in away.lab.charges(job.id)] == [True], "a run may be there all the same"
+
+
 def blocked_at(away: Away, amount: float) -> None:
     away.lab.money.set_limits({"total": {"enabled": True, "amount_usd": amount, "action": "block"}})
 
@@ -200,6 +213,31 @@ def test_a_run_that_has_lost_its_tag_is_not_counted_beside_its_start(tmp_path: P
         (found,) = away.lab.sync("elsewhere").imported
         assert ([row.job_id for row in away.lab.charges(found.id)], away.lab.charges(job.id)) == ([found.id], ())
         assert spent(away) == 0.5
+
+
+def test_a_start_of_a_deleted_job_is_settled_like_any_other(tmp_path: Path, images: Path) -> None:
+    """Its run has lost its tag, and is imported in its place; or there is none."""
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        blocked_at(away, 9.0)
+        job = given_up(away, images)
+        away.place.fail()
+        away.lab.delete(job.id)
+        away.place.change("run-1", tag=None, state="succeeded", cost_usd=0.5, created_at=away.clock.now)
+        away.lab.sync("elsewhere")
+        assert (spent(away), away.lab.charges(job.id), away.lab.money.spend(1).unpriced) == (0.5, (), 0)
+    with away_lab(tmp_path / "other", run_limit_s=1800.0) as away:
+        blocked_at(away, 9.0)
+        job = doubtful(away, images, start="away")
+        away.on(away.lab.resolve(job.id, Decision.GIVE_UP))
+        away.place.fail()
+        away.lab.delete(job.id)
+        away.lab.home.secrets.mkdir(exist_ok=True)
+        (away.lab.home.secrets / "ELSEWHERE_TOKEN").write_text("e_bob")
+        away.lab.sync("elsewhere")
+        assert spent(away) == 1.8, "another account knows nothing of it"
+        (away.lab.home.secrets / "ELSEWHERE_TOKEN").unlink()
+        away.lab.sync("elsewhere")
+        assert (spent(away), away.lab.charges(job.id)) == (0.0, ())
 
 
 def test_a_start_that_is_sent_again_may_be_paid_for_twice(tmp_path: Path, images: Path) -> None:

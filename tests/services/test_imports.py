@@ -80,6 +80,23 @@ def test_none_twice_and_none_of_ours(tmp_path: Path, images: Path) -> None:
             assert synced(other) == ()
 
 
+def test_what_one_has_cost_that_is_over_is_known_at_once(tmp_path: Path, images: Path) -> None:
+    """Also where its hardware has no price here, and nobody can look at it now: submits are not refused for that."""
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        away.lab.money.set_limits({"total": {"enabled": True, "amount_usd": 9.0, "action": "block"}})
+        away.place.add(state="succeeded", hardware="of yesterday", cost_usd=0.5, metered_s=9.0, created_at=START)
+        away.place.fail(poll="away")
+        (job,) = synced(away)
+        (state,) = away.lab.store.spending.states(now=START)
+        assert (state.spent_usd, state.committed_usd) == (0.5, 0.0)
+        assert (job.state, job.cost_usd) == (JobState.RUNNING, 0.5)
+        away.submit(images)
+        away.place.fail()
+        job = away.on(job)
+        assert (job.state, job.cost_usd) == (JobState.COMPLETED, 0.5)
+        assert [(row.cost_usd, row.metered_s, row.final) for row in away.lab.charges(job.id)] == [(0.5, 9.0, True)]
+
+
 def test_two_processes_at_once_import_one(tmp_path: Path) -> None:
     """Both have listed before either stores: the id is made of the run, so the second insert is refused."""
     with away_lab(tmp_path) as away, away_lab(tmp_path) as other:

@@ -88,7 +88,8 @@ def test_what_an_unknown_provider_has_cost_is_no_answer(away: Away, images: Path
     ended(away, job, 0.5)
     lab = away.lab
     planner = Planner(lab.store, Registry(()), lab.tokens, lab.known)
-    gone = Money(lab.store, Registry(()), planner, lab.plan, away.clock, recorder=lab.recorder)
+    nudge = lab.watcher.nudge_blocked
+    gone = Money(lab.store, Registry(()), planner, lab.plan, away.clock, recorder=lab.recorder, changed=nudge)
     assert gone.spend(provider="elsewhere").total_usd == 0.5, "what is uninstalled has cost what it has cost"
 
 
