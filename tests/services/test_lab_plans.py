@@ -88,6 +88,33 @@ def test_a_key_stands_for_one_plan(lab: Lab, images: Path) -> None:
     assert lab.submit(asked, key="once").id == first.id
 
 
+def test_a_digest_does_not_make_another_request_that_of_the_key(lab: Lab, images: Path) -> None:
+    asked = request(images)
+    first = lab.submit(asked, approve=lab.plan(asked).digest, key="once")
+    for other in (request(images, seed=2), request(images, max_train_steps=99)):
+        with pytest.raises(errors.Conflict):
+            lab.submit(other, approve=first.digest, key="once")
+    for same in (dataclasses.replace(asked, priority=50), dataclasses.replace(asked, target=first.target)):
+        assert lab.submit(same, approve=first.digest, key="once").id == first.id
+    assert lab.store.jobs.page(JobFilter()).total == 1
+
+
+@pytest.mark.parametrize("became", ["changed", "gone"])
+def test_who_lost_the_answer_finds_the_job_whatever_became_of_the_data(lab: Lab, images: Path, became: str) -> None:
+    asked = request(images)
+    digest = lab.plan(asked).digest
+    first = lab.submit(asked, approve=digest, key="once")
+    lab.runner.advance(first)
+    if became == "changed":
+        (images / "1.png").write_bytes(png(77))
+    else:
+        images.rename(images.with_name("elsewhere"))
+    assert lab.submit(asked, key="once").id == first.id
+    assert lab.submit(asked, approve=digest, key="once").id == first.id
+    with pytest.raises(errors.Conflict):  # a new plan of it, which was read
+        lab.submit(asked, approve="0" * 64, key="once")
+
+
 def test_a_key_stands_for_one_plan_also_where_many_come_at_once(lab: Lab, images: Path) -> None:
     asked = [request(images, seed=seed) for seed in range(8)]
     digests, together = [lab.plan(one).digest for one in asked], threading.Barrier(len(asked))
