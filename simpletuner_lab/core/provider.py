@@ -223,7 +223,7 @@ class ProviderContext:
 
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all); may raise to stop the transfer."""
+"""Called with (bytes done, bytes in all); may raise to stop the transfer. No more than 0 done: they were there already."""
 
 
 class Provider(Protocol):
