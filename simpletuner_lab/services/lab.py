@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from simpletuner_lab.core.canonical import JsonObject
-from simpletuner_lab.core.consent import Agreement, ConsentMode, require_consent
+from simpletuner_lab.core.consent import Agreement, ConsentMode, require_consent, signed
 from simpletuner_lab.core.destination import (
     HOME,
     Destination,
@@ -224,7 +224,7 @@ class Lab:
         require_ready(self.registry.get(request.provider))
         now = self._clock()
         mode = ConsentMode.ASK if approve is not None else self.consent_mode()
-        agreement = Agreement(owner=self.owner, digest=plan.digest, at=now, entry=entry, mode=mode)
+        agreement = Agreement(owner=self.owner, digest=plan.digest, at=now, entry=signed(entry), mode=mode)
         new = dataclasses.replace(new_job(plan, self.owner, key, now), priority=request.priority)
         destination = plan.identity.destination
         push = None if isinstance(destination, HomeDestination) else new_push(new.id, destination, at=now)

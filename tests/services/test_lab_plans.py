@@ -38,6 +38,15 @@ def test_nothing_happens_without_consent(lab: Lab, images: Path) -> None:
     assert lab.store.jobs.page(JobFilter()).total == 0
 
 
+def test_nothing_of_what_is_no_digest_is_repeated(lab: Lab, images: Path) -> None:
+    for pasted in ("r8_" + "aB3dE6gH9jK2" * 3, "a" * 63):
+        with pytest.raises(errors.PlanChanged, match="approved was no digest, but the plan is now") as told:
+            lab.submit(request(images), approve=pasted)
+        assert pasted[:6] not in told.value.message
+    with pytest.raises(errors.PlanChanged, match="approved was 000000000000, but"):
+        lab.submit(request(images), approve="0" * 64)
+
+
 def test_consent_is_for_one_digest(lab: Lab, images: Path) -> None:
     submitted(lab, images)
     assert lab.plan(request(images)).consent is ConsentState.GIVEN
