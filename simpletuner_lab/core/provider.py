@@ -276,6 +276,9 @@ class Provider(Protocol):
         """Deletes the provider's copy of the data; True once it is seen to be gone. Only after the run ended.
 
         An empty `upload_ref`: they were sent, and the answer was lost or was none.
+
+        Raises:
+            ProviderUncertain: it cannot be told, and waiting will not help; that is put on record, and not asked again.
         """
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:

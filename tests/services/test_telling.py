@@ -154,3 +154,15 @@ def test_packing_tells_files(away: Away, images: Path) -> None:
     telling.packed("packaging", 4, 6, 40)
     assert told(away, job) == ("pack", "packing: 4 of 6 files", 4, 6)
     assert telling.over().progress == Progress()
+
+
+def test_data_of_which_nobody_can_tell_are_not_told_as_gone(away: Away, images: Path) -> None:
+    job = away.started(images)
+    away.place.change(job.run.ref, state="failed")
+    away.place.fail(discard="uncertain")
+    job = away.on(job, 2)
+    assert job.settled_at is not None, "so it can be deleted"
+    (event,) = away.lab.store.events.of_kind(job.id, EventKind.DISCARDED)
+    assert event.data["data_left"] is True
+    assert event.data["message"] == "whether the data are gone cannot be told: elsewhere forgets tags"
+    assert [one.discarded_at for one in away.lab.store.transfers.of_job(job.id)] == [None]
