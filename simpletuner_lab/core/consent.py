@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from simpletuner_lab.core.errors import ConsentRequired, InvalidRequest, PlanChanged, UploadsForbidden
+from simpletuner_lab.core.redact import mask
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_ENTRY_LENGTH: Final = 32
 
 
 class ConsentMode(enum.StrEnum):
@@ -47,6 +53,11 @@ class Agreement:
     mode: ConsentMode
 
 
+def signed(entry: str) -> str:
+    """Which front-end asked, as it is put on record: in short, and without a token, of which a piece would be left."""
+    return mask(entry)[:_ENTRY_LENGTH]
+
+
 def consent_state(*, mode: ConsentMode, remote: bool, agreed: bool) -> ConsentState:
     """Whether a plan may be submitted. `agreed`: its owner approved this very digest before."""
     if remote and mode is ConsentMode.NEVER:
@@ -70,8 +81,9 @@ def require_consent(*, state: ConsentState, digest: str, approve: str | None) ->
             hint="train here with the local provider, or change the consent setting",
         )
     if approve is not None and approve != digest:
+        was = approve[:12] if _DIGEST.fullmatch(approve) else "no digest"  # which may be a secret, pasted there
         raise PlanChanged(
-            f"approved was {approve[:12]}, but the plan is now {digest[:12]}; nothing was sent",
+            f"approved was {was}, but the plan is now {digest[:12]}; nothing was sent",
             hint="look at the plan again and approve its new digest",
         )
     if state is ConsentState.NEEDED and approve is None:

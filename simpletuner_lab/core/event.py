@@ -18,7 +18,9 @@ class EventKind(enum.StrEnum):
     STATE = "state"
     CONSENTED = "consented"
     SENT = "sent"
-    """Bytes left this machine: what, where to, digest (SPEC C3); with a `problem`, if that they arrived is not confirmed."""
+    """Bytes left this machine: what, where to, digest (SPEC C3); with a `problem`, if that they arrived is not confirmed.
+
+    Of 0 bytes: an earlier try turned out to have arrived, as its `message` says."""
     DISCARDED = "discarded"
     """The provider's copy of the data is gone, or could not be shown to be."""
     CLAIMED = "claimed"

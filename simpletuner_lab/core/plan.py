@@ -89,6 +89,28 @@ class Plan:
     consent: ConsentState
     spend: SpendVerdict | None = None
     """Whether it may be paid for, as limits stood when the plan was made; None: an older plan."""
+    asked: str = ""
+    """Digest of the request that it was made of (`asked_of`); empty: an older plan, or nobody's request."""
+
+
+def asked_of(request: SubmitRequest) -> str:
+    """SHA-256 of what a request asks to be trained, whatever is in its data sets now: not priority or snapshot.
+
+    Raises:
+        InvalidRequest: a text of it is not UTF-8, or a number is none.
+    """
+    destination = request.destination
+    form = {
+        "config": request.config,
+        "dataloader": list(request.dataloader),
+        "provider": request.provider,
+        "target": request.target,
+        "hardware": request.hardware,
+        "name": request.name,
+        "destination": None if destination is None else dataclasses.asdict(destination),
+        "strip_exif": request.strip_exif,
+    }
+    return sha256_hex(canonical_json(form))
 
 
 def digest_of(identity: Identity) -> str:

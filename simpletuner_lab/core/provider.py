@@ -223,7 +223,7 @@ class ProviderContext:
 
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all); may raise to stop the transfer."""
+"""Called with (bytes done, bytes in all); may raise to stop the transfer. No more than 0 done: they were there already."""
 
 
 class Provider(Protocol):
@@ -276,6 +276,9 @@ class Provider(Protocol):
         """Deletes the provider's copy of the data; True once it is seen to be gone. Only after the run ended.
 
         An empty `upload_ref`: they were sent, and the answer was lost or was none.
+
+        Raises:
+            ProviderUncertain: it cannot be told, and waiting will not help; that is put on record, and not asked again.
         """
 
     def webhook(self, headers: Mapping[str, str], body: bytes) -> str | None:

@@ -100,7 +100,7 @@ SHAPES: Final = (
         r"(?:ntn_|lin_api_)[A-Za-z0-9]{40}|secret_[A-Za-z0-9]{43}",
     ),
     _token("a Pulumi token", "pul-", r"pul-[0-9a-f]{40}"),
-    Shape("a Weights & Biases key", "wandb", r"(?i:wandb)[\s\S]{0,60}?(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])"),
+    Shape("a Weights & Biases key", "wandb", r"(?i:wandb)[\s\S]{0,60}?[\s:=\"'`(,][0-9a-f]{40}(?![0-9A-Za-z])"),
     _token("a Kaggle key", '"key"', r"\"key\"\s{0,4}:\s{0,4}\"[0-9a-f]{32}\""),
     Shape(
         "a password in an address", "://",

@@ -65,12 +65,12 @@ class Files:
         kept = self._notes.uploads(tag.job_id)
         for note in kept:
             if note.sha256 == archive.sha256 and self.lasts(note, token):
-                progress(archive.bytes, archive.bytes)
+                progress(0, archive.bytes)
                 return note
         before = self._notes.sent_at(tag.job_id)
         if before is not None and (arrived := self._arrived(archive, tag, token)) is not None:
             self._notes.write_uploads(tag.job_id, (*kept, arrived))
-            progress(archive.bytes, archive.bytes)
+            progress(0, archive.bytes)
             return arrived
         self._notes.write_sent(tag.job_id, self._now())
         try:

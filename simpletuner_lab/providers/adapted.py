@@ -242,14 +242,33 @@ class ServiceProvider:
             return  # it has ended, and is gone
 
     def discard(self, tag: RunTag, upload_ref: str) -> bool:  # noqa: ARG002 - a provider's form
-        """Whether the data that went with the start are gone."""
+        """Whether the data that went with each start of the job are gone.
+
+        Raises:
+            ProviderUncertain: whether there is a run that has them cannot be told.
+        """
+        doubt: ProviderUncertain | None = None
+        gone = True
+        for attempt in range(1, tag.attempt + 1):
+            try:
+                gone = self._discarded(RunTag(job_id=tag.job_id, attempt=attempt)) and gone
+            except ProviderUncertain as error:
+                doubt = error
+        if gone and doubt is not None:
+            raise doubt
+        return gone
+
+    def _discarded(self, tag: RunTag) -> bool:
         note = self._notes.read(tag)
-        if note is None or not note.ref or not note.packed:
+        if note is None or not note.packed:
+            return True
+        ref = note.ref or self.find(tag)
+        if not ref:
             return True
         try:
-            if _state(self._status(note.ref)) not in _ENDED:
-                raise ProviderFailure(f"job {note.ref} has not ended", hint="cancel it first")
-            return bool(self._thread.call(self._service.discard_data(note.ref)))
+            if _state(self._status(ref)) not in _ENDED:
+                raise ProviderFailure(f"job {ref} has not ended", hint="cancel it first")
+            return bool(self._thread.call(self._service.discard_data(ref)))
         except CloudJobNotFoundError:
             return True
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
+from simpletuner_lab.core.consent import signed
 from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.errors import (
     Conflict,
@@ -73,7 +74,7 @@ class PushHandler(LabHandler):
         """Answers a `DeliveryView`."""
         body = self.body(PushBody)
         sent = await self.ask(
-            lambda front: front.push(job_id, body.destination, entry=body.entry[:32]), disk=True
+            lambda front: front.push(job_id, body.destination, entry=signed(body.entry)), disk=True
         )  # the Hub may be asked about its token
         self.answer(sent, status=202)
 
@@ -81,7 +82,7 @@ class PushHandler(LabHandler):
     @authorized
     async def delete(self, job_id: str) -> None:
         """Gives up what waits, or with `?id=` one delivery; answers it."""
-        chosen, entry = self.get_query_argument("id", ""), self.get_query_argument("entry", "rest")[:32]
+        chosen, entry = self.get_query_argument("id", ""), signed(self.get_query_argument("entry", "rest"))
         ended = await self.ask(lambda front: front.give_up(job_id, chosen, entry=entry))
         self.answer(DeliveryList(deliveries=tuple(ended)))
 

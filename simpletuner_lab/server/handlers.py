@@ -86,7 +86,7 @@ class SubmitHandler(LabHandler):
             raise InvalidRequest("idempotency_key has 1 to 255 characters")
         request = body.request(self.get_query_argument("provider", ""))
         job = await self.ask(
-            lambda front: front.submit(request, approve=body.approve, key=body.idempotency_key, entry=body.entry[:32]),
+            lambda front: front.submit(request, approve=body.approve, key=body.idempotency_key, entry=body.entry),
             disk=True,
         )
         warning = await self.ask(lambda front: front.lab.store.spending.warning(job.job_id)) or None

@@ -27,8 +27,8 @@ from simpletuner_lab.server.operations import Operation, Operations
 from simpletuner_lab.services.credentials import CredentialList, credentials
 from simpletuner_lab.services.network_settings import (
     NetworkSettings,
+    change_config,
     change_network,
-    in_our_names,
     network_settings,
 )
 from simpletuner_lab.services.provider_views import Billing, ProviderConfig, Validation, Versions
@@ -71,8 +71,8 @@ class ConfigHandler(LabHandler):
     @authorized
     async def put(self, provider: str) -> None:
         """Sets those that are given, under our names or the original's; answers all."""
-        given = in_our_names(_settings_of(self))
-        self.answer(await self.ask(lambda front: front.setup.change(provider, given), disk=True))
+        given = _settings_of(self)
+        self.answer(await self.ask(lambda front: change_config(front.setup, provider, given), disk=True))
 
 
 def _settings_of(handler: LabHandler) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Final
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
+from simpletuner_lab.core.consent import signed
 from simpletuner_lab.core.errors import (
     Conflict,
     IllegalTransition,
@@ -117,7 +118,7 @@ class PriorityHandler(LabHandler):
         """Answers `Reprioritised`."""
         body = self.body(PriorityBody)
         priority = None if body.priority is None else priority_of(body.priority)
-        entry = body.entry[:32]
+        entry = signed(body.entry)
         self.answer(await self.ask(lambda front: front.queue.prioritise(job_id, priority, entry=entry)), success=True)
 
 

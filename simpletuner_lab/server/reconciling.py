@@ -8,6 +8,7 @@ from typing import Final
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
+from simpletuner_lab.core.consent import signed
 from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import (
     Conflict,
@@ -47,7 +48,7 @@ class ResolveHandler(LabHandler):
     async def post(self, job_id: str) -> None:
         """Answers `{success, job_id, status, job}`."""
         body = self.body(ResolveBody)
-        job = await self.ask(lambda front: front.resolve(job_id, body.action, entry=body.entry[:32]))
+        job = await self.ask(lambda front: front.resolve(job_id, body.action, entry=signed(body.entry)))
         self.answer(JobTaken.of(job))
 
 

@@ -142,7 +142,7 @@ def _rerun(front: Front, job_id: str, body: RerunBody) -> tuple[JobView, JobView
     asked: SubmitRequest = front.snapshots.request(
         job_id, snapshot_name=body.snapshot_name, snapshot_message=body.snapshot_message
     )
-    job = front.submit(asked, approve=body.approve, key=body.idempotency_key, entry=body.entry[:32])
+    job = front.submit(asked, approve=body.approve, key=body.idempotency_key, entry=body.entry)
     return front.job(job_id), job
 
 

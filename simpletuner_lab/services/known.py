@@ -21,8 +21,11 @@ _SHORTEST: Final = 6
 _LEAST_TOLD: Final = 8
 _CERTAIN: Final = 20
 """A value so long is no word that a config may well have for another reason."""
+_WORD: Final = r"(?=[A-Za-z\d])[A-Za-z]{0,19}\d{0,19}"
+_WORDS: Final = re.compile(rf"[/_. -]*{_WORD}(?:[/_. -]+{_WORD})*[/_. -]*")
+"""A path, a name, a date: nobody draws a secret like that."""
 _SECRET_NAME: Final = re.compile(r"(.*_)?(token|key|secrets?|password|passwd|passphrase|credentials?|pat|apikey)")
-"""Of variables: wider than the names of config keys, since nothing is refused by it."""
+"""Of variables: wider than the names of config keys, since by it alone nothing is refused that could be words."""
 _MAX_BYTES: Final = 16 << 10
 
 
@@ -52,38 +55,49 @@ class KnownSecrets:
         state = tuple(_stamps(self._folder))
         with self._lock:
             if state != self._state:
-                found = (*self._fixed, *_of_files(self._folder))
-                self._redactor, self._certain = Redactor(found), Redactor(filter(_is_certain, found))
+                files = tuple(_of_files(self._folder))
+                found = (*self._fixed, *files)
+                certain = (*(secret for secret, sure in self._found if sure), *filter(_is_certain, files))
+                self._redactor, self._certain = Redactor(found), Redactor(certain)
                 self._state = state
             return self._redactor, self._certain
 
     @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
+        """Under which tokens of ours are kept."""
+        if self._providers is None:
+            return ()
+        tokens = (str(getattr(provider, "token_name", "")) for provider in self._providers)
+        return (HUB_TOKEN, S3_SECRET_KEY, S3_SESSION_TOKEN, *filter(None, tokens))
+
+    @functools.cached_property
     def _fixed(self) -> tuple[Secret, ...]:
-        names: list[str] = []
-        if self._providers is not None:
-            tokens = (str(getattr(provider, "token_name", "")) for provider in self._providers)
-            names = [HUB_TOKEN, S3_SECRET_KEY, S3_SESSION_TOKEN, *filter(None, tokens)]
-        kept = (Secret(text) for text in map(in_keyring, names) if text)
-        return (*_of_environment(self._environment), *kept)
+        return tuple(secret for secret, _ in self._found)
+
+    @functools.cached_property
+    def _found(self) -> tuple[tuple[Secret, bool], ...]:
+        """Outside of the folder: each with whether a text may be refused for it."""
+        kept = [Secret(text) for text in map(in_keyring, self._names) if text]
+        return (*_of_environment(self._environment, self._names), *((one, _is_certain(one)) for one in kept))
 
     def beside(self, more: Sequence[Secret]) -> Redactor:
         """The same with more: those of one job."""
         return Redactor((*self._fixed, *_of_files(self._folder), *more)) if more else self.redactor()
 
 
-def _of_environment(environment: Mapping[str, str]) -> Iterator[Secret]:
+def _of_environment(environment: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple[Secret, bool]]:
+    """Each with whether a text may be refused for it: not for what only the end of a variable's name calls a secret."""
     for name, value in environment.items():
-        text = value.strip()
+        text, secret = value.strip(), Secret(value.strip())
         if len(text) < _SHORTEST:
             continue
-        if (
-            is_secret_key(name.lower())
-            or _SECRET_NAME.fullmatch(name.lower())
-            or (shape_in(text) is not None and "://" not in text)
-        ):
-            yield Secret(text)
+        has_shape = shape_in(text) is not None and "://" not in text
+        if has_shape or name in names or is_secret_key(name.lower()):
+            yield secret, _is_certain(secret)
+        elif _SECRET_NAME.fullmatch(name.lower()):
+            yield secret, _is_certain(secret) and len(text) >= _CERTAIN and _WORDS.fullmatch(text) is None
         if "://" in text and "@" in text:
-            yield from _of_address(text)
+            yield from ((one, _is_certain(one)) for one in _of_address(text))
 
 
 def _is_certain(secret: Secret) -> bool:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from simpletuner_lab.core.canonical import JsonObject
-from simpletuner_lab.core.consent import Agreement, ConsentMode, require_consent
+from simpletuner_lab.core.consent import Agreement, ConsentMode, require_consent, signed
 from simpletuner_lab.core.destination import (
     HOME,
     Destination,
@@ -38,7 +38,7 @@ from simpletuner_lab.core.grant import MAX_JOB_BYTES
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.manifest import Manifest
-from simpletuner_lab.core.plan import Plan, SubmitRequest
+from simpletuner_lab.core.plan import Plan, SubmitRequest, asked_of
 from simpletuner_lab.core.provider import ProviderContext
 from simpletuner_lab.services.codec import decode, dumps, encode
 from simpletuner_lab.services.courier import Bag, Courier, new_push
@@ -192,7 +192,7 @@ class Lab:
 
     def plan(self, request: SubmitRequest) -> Plan:
         """What a submit of this request would send, to whom, for how much; changes nothing."""
-        return self._planner.plan(request, self._setting())
+        return dataclasses.replace(self._planner.plan(request, self._setting()), asked=asked_of(request))
 
     def preview(self, dataloader: Sequence[JsonObject]) -> Manifest:
         """What of these data sets would leave; changes nothing."""
@@ -206,7 +206,7 @@ class Lab:
         Args:
             request: what to train, with what, where.
             approve: digest of the plan the user read; needed unless it was approved before or consent is `allow`.
-            key: idempotency key; the same key within 24 hours returns the first job.
+            key: idempotency key; the same request under it within 24 hours returns the first job.
             entry: which front-end asked, for the record.
 
         Raises:
@@ -218,14 +218,16 @@ class Lab:
         """
         require_plain_labels(self.known.certain(), idempotency_key=key or "", entry=entry)
         if key is not None and (first := self.store.jobs.by_key(self.owner, key, now=self._clock())) is not None:
-            require_same_plan(first, approve or self.plan(request).digest)
+            require_same_plan(first, first.digest if approve is None else approve)
+            if self.store.jobs.plan(first.id).asked != asked_of(request):  # the same, said otherwise?
+                require_same_plan(first, self.plan(request).digest)
             return first
         plan = self.plan(request)
         require_consent(state=plan.consent, digest=plan.digest, approve=approve)
         require_ready(self.registry.get(request.provider))
         now = self._clock()
         mode = ConsentMode.ASK if approve is not None else self.consent_mode()
-        agreement = Agreement(owner=self.owner, digest=plan.digest, at=now, entry=entry, mode=mode)
+        agreement = Agreement(owner=self.owner, digest=plan.digest, at=now, entry=signed(entry), mode=mode)
         new = dataclasses.replace(new_job(plan, self.owner, key, now), priority=request.priority)
         destination = plan.identity.destination
         push = None if isinstance(destination, HomeDestination) else new_push(new.id, destination, at=now)

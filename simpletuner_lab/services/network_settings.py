@@ -26,6 +26,7 @@ _SWITCH: Final = "webhook_ip_allowlist_enabled"
 
 _OTHERS: Final = {"version_override": "version", "hardware_profile": "hardware"}
 _MINUTES: Final = ("max_runtime_minutes", "run_limit_s")
+_OURS: Final[Mapping[str, str]] = {**_SETTINGS, **_OTHERS, _MINUTES[0]: _MINUTES[1]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,26 @@ def change_network(
     try:
         return _seen(setup.change(provider_id, wanted) if wanted else before)
     except InvalidRequest as error:
-        raise _in_their_names(error) from error
+        raise _in_their_names(error, {setting: name for name, setting in _SETTINGS.items()}) from error
+
+
+def change_config(setup: ProviderSetup, provider_id: str, given: Mapping[str, object]) -> ProviderConfig:
+    """Sets settings under our names or the original's; null under one of the original's: its usual value again.
+
+    Raises:
+        ProviderNotFound, InvalidRequest, SecretInConfig: as of `ProviderSetup.change`, under the names that were given.
+    """
+    wanted = in_our_names(given)
+    theirs = {_OURS[name]: name for name in given if _OURS.get(name, name) != name}
+    if nulls := [name for name in theirs if wanted[name] is None]:
+        usual = {field.name: field.default for field in setup.config(provider_id).fields}
+        wanted |= {name: usual[name] for name in nulls if name in usual}
+    try:
+        return setup.change(provider_id, wanted)
+    except InvalidRequest as error:
+        if not theirs:
+            raise
+        raise _in_their_names(error, theirs) from error
 
 
 def in_our_names(given: Mapping[str, object]) -> dict[str, object]:
@@ -88,7 +108,7 @@ def in_our_names(given: Mapping[str, object]) -> dict[str, object]:
     Raises:
         InvalidRequest: a setting is given under both.
     """
-    names = {**_SETTINGS, **_OTHERS, _MINUTES[0]: _MINUTES[1]}
+    names = _OURS
     twice = [name for name in given if names.get(name, name) != name and names[name] in given]
     if twice:
         problems = [Problem(path=name, message=f"is {names[name]}, which is given too") for name in twice]
@@ -132,9 +152,8 @@ def _of(found: ProviderConfig) -> list[str]:
     return [name for name, setting in _SETTINGS.items() if setting in found.config]
 
 
-def _in_their_names(error: InvalidRequest) -> InvalidRequest:
+def _in_their_names(error: InvalidRequest, names: Mapping[str, str]) -> InvalidRequest:
     """A refusal that calls each setting what its caller does."""
-    names: Mapping[str, str] = {setting: name for name, setting in _SETTINGS.items()}
     plain = [replace(one, path=one.path.removeprefix("settings.")) for one in error.problems]
     problems = [replace(one, path=names.get(one.path, one.path)) for one in plain]
     if not problems:

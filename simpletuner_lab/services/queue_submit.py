@@ -23,7 +23,6 @@ from simpletuner_lab.services.views import JobView
 
 AUTO: Final = "auto"
 _PAGE: Final = 500
-_ENTRY_LENGTH: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +62,7 @@ def submit_named(front: Front, asked: NamedSubmit) -> JobView:
     request = _request(lab, asked.config_name, provider)
     if asked.no_wait and (bar := _bar(lab, provider)):
         raise Conflict(f"no slot is free: {bar}; nothing was submitted", hint="without no_wait it waits for one")
-    job = front.submit(request, approve=asked.approve, entry=asked.entry[:_ENTRY_LENGTH])
+    job = front.submit(request, approve=asked.approve, entry=asked.entry)
     if asked.no_wait:
         _take_slot(lab, job.job_id)
     return front.job(job.job_id)

@@ -14,7 +14,7 @@ from typing import Final
 from simpletuner_lab.core.allowance import is_overrun
 from simpletuner_lab.core.destination import Push, Sender, sent_by_trainer
 from simpletuner_lab.core.diff import ENDED, Change, Delivered, diff
-from simpletuner_lab.core.errors import LabError, ProviderElsewhere, ProviderUnavailable, StaleRecord
+from simpletuner_lab.core.errors import LabError, ProviderElsewhere, ProviderUnavailable, ProviderUncertain, StaleRecord
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import TERMINAL, Failure, Job, JobState
 from simpletuner_lab.core.ledger import Charge, metered, spent_usd, with_charge
@@ -165,15 +165,22 @@ class Runner:
         self._rooms.desk.close(job, at=now if delivered else now + _GRANT_AFTER_END_S)
         sent = any(one.what == DATA_SETS for one in self._rooms.store.transfers.of_job(job.id))
         copied = sent or job.upload_ref != ""
-        if copied and not self._rooms.bound(job, self._rooms.plan(job)).discard(tag_of(job), job.upload_ref):
-            return self._rooms.recorder.note(
-                job, dataclasses.replace(job, retry_at=now + _RETRY_S), at=now
-            )  # the data are still there: asked again until they are seen to be gone
+        doubt = ""
+        try:
+            if copied and not self._rooms.bound(job, self._rooms.plan(job)).discard(tag_of(job), job.upload_ref):
+                return self._rooms.recorder.note(
+                    job, dataclasses.replace(job, retry_at=now + _RETRY_S), at=now
+                )  # the data are still there: asked again until they are seen to be gone
+        except ProviderUncertain as error:
+            doubt = f"whether the data are gone cannot be told: {error.message}"
         self._rooms.spool.remove(job.id)
-        self._rooms.store.transfers.discarded(job.id, what=DATA_SETS, at=now)
+        if not doubt:
+            self._rooms.store.transfers.discarded(job.id, what=DATA_SETS, at=now)
         after = dataclasses.replace(job, settled_at=now, retry_at=None, waiting="")
         if not copied:
             return self._rooms.recorder.note(job, after, at=now)
+        if doubt:
+            return self._rooms.recorder.note(job, after, EventKind.DISCARDED, at=now, data_left=True, message=doubt)
         return self._rooms.recorder.note(job, after, EventKind.DISCARDED, at=now, data_left=False)
 
     def _wait(self, job: Job, error: ProviderUnavailable) -> Job:

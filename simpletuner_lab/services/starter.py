@@ -176,10 +176,15 @@ class Starter:
         after = dataclasses.replace(queued, upload_ref=ref, run=RunRef(), updated_at=now)
         if not plan.remote:
             return self._rooms.recorder.note(told, after, at=now)
+        to, sha256 = plan.identity.endpoint, archive.sha256
+        if telling.left == 0:
+            message = f"nothing was sent again: {to} had all {archive.bytes:,} bytes of an earlier try"
+            return self._rooms.recorder.note(
+                told, after, EventKind.SENT, at=now, to=to, bytes=0, files=archive.files, sha256=sha256, message=message
+            )
         return self._rooms.recorder.note(
-            told, after, EventKind.SENT, at=now,
-            to=plan.identity.endpoint, bytes=archive.bytes, files=archive.files, sha256=archive.sha256,
-        )  # fmt: skip
+            told, after, EventKind.SENT, at=now, to=to, bytes=archive.bytes, files=archive.files, sha256=sha256
+        )
 
     def _broken_off(self, job: Job, plan: Plan, archive: Archive, left: int, why: str) -> Job:
         """Puts on the timeline that data have left, whatever has arrived of them, and whatever the job is by now."""

@@ -36,8 +36,8 @@ class Telling:
         self._recorder = recorder
         self._clock = clock
         self._before = job.progress
-        self.left = 0
-        """Bytes of the archive that have left so far."""
+        self.left: int | None = None
+        """Bytes of the archive that have left so far, as the provider told; 0 at the end: it had them already."""
         self._began = self._told = clock()
 
     def packed(self, _stage: str, done: int, total: int, _bytes: int) -> None:
@@ -47,6 +47,8 @@ class Telling:
     def sent(self, done: int, total: int) -> None:
         """So many bytes of the archive are with the provider, or on their way."""
         self.left = done
+        if not done:
+            return
         rate = done / max(self._clock() - self._began, 1e-3)
         label = f"sending: {done / _MB:,.1f} of {total / _MB:,.1f} MB, {rate / _MB:,.1f} MB/s"
         self._tell(SEND, label, done, total)

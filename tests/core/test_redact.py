@@ -124,6 +124,8 @@ HONEST = [
     "black-forest-labs/FLUX.1-dev",
     "stabilityai/stable-diffusion-xl-base-1.0",
     "https://example.com/?a=%7B%22b%22%3A1%7D",
+    "wandb-" + hashlib.sha1(b"a commit").hexdigest(),
+    "runs/wandb/" + hashlib.sha1(b"another").hexdigest() + "/files",
     *(
         hashlib.new(name, str(number).encode()).hexdigest()
         for name in ("md5", "sha1", "sha256", "sha512")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -19,7 +20,7 @@ from simpletuner_lab.core import errors
 from simpletuner_lab.core.destination import FolderDelivery
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.core.plan import SubmitRequest
-from simpletuner_lab.core.provider import Provider, ProviderContext, RunState, RunTag, StartOrder
+from simpletuner_lab.core.provider import Archive, Provider, ProviderContext, RunState, RunTag, StartOrder
 from simpletuner_lab.providers.adapted import ServiceSettings, provider_of
 from simpletuner_lab.providers.adapter import (
     CloudJobInfo,
@@ -265,6 +266,40 @@ def test_a_start_that_fails_somehow_is_uncertain(provider: Provider, bare: Bare)
         provider.start(order())
     with pytest.raises(errors.ProviderUncertain):
         provider.find(TAG)
+
+
+class Keeper(Bare):
+    """Takes files, and names of starts not."""
+
+    kept = True
+
+    async def run_job(
+        self, config: Mapping[str, Any], dataloader: list[Mapping[str, Any]], images: Path | None = None
+    ) -> CloudJobInfo:
+        return await super().run_job(config, dataloader)
+
+    async def discard_data(self, job_id: str) -> bool:
+        self.kept = False
+        return True
+
+
+def test_data_of_a_start_in_doubt_are_not_said_to_be_gone(tmp_path: Path) -> None:
+    keeper = Keeper()
+    made = provider_of(Keeper, id="keeper", label="Keeper", make=lambda _context: keeper)
+    provider = made(ServiceSettings(timeout_s=2.0), ProviderContext(home=tmp_path, environment={}))
+    archive = Archive(path=tmp_path / "set.zip", sha256="0" * 64, bytes=9, files=1, content_bytes=9)
+    keeper.fault = RuntimeError("the connection broke")
+    with pytest.raises(errors.ProviderUncertain):
+        provider.start(dataclasses.replace(order(), archive=archive))
+    keeper.fault = None
+    with pytest.raises(errors.ProviderUncertain, match="does not keep the names of starts"):
+        provider.discard(TAG, "held until the start")
+    again = RunTag(job_id=TAG.job_id, attempt=TAG.attempt + 1)
+    ref = provider.start(dataclasses.replace(order(), archive=archive, tag=again))
+    keeper.jobs[ref] = dataclasses.replace(keeper.jobs[ref], status=CloudJobStatus.COMPLETED)
+    with pytest.raises(errors.ProviderUncertain):
+        provider.discard(again, "held until the start")
+    assert not keeper.kept, "what can be deleted is"
 
 
 def test_a_start_that_is_not_answered_is_uncertain(provider: Provider, bare: Bare) -> None:

@@ -263,9 +263,10 @@ def test_an_upload_whose_answer_was_lost_is_found_and_not_sent_again(replicate: 
     ref = replicate.provider().upload(order.archive, order.tag, lambda done, total: told.append((done, total)))
     (found,) = replicate.emulator.files("ann")
     assert ref.split()[0] == found.id
-    assert told == [(order.archive.bytes, order.archive.bytes)]
+    assert told == [(0, order.archive.bytes)], "nothing left again"
     assert replicate.asked("files.create") == 1
-    assert provider.upload(order.archive, order.tag, _silent) == ref
+    assert provider.upload(order.archive, order.tag, lambda done, total: told.append((done, total))) == ref
+    assert told[1:] == told[:1]
     replicate.emulator.advance(61)
     assert provider.discard(order.tag, ref)
     assert replicate.emulator.files("ann") == ()

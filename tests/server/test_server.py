@@ -13,9 +13,10 @@ import pytest
 
 from simpletuner_lab.client import LabClient
 from simpletuner_lab.core import errors
-from simpletuner_lab.core.consent import ConsentMode
+from simpletuner_lab.core.consent import ConsentMode, signed
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import JobFilter, JobState
+from simpletuner_lab.core.secret import MASK
 from simpletuner_lab.services.front import Front
 from simpletuner_lab.services.grants import Grants, ServerKey
 from simpletuner_lab.services.home import Home
@@ -144,6 +145,21 @@ def test_a_lab_has_an_id_that_tells_nothing(client: LabClient, server: Server, h
     assert Home(server.home / "other").id != home.id
     with Lab.open(server.home) as lab:
         assert Front(lab).lab_id == client.lab_id
+
+
+def test_a_token_as_entry_is_refused_whole_and_no_piece_of_it_is_kept(
+    client: LabClient, http: httpx.Client, folder: Path
+) -> None:
+    token = "r8_" + "aB3dE6gH9jK2" * 3
+    body = {"config": config(), "dataloader_config": dataloader(dataset(folder / "entry", images=2))}
+    digest = http.post("/jobs/plan", json=body).json()["digest"]
+    before = client.jobs(JobFilter()).total
+    refused = http.post("/jobs/submit", json=body | {"approve": digest, "entry": token})
+    assert (refused.status_code, refused.json()["code"]) == (400, "secret_in_config")
+    assert token[:12] not in refused.text
+    assert client.jobs(JobFilter()).total == before
+    assert signed(token) == MASK
+    assert signed("a front-end of ours that has a long name") == "a front-end of ours that has a l"
 
 
 def test_consent_holds_for_every_entry(client: LabClient, http: httpx.Client, folder: Path) -> None:

@@ -172,6 +172,8 @@ class Elsewhere:
         self.place.change(ref, state="cancelled")
 
     def discard(self, tag: RunTag, upload_ref: str) -> bool:
+        if fault := self.place.fault("discard"):
+            raise FAULTS[fault]
         self.place.discarded.append(tag.job_id)
         return True
 

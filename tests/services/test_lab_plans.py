@@ -38,6 +38,15 @@ def test_nothing_happens_without_consent(lab: Lab, images: Path) -> None:
     assert lab.store.jobs.page(JobFilter()).total == 0
 
 
+def test_nothing_of_what_is_no_digest_is_repeated(lab: Lab, images: Path) -> None:
+    for pasted in ("r8_" + "aB3dE6gH9jK2" * 3, "a" * 63):
+        with pytest.raises(errors.PlanChanged, match="approved was no digest, but the plan is now") as told:
+            lab.submit(request(images), approve=pasted)
+        assert pasted[:6] not in told.value.message
+    with pytest.raises(errors.PlanChanged, match="approved was 000000000000, but"):
+        lab.submit(request(images), approve="0" * 64)
+
+
 def test_consent_is_for_one_digest(lab: Lab, images: Path) -> None:
     submitted(lab, images)
     assert lab.plan(request(images)).consent is ConsentState.GIVEN
@@ -86,6 +95,33 @@ def test_a_key_stands_for_one_plan(lab: Lab, images: Path) -> None:
     with pytest.raises(errors.Conflict):  # nor for a plan that nobody named
         lab.submit(request(images, seed=2), key="once")
     assert lab.submit(asked, key="once").id == first.id
+
+
+def test_a_digest_does_not_make_another_request_that_of_the_key(lab: Lab, images: Path) -> None:
+    asked = request(images)
+    first = lab.submit(asked, approve=lab.plan(asked).digest, key="once")
+    for other in (request(images, seed=2), request(images, max_train_steps=99)):
+        with pytest.raises(errors.Conflict):
+            lab.submit(other, approve=first.digest, key="once")
+    for same in (dataclasses.replace(asked, priority=50), dataclasses.replace(asked, target=first.target)):
+        assert lab.submit(same, approve=first.digest, key="once").id == first.id
+    assert lab.store.jobs.page(JobFilter()).total == 1
+
+
+@pytest.mark.parametrize("became", ["changed", "gone"])
+def test_who_lost_the_answer_finds_the_job_whatever_became_of_the_data(lab: Lab, images: Path, became: str) -> None:
+    asked = request(images)
+    digest = lab.plan(asked).digest
+    first = lab.submit(asked, approve=digest, key="once")
+    lab.runner.advance(first)
+    if became == "changed":
+        (images / "1.png").write_bytes(png(77))
+    else:
+        images.rename(images.with_name("elsewhere"))
+    assert lab.submit(asked, key="once").id == first.id
+    assert lab.submit(asked, approve=digest, key="once").id == first.id
+    with pytest.raises(errors.Conflict):  # a new plan of it, which was read
+        lab.submit(asked, approve="0" * 64, key="once")
 
 
 def test_a_key_stands_for_one_plan_also_where_many_come_at_once(lab: Lab, images: Path) -> None:

@@ -24,6 +24,11 @@ ODD = "odd/shape+of=no&kind%planted-3"
 KEPT = "kept-in-a-file-4"
 WORDS = {"DB_PASSWORD": "postgres", "SORT_KEY": "19700101", "SIGNING_KEY": "/usr/bin/env"}
 """What the names of these say, their values may not be."""
+NAMES = {
+    "DATASET_KEY": "dreambooth2024", "AWS_S3_KEY": "datasets/cats-2024/", "TRIGGER_TOKEN": "ohwxperson1",
+    "PREFIX_KEY": "datasets/cats2024/second-half_v2/",
+}  # fmt: skip
+"""Nor these, whose names only end like those of secrets."""
 
 CLOTHES: dict[str, Callable[[str], str]] = {
     "plain": lambda secret: f"x {secret}",
@@ -87,6 +92,17 @@ def test_words_that_a_variable_has_as_well_are_no_secrets(knowing: Lab, images: 
     job = knowing.submit(asked, approve=knowing.plan(asked).digest, key="19700101", entry="postgres")
     assert knowing.store.jobs.get(job.id).name == "postgres 19700101"
     assert knowing.snapshots.request(job.id).config["validation_prompt"] == asked.config["validation_prompt"]
+
+
+def test_a_variable_whose_name_only_ends_like_one_hinders_no_config(tmp_path: Path) -> None:
+    drawn = {"MY_KEY": "9f3Kd0-zQ8m2Lw7pXv5tR1", "ODD_TOKEN": ODD}
+    named = {"HF_TOKEN": "short1kept", "DB_PASSWORD": "hunter2024", "WANDB_API_KEY": "abcdefghij1"}
+    known = KnownSecrets(tmp_path, NAMES | drawn | named)
+    for text in NAMES.values():
+        assert known.certain().what_in(f"a {text} b") == ""
+        assert known.redactor().text(f"a {text} b") != f"a {text} b", "it is masked all the same"
+    for text in (drawn | named).values():
+        assert known.certain().what_in(f"a {text} b") == "a secret of this lab"
 
 
 def test_a_secret_that_is_kept_later_counts_at_once(tmp_path: Path) -> None:

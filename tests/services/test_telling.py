@@ -96,6 +96,25 @@ def test_each_time_that_data_left_is_on_the_timeline(away: Away, images: Path) -
     assert len(away.lab.store.transfers.of_job(job.id)) == 4, "each try is put on record before its first byte"
 
 
+def test_what_was_there_already_is_not_told_as_sent_again(away: Away, images: Path) -> None:
+    job, faults = away.submit(images), iter(["no answer"])
+
+    def uploading(progress: ProgressCallback) -> None:
+        away.clock.now += 2
+        if fault := next(faults, ""):
+            progress(whole, whole)
+            raise ProviderUnavailable(fault)
+        progress(0, whole)
+
+    away.lab.registry.get("elsewhere").uploading = uploading
+    away.on(job)
+    whole = next(away.lab.home.spool.glob("*.zip")).stat().st_size
+    assert away.on(job, 2).state is JobState.QUEUED
+    assert [size for size, _ in sent(away, job)] == [whole, 0]
+    told = away.lab.store.events.of_kind(job.id, EventKind.SENT)[-1].data["message"]
+    assert told == f"nothing was sent again: elsewhere.example had all {whole:,} bytes of an earlier try"
+
+
 def test_data_that_left_before_a_cancel_or_a_kill_are_on_the_timeline(away: Away, images: Path) -> None:
     class Killed(BaseException):
         pass
@@ -135,3 +154,15 @@ def test_packing_tells_files(away: Away, images: Path) -> None:
     telling.packed("packaging", 4, 6, 40)
     assert told(away, job) == ("pack", "packing: 4 of 6 files", 4, 6)
     assert telling.over().progress == Progress()
+
+
+def test_data_of_which_nobody_can_tell_are_not_told_as_gone(away: Away, images: Path) -> None:
+    job = away.started(images)
+    away.place.change(job.run.ref, state="failed")
+    away.place.fail(discard="uncertain")
+    job = away.on(job, 2)
+    assert job.settled_at is not None, "so it can be deleted"
+    (event,) = away.lab.store.events.of_kind(job.id, EventKind.DISCARDED)
+    assert event.data["data_left"] is True
+    assert event.data["message"] == "whether the data are gone cannot be told: elsewhere forgets tags"
+    assert [one.discarded_at for one in away.lab.store.transfers.of_job(job.id)] == [None]
