@@ -145,11 +145,9 @@ class Lab:
         settings = ProviderSettings(home.provider_settings)
         self.doubts = Doubts(store=self.store, recorder=self.recorder, clock=around.clock)
         self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
-        blocked = self.watcher.nudge_blocked
-        self.setup = ProviderSetup(registry, settings, self.tokens, store, blocked)
-        self.money = Money(
-            store, registry, self._planner, self.plan, around.clock, recorder=self.recorder, changed=blocked
-        )
+        nudge, recorder = self.watcher.nudge_blocked, self.recorder
+        self.setup = ProviderSetup(registry, settings, self.tokens, store, nudge)
+        self.money = Money(store, registry, self._planner, self.plan, around.clock, recorder=recorder, changed=nudge)
         self.webhooks = Webhooks(store, registry, self.watcher.nudge, settings=settings, clock=around.clock)
         self.prover = Prover(key, around.clock)
 
@@ -160,8 +158,7 @@ class Lab:
         Its store is there too, unless `SIMPLETUNER_DATABASE_URL` names a shared one.
 
         Raises:
-            StoreUnusable: the database is of a newer version, damaged, on a network file system, another home's, or not
-                to be reached.
+            StoreUnusable: the database is newer, damaged, on a network file system, another home's, or not to be reached.
         """
         around = around or Surroundings()
         home = (Home(root) if root else Home.find(around.environment)).prepare()
