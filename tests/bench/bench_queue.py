@@ -1,6 +1,6 @@
 """Claims of the queue beside the bare statements, among 100,000 jobs of which 1,000 wait.
 
-Run: python tests/bench/bench_queue.py [DATABASE_URL]; without a URL in a SQLite file of its own.
+Run: python tests/bench/bench_queue.py [DATABASE_URL]; without a URL in a SQLite file and a PostgreSQL server of its own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from simpletuner_lab.core.job import JobState
 from simpletuner_lab.core.job_queue import Limits
+from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.services import rows, schema
 from simpletuner_lab.services.database import Database, draw_numbers
 from simpletuner_lab.services.store import Store
 from tests.bench.bench_store import JOBS, T0, compare, fill, make
+from tests.postgres_kit import postgres, programs
 
 WAITING = 1_000
 CLAIMS = 200
@@ -103,7 +105,8 @@ def looks(store: Store, database: Database) -> None:
     compare("a look for work, every slot held (bare: a count)", lambda: store.queue.claim(full, now=T0), bare(count))
 
 
-def measure(target: Path | str) -> None:
+def measure(name: str, target: Path | Secret) -> None:
+    print(f"-- {name}")
     database = Database.open(target)
     fill(database)
     fill_queue(database)
@@ -115,10 +118,15 @@ def measure(target: Path | str) -> None:
 
 def main() -> None:
     if sys.argv[1:]:
-        measure(sys.argv[1])
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(Path(folder) / "lab.db")
+        measure("the database that was named", Secret(sys.argv[1]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure("SQLite", Path(folder) / "lab.db")
+    if programs() is None:
+        print("PostgreSQL is not installed: left out")
+        return
+    with postgres(safe=True) as running:
+        measure("PostgreSQL", Secret(running.tcp_url("postgres")))
 
 
 if __name__ == "__main__":
