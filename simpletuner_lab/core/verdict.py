@@ -118,13 +118,14 @@ def judge(claim: Claim, provider: str, limits: SpendLimits, book: Book, *, now: 
     periods = (one for state in states for one in _of_period(state, reserved, unknown[state.scope]))
     told = [*_of_job(claim, limits.job), *periods]
     refusals = [text for text, blocks in told if blocks]
-    hint = _HINT if any(state.with_job_usd is not None or reserved is None for state in states) or not states else ""
+    blind = reserved is not None and any(unknown[one.scope] and one.action is LimitAction.BLOCK for one in states)
+    hint = _UNKNOWN_HINT if blind else _HINT
     return SpendVerdict(
         claim=claim,
         reserved_usd=reserved,
         allowed=not refusals,
         refusal="; ".join(refusals),
-        hint=(hint or _UNKNOWN_HINT) if refusals else "",
+        hint=hint if refusals else "",
         warnings=tuple(text for text, blocks in told if not blocks),
         limits=states,
     )

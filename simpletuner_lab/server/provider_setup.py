@@ -61,11 +61,7 @@ class ProviderHandler(LabHandler):
 class ConfigHandler(LabHandler):
     """`GET` and `PUT /providers/{id}/config`: the same, under the name that the original has for it."""
 
-    @web.authenticated
-    @authorized
-    async def get(self, provider: str) -> None:
-        """Answers a `ProviderConfig`."""
-        self.answer(await self.ask(lambda front: front.setup.config(provider)))
+    get = ProviderHandler.get
 
     @web.authenticated
     @authorized
@@ -209,7 +205,6 @@ OPERATIONS: Final[Operations] = {
     ProviderHandler.put: Operation(
         answer=ProviderConfig, body=Mapping[str, object], errors=(ProviderNotFound, SecretInConfig)
     ),
-    ConfigHandler.get: Operation(answer=ProviderConfig, errors=(ProviderNotFound, InvalidRequest)),
     ConfigHandler.put: Operation(
         answer=ProviderConfig, body=Mapping[str, object], errors=(ProviderNotFound, SecretInConfig)
     ),

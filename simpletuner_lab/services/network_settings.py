@@ -108,12 +108,11 @@ def in_our_names(given: Mapping[str, object]) -> dict[str, object]:
     Raises:
         InvalidRequest: a setting is given under both.
     """
-    names = _OURS
-    twice = [name for name in given if names.get(name, name) != name and names[name] in given]
+    twice = [name for name in given if _OURS.get(name, name) != name and _OURS[name] in given]
     if twice:
-        problems = [Problem(path=name, message=f"is {names[name]}, which is given too") for name in twice]
-        raise InvalidRequest(f"{twice[0]} is {names[twice[0]]}: give one of the two", problems=problems)
-    return {names.get(name, name): _in_seconds(name, value) for name, value in given.items()}
+        problems = [Problem(path=name, message=f"is {_OURS[name]}, which is given too") for name in twice]
+        raise InvalidRequest(f"{twice[0]} is {_OURS[twice[0]]}: give one of the two", problems=problems)
+    return {_OURS.get(name, name): _in_seconds(name, value) for name, value in given.items()}
 
 
 def _in_seconds(name: str, value: object) -> object:

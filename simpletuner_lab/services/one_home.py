@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Mapping
 from typing import Final
@@ -22,13 +23,12 @@ def open_store(home: Home, environment: Mapping[str, str]) -> Store:
         StoreUnusable, StoreUnreachable, DiskFull: see `Store.open` and `require_one_home`.
     """
     target = home.database_of(environment)
-    store = Store.open(target)
-    if isinstance(target, Secret):
-        try:
+    with contextlib.ExitStack() as undone:
+        store = Store.open(target)
+        undone.callback(store.close)
+        if isinstance(target, Secret):
             require_one_home(store, home)
-        except BaseException:
-            store.close()
-            raise
+        undone.pop_all()
     return store
 
 

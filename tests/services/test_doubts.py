@@ -184,13 +184,19 @@ def test_a_start_of_which_there_is_no_run_counts_for_nothing(tmp_path: Path, ima
         away.lab.sync("elsewhere")
         assert spent(away) == 1.8, "its provider cannot tell"
         away.place.fail()
-        away.lab.home.secrets.mkdir(exist_ok=True)
-        (away.lab.home.secrets / "ELSEWHERE_TOKEN").write_text("e_bob")
-        away.lab.sync("elsewhere")
-        assert spent(away) == 1.8, "another account knows nothing of it"
-        (away.lab.home.secrets / "ELSEWHERE_TOKEN").unlink()
-        away.lab.sync("elsewhere")
-        assert (spent(away), away.lab.charges(job.id)) == (0.0, ())
+        ruled_out_by_its_own_account(away, job)
+
+
+def ruled_out_by_its_own_account(away: Away, job: Job) -> None:
+    """A sync says that there was no such run, but not one of another account."""
+    token = away.lab.home.secrets / "ELSEWHERE_TOKEN"
+    token.parent.mkdir(exist_ok=True)
+    token.write_text("e_bob")
+    away.lab.sync("elsewhere")
+    assert spent(away) == 1.8, "another account knows nothing of it"
+    token.unlink()
+    away.lab.sync("elsewhere")
+    assert (spent(away), away.lab.charges(job.id)) == (0.0, ())
 
 
 def test_a_run_that_is_not_in_the_list_is_found_by_its_tag(tmp_path: Path, images: Path) -> None:
@@ -231,13 +237,7 @@ def test_a_start_of_a_deleted_job_is_settled_like_any_other(tmp_path: Path, imag
         away.on(away.lab.resolve(job.id, Decision.GIVE_UP))
         away.place.fail()
         away.lab.delete(job.id)
-        away.lab.home.secrets.mkdir(exist_ok=True)
-        (away.lab.home.secrets / "ELSEWHERE_TOKEN").write_text("e_bob")
-        away.lab.sync("elsewhere")
-        assert spent(away) == 1.8, "another account knows nothing of it"
-        (away.lab.home.secrets / "ELSEWHERE_TOKEN").unlink()
-        away.lab.sync("elsewhere")
-        assert (spent(away), away.lab.charges(job.id)) == (0.0, ())
+        ruled_out_by_its_own_account(away, job)
 
 
 def test_a_start_that_is_sent_again_may_be_paid_for_twice(tmp_path: Path, images: Path) -> None:
