@@ -125,18 +125,22 @@ class Money:
         if not untold:
             raise Conflict(f"what job {job_id} has cost is known", hint="stcloud spend lists it")
         now, stated = self._clock(), charges
-        for number, one in enumerate(untold):
-            said = dataclasses.replace(one, cost_usd=0.0 if number else usd, final=True, updated_at=now)
-            stated = with_charge(stated, said)
+        *others, last = untold
+        for one in others:  # the amount comes last: who is killed before it says it again
+            nothing = dataclasses.replace(one, cost_usd=0.0, final=True, updated_at=now)
+            stated = with_charge(stated, nothing)
+            self._store.charges.put(nothing)
+        said = dataclasses.replace(last, cost_usd=usd, final=True, updated_at=now)
+        cost_usd = sum(one.cost_usd or 0.0 for one in with_charge(stated, said))
+        if job is None:
             self._store.charges.put(said)
-        cost_usd = sum(one.cost_usd or 0.0 for one in stated)
-        if job is not None:
+        else:
             message = f"that its runs cost {dollars(usd)} which nobody had told was said by hand"
             self._recorder.decide(
                 job_id,
                 lambda job: self._recorder.note(
                     job, dataclasses.replace(job, cost_usd=cost_usd, updated_at=now), EventKind.SPEND_LIMIT, at=now,
-                    message=message, entry=entry,
+                    charge=said, message=message, entry=entry,
                 ),
             )  # fmt: skip
         return StatedCost(job_id=job_id, cost_usd=cost_usd, runs=len(untold))
