@@ -71,7 +71,8 @@ def routes() -> Iterator[str]:
             continue
         pattern = re.sub(r"/\?$", "/", whole.removeprefix(f"/{API}"))
         path = (
-            pattern.replace(r"([A-Za-z0-9._-]{1,128})", "{id}")
+            pattern.replace("(?!storage/)", "")
+            .replace(r"([A-Za-z0-9._-]{1,128})", "{id}")
             .replace("([^/]{1,128})", "{id}")
             .replace("(.+)", "{path}")
             .replace(r"\.", ".")

@@ -59,6 +59,18 @@ test("settings are drawn from data, and what was changed alone is sent", async (
   expect(count(model, "providers")).toBeGreaterThan(1);
 });
 
+test("a value beyond the choices stands among them, and is not sent unless it is changed", async () => {
+  const config = sampleConfig();
+  const model = lab({ provider: () => ({ ...config, config: { ...config.config, hardware: "b200" } }) });
+  stage(model, <Settings />, { width: 420 });
+  await button("Set up Replicate").click();
+  await expect.element(field("hardware")).toHaveValue("b200");
+  await expect.element(button("Save the settings")).toBeDisabled();
+  await field("hardware").selectOptions("l40s");
+  await button("Save the settings").click();
+  await expect.poll(() => last(model, "set_provider")).toEqual({ provider: "replicate", config: { hardware: "l40s" } });
+});
+
 test("what the lab refuses stands at its field, until it is mended", async () => {
   const model = lab({
     set_provider: () => {

@@ -13,7 +13,6 @@ from simpletuner_lab.core.provider import Options, Target
 from simpletuner_lab.core.secret import Secret
 from simpletuner_lab.providers._http import NotThere, reading
 from simpletuner_lab.providers._replicate_inputs import cog_target, simpletuner_target
-from simpletuner_lab.providers._replicate_rates import RATES
 from simpletuner_lab.providers._replicate_settings import ReplicateSettings
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class Catalogue:
             if not targets:  # where your own image is there, the published model may be gone
                 raise
         return Options(
-            targets=tuple(targets), rates=(RATES[settings.hardware].rate(),), endpoint=settings.host,
+            targets=tuple(targets), rates=(settings.price_list[settings.hardware].rate(),), endpoint=settings.host,
             run_limit_s=settings.run_limit_s,
         )  # fmt: skip
 

@@ -49,6 +49,8 @@ class StartNote:
     last_tried_at: float
     outcome: Outcome = Outcome.SENT
     ref: str = ""
+    usd_per_s: float | None = None
+    """What the hardware cost when it started: a price that changes later is for later runs. None: not noted."""
 
     @property
     def tag(self) -> RunTag:

@@ -20,7 +20,6 @@ from simpletuner_lab.providers._replicate_inputs import (
     tag_text,
 )
 from simpletuner_lab.providers._replicate_notes import Notes, Outcome, StartNote, reference
-from simpletuner_lab.providers._replicate_rates import RATES
 from simpletuner_lab.providers._replicate_targets import Targets
 from simpletuner_lab.providers._replicate_trial import is_trial
 
@@ -63,7 +62,7 @@ class Runs:
         note = StartNote(
             job_id=order.tag.job_id, attempt=order.tag.attempt, target=order.target, model=self._targets.model(order.target),
             hardware=order.hardware, data_url=data_url, life_s=wanted, tried_at=self._first_try(order.tag, now),
-            last_tried_at=now,
+            last_tried_at=now, usd_per_s=self._targets.usd_per_s(order.hardware),
         )  # fmt: skip
         body = {"version": version, "input": given}
         if order.webhook_url:
@@ -224,14 +223,8 @@ class Runs:
         return ListedRun(
             ref=one.id, tag=note.tag if note else read_tag(one.input.get("tag")), target=self._targets.of(one, note), state=meant.state,
             raw_state=one.status, hardware=hardware, created_at=one.created_at or 0.0, started_at=one.started_at,
-            completed_at=one.completed_at, cost_usd=cost_usd(rp.metered_s(one, self._now()), hardware), error=meant.error,
+            completed_at=one.completed_at, cost_usd=self._targets.cost_usd(rp.metered_s(one, self._now()), note), error=meant.error,
         )  # fmt: skip
-
-
-def cost_usd(metered_s: float | None, hardware: str) -> float | None:
-    """What so many seconds cost; None where the time or the price is not known."""
-    price = RATES.get(hardware)
-    return None if metered_s is None or price is None else metered_s * price.usd_per_s
 
 
 def _is_of(one: rp.Prediction, note: StartNote) -> bool:

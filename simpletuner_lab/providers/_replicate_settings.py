@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from simpletuner_lab.core.errors import InvalidRequest, Problem
-from simpletuner_lab.providers._replicate_rates import RATES
+from simpletuner_lab.providers._replicate_rates import RATES, Price, price_list, price_problems
 
 API: Final = "https://api.replicate.com"
 STATUS_PAGE: Final = "https://www.replicatestatus.com"
@@ -46,6 +46,8 @@ class ReplicateSettings:
     """64 hexadecimal digits: the version of `model` to run; empty: its newest."""
     hardware: str = field(default="gpu-l40s", metadata={"choices": tuple(RATES)})
     """What these models run on at Replicate, as their pages say; costs are counted by its price."""
+    prices: tuple[str, ...] = ()
+    """SKU=USD per second, such as gpu-l40s=0.000975, where Replicate's price list says otherwise by now than ours, or has new hardware."""
     run_limit_s: float = 1800.0
     """How long one prediction may take; longer only where Replicate's support has agreed to it."""
     webhook_allowed_ips: tuple[str, ...] = ()
@@ -72,6 +74,11 @@ class ReplicateSettings:
     def api(self) -> str:
         """The base URL as paths are joined to it: without a slash, and without the `v1` that they begin with."""
         return self.base_url.rstrip("/").removesuffix("/v1")
+
+    @property
+    def price_list(self) -> Mapping[str, Price]:
+        """What hardware costs, by its sku."""
+        return price_list(self.prices)
 
     @property
     def host(self) -> str:
@@ -107,8 +114,10 @@ def _problems(settings: ReplicateSettings) -> Iterator[Problem]:
         yield _wrong("image", settings.image, "is not OWNER/NAME or OWNER/NAME:VERSION, a version being 64 hex digits")
     if settings.version and not _VERSION.fullmatch(settings.version):
         yield _wrong("version", settings.version, "is not the id of a version", "64 digits of 0-9 and a-f")
-    if settings.hardware not in RATES:
-        yield _wrong("hardware", settings.hardware, "has no price here", f"one of {', '.join(RATES)}")
+    yield from price_problems(settings.prices, "prices")
+    if settings.hardware not in (known := settings.price_list):
+        hint = f"one of {', '.join(known)}, or give its price in prices"
+        yield _wrong("hardware", settings.hardware, "has no price here", hint)
     if not _SHORTEST_RUN_S <= settings.run_limit_s <= _LONGEST_RUN_S:
         message = f"is not between {_SHORTEST_RUN_S:g} and {_LONGEST_RUN_S:g} seconds (7 days)"
         yield _wrong("run_limit_s", settings.run_limit_s, message)

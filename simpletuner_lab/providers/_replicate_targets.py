@@ -39,6 +39,17 @@ class Targets:
         """What it runs on."""
         return note.hardware if note else self._settings.hardware
 
+    def usd_per_s(self, hardware: str) -> float | None:
+        """What it costs by the settings; None where they do not know it."""
+        price = self._settings.price_list.get(hardware)
+        return None if price is None else price.usd_per_s
+
+    def cost_usd(self, metered_s: float | None, note: StartNote | None) -> float | None:
+        """What so many seconds of a run cost: by the price of its start, else by today's. None: time or price is not known."""
+        noted = None if note is None else note.usd_per_s
+        usd_per_s = self.usd_per_s(self.hardware(note)) if noted is None else noted
+        return None if metered_s is None or usd_per_s is None else metered_s * usd_per_s
+
     def meaning(self, one: rp.Prediction, note: StartNote | None) -> rp.Meaning:
         """What it comes to."""
         deadline = None if note is None or one.created_at is None else one.created_at + note.life_s

@@ -36,7 +36,7 @@ from simpletuner_lab.providers._replicate_hooks import Hooks
 from simpletuner_lab.providers._replicate_inputs import SIMPLETUNER
 from simpletuner_lab.providers._replicate_log import progress_of
 from simpletuner_lab.providers._replicate_notes import Notes
-from simpletuner_lab.providers._replicate_runs import Runs, cost_usd
+from simpletuner_lab.providers._replicate_runs import Runs
 from simpletuner_lab.providers._replicate_settings import API, STATUS_PAGE, STATUS_URL, ReplicateSettings
 from simpletuner_lab.providers._replicate_status import StatusPage
 from simpletuner_lab.providers._replicate_targets import Targets
@@ -231,7 +231,7 @@ class ReplicateProvider:
             exit_code=meant.exit_code,
             error=meant.error,
             waiting=self._status.waiting() if meant.state is RunState.QUEUED else "",
-            cost_usd=cost_usd(metered_s, self._targets.hardware(note)),
+            cost_usd=self._targets.cost_usd(metered_s, note),
             metered_s=metered_s,
             progress=progress_of(one.logs) if self._targets.of(one, note) == SIMPLETUNER else None,
         )

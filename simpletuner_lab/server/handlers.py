@@ -30,7 +30,7 @@ from simpletuner_lab.server.destinations import destination_rules
 from simpletuner_lab.server.downloads import ArchiveHandler, OutputHandler
 from simpletuner_lab.server.exposure import LocalUploadHandler, LocalUploadTestHandler
 from simpletuner_lab.server.money import JobCostHandler, JobLimitHandler, money_rules
-from simpletuner_lab.server.provider_setup import setup_rules
+from simpletuner_lab.server.provider_setup import original_status_rule, setup_rules
 from simpletuner_lab.server.reconciling import ResolveHandler, SyncHandler
 from simpletuner_lab.server.rooms import Part
 from simpletuner_lab.server.snapshots import snapshot_routes
@@ -372,6 +372,7 @@ def api_rules(base: str) -> Rules:
         (r"/local-upload/config", LocalUploadHandler),
         (r"/local-upload/test", LocalUploadTestHandler),
         (r"/health(?:/(live|ready))?", HealthHandler),
+        original_status_rule(),
         (r"/(?!storage(?:/|$)).*", MissingHandler),
     ]
     return [(base + path, handler) for path, handler in table]

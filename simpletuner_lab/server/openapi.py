@@ -37,6 +37,7 @@ _ABOUT: Final = (
 )
 _TOKEN: Final = "Jupyter's own: `token` and a space before it. A browser's cookie with the XSRF header will do as well."  # noqa: S105
 _GROUP: Final = re.compile(r"\((?!\?)[^()]*\)")
+_EXCEPT: Final = re.compile(r"\(\?![^()]*\)")
 _OPTIONAL: Final = re.compile(r"\(\?:/\(([\w|]+)\)\)\?$")
 
 
@@ -131,7 +132,7 @@ def routes(rules: Sequence[Rule]) -> Iterator[Route]:
 
 def _paths(pattern: str) -> list[str]:
     """A rule whose last part may be missing, or one of some words, has a path for each. A slash that may be missing is told."""
-    pattern = re.sub(r"/\?$", "/", pattern)
+    pattern = _EXCEPT.sub("", re.sub(r"/\?$", "/", pattern))
     found = _OPTIONAL.search(pattern)
     if not found:
         return [pattern]

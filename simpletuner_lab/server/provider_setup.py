@@ -25,12 +25,8 @@ from simpletuner_lab.server.answers import TokenGone, TokenKept
 from simpletuner_lab.server.base import LabHandler
 from simpletuner_lab.server.operations import Operation, Operations
 from simpletuner_lab.services.credentials import CredentialList, credentials
-from simpletuner_lab.services.network_settings import (
-    NetworkSettings,
-    change_config,
-    change_network,
-    network_settings,
-)
+from simpletuner_lab.services.network_settings import NetworkSettings, change_network, network_settings
+from simpletuner_lab.services.original_names import change_config
 from simpletuner_lab.services.provider_views import Billing, ProviderConfig, Validation, Versions
 
 
@@ -171,6 +167,12 @@ class StatusHandler(LabHandler):
         self.answer(await rooms.run(rooms.executors.net, front.setup.status, provider))
 
 
+class OriginalStatusHandler(LabHandler):
+    """`GET /{id}/status`: the same, under the path that the original has for it."""
+
+    get = StatusHandler.get
+
+
 class SystemStatusHandler(LabHandler):
     """`GET /system-status`: the same of all providers that have such a page."""
 
@@ -196,6 +198,11 @@ def setup_rules(provider: str) -> list[tuple[str, type[LabHandler]]]:
         (r"/settings/credentials", CredentialsHandler),
         (r"/system-status", SystemStatusHandler),
     ]
+
+
+def original_status_rule() -> tuple[str, type[LabHandler]]:
+    """After all others that end so, for a provider may have any id; a bucket of the object endpoint too."""
+    return (r"/(?!storage/)([A-Za-z0-9._-]{1,128})/status", OriginalStatusHandler)
 
 
 _ASKED: Final = (ProviderNotFound, TokenUnusable, SettingUnusable, ProviderFailure, ProviderUnavailable)

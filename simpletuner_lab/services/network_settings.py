@@ -5,28 +5,16 @@ They are settings like its others, kept and checked where those are: this says w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from simpletuner_lab.core.errors import Conflict, InvalidRequest, Problem
+from simpletuner_lab.core.errors import Conflict, InvalidRequest
+from simpletuner_lab.services.original_names import NETWORK_NAMES, in_their_names
 from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.provider_views import ProviderConfig
 
-_SETTINGS: Final = {
-    "ssl_verify": "verify_tls",
-    "ssl_ca_bundle": "ca_bundle",
-    "proxy_url": "proxy",
-    "http_timeout": "timeout_s",
-    "webhook_allowed_ips": "webhook_allowed_ips",
-}
 _LIST: Final = "webhook_allowed_ips"
 _SWITCH: Final = "webhook_ip_allowlist_enabled"
-
-
-_OTHERS: Final = {"version_override": "version", "hardware_profile": "hardware"}
-_MINUTES: Final = ("max_runtime_minutes", "run_limit_s")
-_OURS: Final[Mapping[str, str]] = {**_SETTINGS, **_OTHERS, _MINUTES[0]: _MINUTES[1]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +59,7 @@ def change_network(
     usual = {field.name: field.default for field in before.fields}
     wanted: dict[str, object] = {}
     for name, value in _given(given, names, now).items():
-        setting = _SETTINGS[name]
+        setting = NETWORK_NAMES[name]
         if setting not in usual:
             if value is None:  # as it was read
                 continue
@@ -80,44 +68,7 @@ def change_network(
     try:
         return _seen(setup.change(provider_id, wanted) if wanted else before)
     except InvalidRequest as error:
-        raise _in_their_names(error, {setting: name for name, setting in _SETTINGS.items()}) from error
-
-
-def change_config(setup: ProviderSetup, provider_id: str, given: Mapping[str, object]) -> ProviderConfig:
-    """Sets settings under our names or the original's; null under one of the original's: its usual value again.
-
-    Raises:
-        ProviderNotFound, InvalidRequest, SecretInConfig: as of `ProviderSetup.change`, under the names that were given.
-    """
-    wanted = in_our_names(given)
-    theirs = {_OURS[name]: name for name in given if _OURS.get(name, name) != name}
-    if nulls := [name for name in theirs if wanted[name] is None]:
-        usual = {field.name: field.default for field in setup.config(provider_id).fields}
-        wanted |= {name: usual[name] for name in nulls if name in usual}
-    try:
-        return setup.change(provider_id, wanted)
-    except InvalidRequest as error:
-        if not theirs:
-            raise
-        raise _in_their_names(error, theirs) from error
-
-
-def in_our_names(given: Mapping[str, object]) -> dict[str, object]:
-    """Settings under our names, where the original has others for them; what it does not know stays as it is.
-
-    Raises:
-        InvalidRequest: a setting is given under both.
-    """
-    twice = [name for name in given if _OURS.get(name, name) != name and _OURS[name] in given]
-    if twice:
-        problems = [Problem(path=name, message=f"is {_OURS[name]}, which is given too") for name in twice]
-        raise InvalidRequest(f"{twice[0]} is {_OURS[twice[0]]}: give one of the two", problems=problems)
-    return {_OURS.get(name, name): _in_seconds(name, value) for name, value in given.items()}
-
-
-def _in_seconds(name: str, value: object) -> object:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value * 60 if name == _MINUTES[0] and is_number else value  # type: ignore[operator]
+        raise in_their_names(error, {setting: name for name, setting in NETWORK_NAMES.items()}) from error
 
 
 def _given(given: NetworkSettings, names: frozenset[str], now: NetworkSettings) -> dict[str, object]:
@@ -138,7 +89,7 @@ def _given(given: NetworkSettings, names: frozenset[str], now: NetworkSettings) 
 
 
 def _seen(found: ProviderConfig) -> NetworkSettings:
-    values: dict[str, object] = {name: found.config[_SETTINGS[name]] for name in _of(found)}
+    values: dict[str, object] = {name: found.config[NETWORK_NAMES[name]] for name in _of(found)}
     if not values:
         raise Conflict(f"{found.provider} has no network settings", hint="it is not reached over a network by them")
     if _LIST in values:
@@ -148,14 +99,4 @@ def _seen(found: ProviderConfig) -> NetworkSettings:
 
 
 def _of(found: ProviderConfig) -> list[str]:
-    return [name for name, setting in _SETTINGS.items() if setting in found.config]
-
-
-def _in_their_names(error: InvalidRequest, names: Mapping[str, str]) -> InvalidRequest:
-    """A refusal that calls each setting what its caller does."""
-    plain = [replace(one, path=one.path.removeprefix("settings.")) for one in error.problems]
-    problems = [replace(one, path=names.get(one.path, one.path)) for one in plain]
-    if not problems:
-        return error
-    told = "; ".join(f"{one.path}: {one.message}" for one in problems)
-    return type(error)(f"nothing was changed, for a new setting cannot be: {told}", hint=error.hint, problems=problems)
+    return [name for name, setting in NETWORK_NAMES.items() if setting in found.config]

@@ -36,6 +36,7 @@ REFUSED = [
     ("POST", "/providers/local/test-webhook-external", None, "conflict"),
     ("PATCH", "/providers/replicate/advanced", None, "invalid_request"),
     *(("GET", f"/providers/nobody{below}", None, "provider_not_found") for below in ("", "/config", "/validate", "/versions", "/billing", "/status")),
+    ("GET", "/nobody/status", None, "provider_not_found"),
     ("PUT", "/providers/nobody", {}, "provider_not_found"),
     ("PUT", "/providers/nobody/token", {"api_token": "x"}, "provider_not_found"),
     ("DELETE", "/providers/nobody/token", None, "provider_not_found"),

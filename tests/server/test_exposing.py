@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 import yaml
@@ -60,10 +62,8 @@ def prove(server: Server, public_url: str, folder: Path) -> None:
     assert client.get_object(Bucket="outputs", Key="a b/é+%")["Body"].read() == body
 
 
-@needs_nginx
-@pytest.mark.parametrize(("number", "path"), [(0, ""), (1, "/lab")])
-def test_nginx(certificate: Path, number: int, path: str) -> None:
-    port, second = free_port(), free_port()
+def nginx_block(number: int, certificate: Path, port: int, second: int) -> str:
+    """As the document has it, with the ports and the certificate of a test."""
     block = blocks("nginx")[number]
     for old, new in (
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
@@ -71,11 +71,33 @@ def test_nginx(certificate: Path, number: int, path: str) -> None:
         ("/etc/ssl/lab", str(certificate)),
         (":8900", f":{second}"),
     ):
-        assert old in block or number, old
+        assert old in block or number == 1, old
         block = block.replace(old, new)
+    return block
+
+
+@needs_nginx
+@pytest.mark.parametrize(("number", "path"), [(0, ""), (1, "/lab")])
+def test_nginx(certificate: Path, number: int, path: str) -> None:
+    port, second = free_port(), free_port()
+    block = nginx_block(number, certificate, port, second)
     url = f"https://localhost:{port}{path}"
     with exposed(certificate, url, second) as server, nginx(certificate / "nginx", block, port):
         prove(server, url, certificate)
+
+
+@needs_nginx
+def test_nginx_with_a_limit_of_webhooks(certificate: Path) -> None:
+    """Storage is as before; of a flood of webhooks the first are looked at (and refused unsigned), the rest turned away."""
+    port, second = free_port(), free_port()
+    block = nginx_block(2, certificate, port, second)
+    url = f"https://localhost:{port}"
+    with exposed(certificate, url, second) as server, nginx(certificate / "nginx", block, port):
+        prove(server, url, certificate)
+        with httpx.Client(verify=ssl.create_default_context(cafile=certificate / "authority.pem")) as flood:
+            seen = [flood.post(f"{url}/api/webhooks/replicate", content=b"{}").status_code for _ in range(100)]
+    assert seen[0] == 403
+    assert set(seen) == {403, 429}
 
 
 @needs_caddy

@@ -189,6 +189,7 @@ def test_a_provider_that_loses_an_answer(http: httpx.Client, images: Path, place
     assert http.post(f"/jobs/{found}/rerun", json={}).json()["code"] == "conflict"
     for below in ("", "/config", "/validate", "/versions", "/billing", "/status"):
         assert http.get(f"/providers/elsewhere{below}").status_code == 200
+    assert http.get("/elsewhere/status").json() == http.get("/providers/elsewhere/status").json()
     place.fail(options="no token")
     assert http.get("/hardware-options?provider=elsewhere").json()["code"] == "token_unusable"
     assert http.get("/providers/elsewhere/versions").json()["code"] == "token_unusable"

@@ -12,13 +12,7 @@ import pytest
 from simpletuner_lab.core import errors
 from simpletuner_lab.services.codec import decode
 from simpletuner_lab.services.lab import Lab, Surroundings
-from simpletuner_lab.services.network_settings import (
-    NetworkSettings,
-    change_config,
-    change_network,
-    in_our_names,
-    network_settings,
-)
+from simpletuner_lab.services.network_settings import NetworkSettings, change_network, network_settings
 from tests.services.remote_kit import away_lab
 
 USUAL = NetworkSettings(
@@ -108,27 +102,3 @@ def test_a_provider_without_them(lab: Lab, tmp_path: Path) -> None:
         network_settings(lab.setup, "simpletuner_io")
     with away_lab(tmp_path / "away") as away, pytest.raises(errors.Conflict):
         network_settings(away.lab.setup, "elsewhere")
-
-
-def test_a_config_is_taken_under_the_originals_names(lab: Lab) -> None:
-    given = {"http_timeout": 60, "max_runtime_minutes": 45, "hardware_profile": "gpu-h100", "image": "ann/trainer"}
-    config = lab.setup.change("replicate", in_our_names(given)).config
-    assert (config["timeout_s"], config["run_limit_s"]) == (60.0, 2700.0)
-    assert (config["hardware"], config["image"]) == ("gpu-h100", "ann/trainer")
-    with pytest.raises(errors.InvalidRequest, match="proxy_url is proxy: give one of the two"):
-        in_our_names({"proxy_url": "", "proxy": ""})
-    for wrong in ("soon", True, None):
-        with pytest.raises(errors.InvalidRequest, match="run_limit_s"):
-            lab.setup.change("replicate", in_our_names({"max_runtime_minutes": wrong}))
-
-
-def test_null_and_what_is_wrong_under_the_originals_names(lab: Lab) -> None:
-    before = lab.setup.config("replicate").config
-    change_config(lab.setup, "replicate", {"http_timeout": 60, "max_runtime_minutes": 45, "proxy_url": "http://p:1"})
-    nulls = {"http_timeout": None, "max_runtime_minutes": None, "proxy_url": None}
-    assert change_config(lab.setup, "replicate", nulls).config == before
-    with pytest.raises(errors.InvalidRequest) as refused:
-        change_config(lab.setup, "replicate", {"http_timeout": 0, "proxy_url": "proxy", "ca_bundle": 3})
-    assert {one.path for one in refused.value.problems} <= {"http_timeout", "proxy_url", "ca_bundle"}
-    assert "timeout_s" not in refused.value.message
-    assert change_config(lab.setup, "replicate", {}).config == before
