@@ -46,7 +46,11 @@ def _plan_lines(plan: PlanView) -> Iterator[str]:
     for dataset in plan.datasets:
         yield from _dataset_lines(dataset)
     yield f"  runs on       {plan.rate.label or plan.rate.hardware} ({plan.target.label} {plan.target.version}), {steps_text(plan.steps)}"
-    yield f"  comes back to {label(plan.destination)}"
+    yield (
+        f"  comes back to {label(plan.destination)}"
+        if plan.target.delivers
+        else f"  the model     stays where {plan.target.label} puts it"
+    )
     for credential in plan.credentials:
         yield f"  travels along {credential.name}: {credential.purpose}"
     for rest in plan.stays:

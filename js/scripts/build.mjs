@@ -23,7 +23,7 @@ for (const name of BUNDLES) {
   const { code } = await minify(await readFile(file, "utf8"), {
     module: true,
     ecma: 2020,
-    compress: { passes: 3, pure_getters: true, unsafe_arrows: true },
+    compress: { passes: 3, pure_getters: true, unsafe_arrows: true, keep_fargs: false, inline: 1 },
   });
   await writeFile(file, code);
 }

@@ -83,6 +83,7 @@ export interface Target {
   ours: boolean;
   mixes: boolean;
   manifest: boolean;
+  delivers: boolean;
   lacks: string[];
 }
 

@@ -111,6 +111,7 @@ export function sampleProvider(over: Partial<ProviderView> = {}): ProviderView {
         ours: true,
         mixes: false,
         manifest: true,
+        delivers: true,
         lacks: [],
       },
     ],
@@ -258,6 +259,7 @@ export function sampleProviders(): ProviderView[] {
           ours: true,
           mixes: false,
           manifest: true,
+          delivers: true,
           lacks: [],
         },
         {
@@ -270,6 +272,7 @@ export function sampleProviders(): ProviderView[] {
           ours: false,
           mixes: false,
           manifest: true,
+          delivers: true,
           lacks: [],
         },
       ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,11 +44,15 @@ class Delivered:
     """By the trainer, at a destination of the user: its own word for it, which nobody has compared yet."""
     unchecked: bool = False
     """By a target that gives no checksums: all that is known is that the run ended well."""
+    stays: bool = False
+    """With its provider, by a target that does not deliver: nothing is to arrive."""
+    url: str = ""
+    """Where it stays, as far as its provider tells."""
 
     @property
     def there(self) -> bool:
         """Whether there is a result."""
-        return bool(self.sha256) or (self.unchecked and not self.problem)
+        return bool(self.sha256) or self.stays or (self.unchecked and not self.problem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,11 +271,7 @@ def _succeeded(job: Job, delivered: Delivered | None, *, now: float) -> tuple[Jo
         failure = job.failure if job.ended_for_money else missing
         ended = dataclasses.replace(job.moved(JobState.FAILED, now=now), failure=failure)
         return ended, _moves(job, ended, now=now)
-    artifact = EventDraft(
-        kind=EventKind.ARTIFACT,
-        at=now,
-        data={"sha256": delivered.sha256, "files": delivered.files, "bytes": delivered.bytes},
-    )
+    artifact = EventDraft(kind=EventKind.ARTIFACT, at=now, data=_found(delivered))
     progress = dataclasses.replace(job.progress, eta_s=0.0)
     ended = dataclasses.replace(
         job.moved(JobState.COMPLETED, now=now),
@@ -280,6 +280,12 @@ def _succeeded(job: Job, delivered: Delivered | None, *, now: float) -> tuple[Jo
         result_sha256="" if delivered.elsewhere else delivered.sha256,
     )
     return ended, (artifact, *_moves(job, ended, now=now))
+
+
+def _found(delivered: Delivered) -> Mapping[str, Scalar]:
+    if delivered.stays:
+        return {"stays": True, "url": delivered.url}
+    return {"sha256": delivered.sha256, "files": delivered.files, "bytes": delivered.bytes}
 
 
 def _failed(before: Job, job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable[EventDraft]]:

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 from simpletuner_lab.core.job import JobState
-from simpletuner_lab.core.redact import mask
+from simpletuner_lab.core.redact import bare_url, mask
 from simpletuner_lab.core.secret import Secret
 
 UNFINISHED: Final = "imported_unfinished"
@@ -109,7 +108,7 @@ def historic_job(record: Any) -> HistoricJob | None:
         target=text("model", of=notes),
         run_ref=text("prediction_id", of=notes) or text("prediction_id"),
         error=text("error_message", "error"),
-        output_url=mask(_bare(_plain(record.get("output_url"))), own)[:_LONGEST],
+        output_url=mask(bare_url(_plain(record.get("output_url"))), own)[:_LONGEST],
         created_at=_seconds(record.get("created_at")),
         started_at=_seconds(record.get("started_at")),
         completed_at=_seconds(record.get("completed_at", record.get("finished_at"))),
@@ -160,11 +159,3 @@ def _dollars(value: object) -> float | None:
 def _plain(text: object) -> str:
     """What any database and any screen can hold."""
     return text.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(text, str) else ""
-
-
-def _bare(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

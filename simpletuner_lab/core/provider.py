@@ -58,6 +58,9 @@ class Target:
     """Data sets of this machine and data sets elsewhere may be in one run."""
     manifest: bool = True
     """Its results end with a manifest of checksums; without one, that they arrived whole cannot be checked."""
+    delivers: bool = True
+    """It is told where results go. One that is not leaves them where its provider puts them: none comes home, and what a
+    config says about publishing is handed on as it is."""
     lacks: tuple[str, ...] = ()
     """Sentences for the plan: what a run there does otherwise than the config says, or not at all."""
 
@@ -182,6 +185,8 @@ class Snapshot:
     """The seconds that it charges for."""
     progress: LogProgress | None = None
     """Counts only where the log has no report lines."""
+    results_url: str = ""
+    """Where its results are, of a target that does not deliver."""
 
     def __post_init__(self) -> None:
         """What is told and is no amount (not finite, below 0) is not known: it would pass every limit."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 from simpletuner_lab.core.canonical import Json
 from simpletuner_lab.core.disguises import forms_of, layers, without_hidden
@@ -74,6 +75,15 @@ def find_references(value: Json, path: str = "") -> Iterator[str]:
 def mask(text: str, secrets: Iterable[Secret] = ()) -> str:
     """The text without these secrets, and without anything else that has the shape of a token, in any usual encoding."""
     return Redactor(secrets).text(text)
+
+
+def bare_url(url: str) -> str:
+    """An address without a user, a signature or a key in it; empty where it is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class Redactor:

@@ -31,6 +31,7 @@ from simpletuner_lab.core.provider import (
     StartOrder,
     Target,
 )
+from simpletuner_lab.core.redact import bare_url
 from simpletuner_lab.providers._service_notes import Note, Notes
 from simpletuner_lab.providers._service_thread import ServiceThread
 from simpletuner_lab.providers.adapter import TAG, CloudJobInfo, CloudJobNotFoundError, CloudJobRefusedError
@@ -167,7 +168,7 @@ class ServiceProvider:
         inputs = {"hub", "s3"} | ({"archive"} if self.packed else set())
         target = Target(
             id="service", label=self.label, version="1", live_metrics=False, resume=False, inputs=frozenset(inputs),
-            ours=False, mixes=True, manifest=False, lacks=tuple(self._lacks()),
+            ours=False, mixes=True, manifest=False, delivers="delivery" in self.takes, lacks=tuple(self._lacks()),
         )  # fmt: skip
         return Options(targets=(target,), rates=(rate,), endpoint=self.endpoint)
 
@@ -232,6 +233,7 @@ class ServiceProvider:
             waiting=f"{self.label} has not begun it" if state is RunState.QUEUED else "",
             cost_usd=self._cost_usd(info),
             metered_s=0.0 if _never_began(info) else None,
+            results_url=bare_url(info.output_url or ""),
         )
 
     def cancel(self, ref: str) -> None:

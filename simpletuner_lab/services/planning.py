@@ -23,6 +23,7 @@ from simpletuner_lab.core.destination import (
 from simpletuner_lab.core.errors import (
     InvalidConfig,
     InvalidRequest,
+    Problem,
     SecretInConfig,
     TooLarge,
 )
@@ -87,9 +88,9 @@ class Planner:
         provider = self._registry.get(request.provider)
         known = self._known.certain()
         _require_plain(request, known)
-        request, destination = _aimed(request, setting.destination, known)
-        options = provider.options()
+        aimed, options = _aimed(request, setting.destination, known), provider.options()
         target, rate = _chosen(options, request)
+        request, destination = aimed if target.delivers else _left_there(request, target)
         training = training_of(request, target, trains_here=not provider.capabilities.remote)
         manifest = scan(training.datasets, hashes=self._store.hashes, strip_exif=request.strip_exif)
         if target.ours:
@@ -106,7 +107,7 @@ class Planner:
             config=dict(request.config),
             dataloader=tuple(sent(entry) for entry in request.dataloader),
             manifest=manifest,
-            credentials=self._credentials(setting, provider, destination),
+            credentials=self._credentials(setting, provider, target, destination),
         )
         doubts, digest = self._tokens.check(destination), digest_of(identity)
         steps = total_steps(training, manifest)
@@ -150,7 +151,11 @@ class Planner:
         claim = claim_of(estimate, rate.usd_per_hour, limit_s, goes_on=goes_on)
         return self._store.spending.verdict(claim, provider.id, now=now)
 
-    def _credentials(self, setting: Setting, provider: Provider, destination: Destination) -> tuple[Credential, ...]:
+    def _credentials(
+        self, setting: Setting, provider: Provider, target: Target, destination: Destination
+    ) -> tuple[Credential, ...]:
+        if not target.delivers:
+            return ()
         if not sent_by_trainer(destination):
             return _home_credentials(setting, provider)
         if isinstance(destination, HubDestination):
@@ -188,6 +193,19 @@ def _aimed(request: SubmitRequest, default: Destination, known: Redactor) -> tup
     destination = request.destination or translated.destination or default
     require_destination(destination, known)
     return dataclasses.replace(request, config=translated.config), destination
+
+
+def _left_there(request: SubmitRequest, target: Target) -> tuple[SubmitRequest, Destination]:
+    """The request as it is, with what it says about publishing; the model is brought nowhere by the lab.
+
+    Raises:
+        InvalidRequest: another one is asked for.
+    """
+    if request.destination is not None and is_away(request.destination):
+        message = f"{target.label} is not told where a model goes: it stays where {target.label} puts it"
+        problem = Problem(path="destination", message=message)
+        raise InvalidRequest(message, problems=[problem], hint="ask for no destination, or choose another provider")
+    return request, HOME
 
 
 def require_destination(destination: Destination, known: Redactor | None = None) -> None:

@@ -87,7 +87,10 @@ class Runner:
         away = sent_by_trainer(plan.identity.destination)
         push = self._trainers_push(job) if away else None
         manifest = plan.target.manifest
-        delivered = _said(push, manifest=manifest) if away else self._delivered(job, snapshot, manifest=manifest)
+        if not plan.target.delivers:
+            delivered: Delivered | None = Delivered(stays=True, url=snapshot.results_url)
+        else:
+            delivered = _said(push, manifest=manifest) if away else self._delivered(job, snapshot, manifest=manifest)
         resumable = plan.target.resume and not job.imported
         change = diff(job, snapshot, delivered=delivered, resumable=resumable, now=now)
         change = self._charged(job, plan, snapshot, change, now=now)

@@ -66,9 +66,11 @@ const SENTENCES: Record<string, Say | undefined> = {
       ? t("Validation images at step {step}: {count}", said)
       : t("Validation image at step {step}: {prompt}", said),
   artifact: (t, data, said) => ({
-    words: t("The result has arrived and was verified. Files: {files}, {size}.", said),
+    words: data.stays
+      ? t("The model stayed with the provider.")
+      : t("The result has arrived and was verified. Files: {files}, {size}.", said),
     tone: "good",
-    proof: text(data.sha256),
+    proof: text(data.url ?? data.sha256),
   }),
   pushed,
   cancel_requested: (t) => t("Cancel was asked for."),

@@ -75,7 +75,7 @@ function Where({ plan, name }: { plan: PlanView; name: string }) {
         </Fact>
       )}
       <Fact name={t("The model goes to")}>
-        <strong>{placeText(t, plan.destination)}</strong>
+        <strong>{target.delivers ? placeText(t, plan.destination) : target.label}</strong>
         {plan.destination.kind !== "home" && (
           <div>
             {wayText(t, plan.destination)} {plan.destination.checkpoints && t("Checkpoints are sent too.")}
