@@ -87,3 +87,14 @@ def is_overrun(charge: Charge, *, now: float) -> bool:
         return charge.cost_usd > charge.most_usd + CENT
     paid_s = seconds_for(charge.most_usd, charge.usd_per_hour) if charge.usd_per_hour else math.inf
     return now > charge.opened_at + paid_s + _LATE_S
+
+
+def is_overrun_unseen(charge: Charge, *, now: float) -> bool:
+    """The same of a run that was running when it was last seen, and cannot be looked at now.
+
+    It is judged by what it had cost then, and by the price of the time since, some minutes later.
+    """
+    if charge.cost_usd is None or not charge.usd_per_hour or charge.most_usd is None or charge.final:
+        return is_overrun(charge, now=now)
+    since_usd = usd_of(max(0.0, now - charge.updated_at - _LATE_S), charge.usd_per_hour)
+    return charge.cost_usd + since_usd > charge.most_usd + CENT

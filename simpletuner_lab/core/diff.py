@@ -28,6 +28,8 @@ ENDED: Final = frozenset(
 """Run states after which nothing more comes from this attempt."""
 
 
+_UNKNOWN: Final = "unknown_provider_state"
+
 _AFTER_RUNNING: Final = frozenset({RunState.SUCCEEDED, RunState.INTERRUPTED, RunState.LOST})
 """Ends that a job reaches from `running` alone."""
 
@@ -92,6 +94,8 @@ def diff(job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable
     )
     if delivered is not None and delivered.elsewhere and fold.reported is not None:
         delivered = fold.reported
+    if snapshot.state is not RunState.UNKNOWN and after.failure is not None and after.failure.code == _UNKNOWN:
+        after = dataclasses.replace(after, failure=None)
     after, ends = _settle(after, snapshot, delivered=delivered, resumable=resumable, now=now)
     return Change(job=after, events=(*fold.events, *ends), points=fold.points(), reported=fold.reported)
 
@@ -252,9 +256,7 @@ def _unknown(job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable
     message = f"the provider reports a state this version does not know: {snapshot.raw_state or 'none'}"
     if job.ended_for_money or (job.failure is not None and job.failure.message == message):
         return job, ()
-    failure = Failure(
-        code="unknown_provider_state", message=message, hint="the job stays as it is; look at the provider"
-    )
+    failure = Failure(code=_UNKNOWN, message=message, hint="the job stays as it is; look at the provider")
     problem = EventDraft(kind=EventKind.PROBLEM, at=now, data={"code": failure.code, "message": message})
     return dataclasses.replace(job, failure=failure), (problem,)
 
@@ -289,7 +291,7 @@ def _found(delivered: Delivered) -> Mapping[str, Scalar]:
 
 
 def _failed(before: Job, job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable[EventDraft]]:
-    said = job.failure if job.failure is not None and job.failure.code != "unknown_provider_state" else None
+    said = job.failure if job.failure is not None and job.failure.code != _UNKNOWN else None
     failure = said or Failure(code=f"run_{snapshot.state}", message=_why(snapshot), hint="the log has the rest")
     ended = dataclasses.replace(job.moved(JobState.FAILED, now=now), failure=failure)
     return ended, _moves(before, ended, now=now)

@@ -11,15 +11,23 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from simpletuner_lab.core.allowance import is_overrun
+from simpletuner_lab.core.allowance import is_overrun, is_overrun_unseen
 from simpletuner_lab.core.destination import Push, Sender, sent_by_trainer
 from simpletuner_lab.core.diff import ENDED, Change, Delivered, diff
-from simpletuner_lab.core.errors import LabError, ProviderElsewhere, ProviderUnavailable, ProviderUncertain, StaleRecord
+from simpletuner_lab.core.errors import (
+    LabError,
+    ProviderElsewhere,
+    ProviderFailure,
+    ProviderUnavailable,
+    ProviderUncertain,
+    StaleRecord,
+)
 from simpletuner_lab.core.event import EventDraft, EventKind, Scalar
 from simpletuner_lab.core.job import TERMINAL, Failure, Job, JobState
 from simpletuner_lab.core.ledger import Charge, metered, spent_usd, with_charge
+from simpletuner_lab.core.metric import PointsChange
 from simpletuner_lab.core.plan import Plan
-from simpletuner_lab.core.provider import RunState, Snapshot
+from simpletuner_lab.core.provider import Provider, RunState, Snapshot
 from simpletuner_lab.services.binding import DATA_SETS
 from simpletuner_lab.services.overrun import ended_for_money, limit_passed
 from simpletuner_lab.services.starter import LOOK_S, Rooms, Starter, tag_of
@@ -81,9 +89,11 @@ class Runner:
         """
         plan = self._rooms.plan(job)
         provider = self._rooms.bound(job, plan)
-        snapshot = self._discreet(job, provider.poll(job.run.ref, job.run.cursor))
-        if job.cancel_requested_at is not None and snapshot.state not in ENDED:
-            provider.cancel(job.run.ref)
+        try:
+            snapshot = self._discreet(job, provider.poll(job.run.ref, job.run.cursor))
+        except ProviderFailure:
+            self._end_unseen(job, provider, now=now)
+            raise
         away = sent_by_trainer(plan.identity.destination)
         push = self._trainers_push(job) if away else None
         manifest = plan.target.manifest
@@ -96,14 +106,28 @@ class Runner:
         change = self._charged(job, plan, snapshot, change, now=now)
         overrun = self._overrun(job, snapshot, change, now=now)
         if overrun is not None:
-            provider.cancel(job.run.ref)
             change = ended_for_money(change, overrun, now=now)
         if not away:
             change = dataclasses.replace(change, events=tuple(self._checked(job, event) for event in change.events))
         quiet = dataclasses.replace(change.job, updated_at=job.updated_at)
         if quiet == job and not change.events and change.charge is None:
-            return job
-        return self._rooms.recorder.record(job, change, log=snapshot.log, push=_reported(push, change))
+            recorded = job
+        else:
+            recorded = self._rooms.recorder.record(job, change, log=snapshot.log, push=_reported(push, change))
+        if recorded.cancel_requested_at is not None and snapshot.state not in ENDED:
+            provider.cancel(job.run.ref)  # after the record: what is seen of it is kept, whether it is reached or not
+        return recorded
+
+    def _end_unseen(self, job: Job, provider: Provider, *, now: float) -> None:
+        """A run that is to end, or by now costs more than was set aside for it, is told so though it cannot be looked at."""
+        booked = self._rooms.store.charges.of_run(job.provider, job.run.ref)
+        blocks = booked is not None and self._rooms.store.spending.limits().block(job.provider)
+        running = job.state is JobState.RUNNING and job.cancel_requested_at is None
+        if booked is not None and blocks and running and is_overrun_unseen(booked, now=now):
+            seen = Change(job=job, events=(), points=PointsChange())
+            job = self._rooms.recorder.record(job, ended_for_money(seen, booked, now=now))
+        if job.cancel_requested_at is not None:
+            provider.cancel(job.run.ref)
 
     def _discreet(self, job: Job, snapshot: Snapshot) -> Snapshot:
         """What the run wrote, without the secrets that it was given: before anything reads or keeps it."""

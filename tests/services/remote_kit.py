@@ -169,6 +169,8 @@ class Elsewhere:
         )  # fmt: skip
 
     def cancel(self, ref: str) -> None:
+        if fault := self.place.fault("cancel"):
+            raise FAULTS[fault]
         self.place.change(ref, state="cancelled")
 
     def discard(self, tag: RunTag, upload_ref: str) -> bool:
