@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from simpletuner_lab.client import Client, connect
 from simpletuner_lab.core.spend import ALL, Period, dollars
@@ -27,28 +29,38 @@ def spend(days: int = USUAL_DAYS, *, provider: str = "", client: Client | None =
 
 
 def spend_figure(days: int = USUAL_DAYS, *, provider: str = "", client: Client | None = None) -> go.Figure:
-    """The same as a figure: a bar for each day, their sum, and the limit of a day or a month.
+    """The same as a figure: a bar for each day, the limits, and beside each what is spent of it in its period.
 
     Raises:
         InvalidRequest: days are not 1 to 365.
     """
-    return draw_spend(spend(days, provider=provider, client=client))
+    return draw_spend(spend(days, provider=provider, client=client), scope=provider or ALL)
 
 
-def draw_spend(found: SpendView) -> go.Figure:
-    """The figure of what was spent. What is not known is not drawn; the title counts it."""
+def draw_spend(found: SpendView, *, scope: str = ALL) -> go.Figure:
+    """The figure of what was spent, on everything or at the provider that `scope` names.
+
+    What is not known is not drawn; the title counts it.
+    """
     from plotly import graph_objects as go
 
     figure = go.Figure()
     days = [one.day for one in found.by_day]
-    costs = [one.cost_usd for one in found.by_day]
-    sums = [sum(costs[: number + 1]) for number in range(len(costs))]
-    figure.add_trace(go.Bar({"x": days, "y": costs, "name": "a day", "marker": {"color": _BAR_COLOUR}}))
-    line: dict[str, Any] = {"x": days, "y": sums, "name": "sum", "mode": "lines", "line": {"color": _SUM_COLOUR}}
-    figure.add_trace(go.Scatter(line))
+    costs = {one.day: one.cost_usd for one in found.by_day}
+    figure.add_trace(go.Bar({"x": days, "y": list(costs.values()), "name": "a day", "marker": {"color": _BAR_COLOUR}}))
+    states = [state for state in found.limits if state.period is not Period.DAILY]
+    of_these = [state for state in states if state.scope == scope]
+    for state in of_these:
+        _add_sum(figure, {day: cost for day, cost in costs.items() if day >= state.since}, state)
+    if not of_these:
+        _add_sum(figure, costs)
+    for state in states:
+        if state not in of_these:
+            _add_spent(figure, state, days[-1])
     for state in found.limits:
         _add_limit(figure, state, days)
-    unpriced = f", {found.unpriced} runs at a price that is not known" if found.unpriced else ""
+    runs = "1 run" if found.unpriced == 1 else f"{found.unpriced} runs"
+    unpriced = f", {runs} at a price that is not known" if found.unpriced else ""
     figure.update_layout(
         title={"text": f"{dollars(found.total_usd)} since {found.since}{unpriced}"},
         xaxis={"title": {"text": f"day ({found.time_zone})"}, "type": "date"},
@@ -57,6 +69,34 @@ def draw_spend(found: SpendView) -> go.Figure:
         margin={"l": 60, "r": 40, "t": 60, "b": 50},
     )
     return figure
+
+
+def _add_sum(figure: go.Figure, costs: Mapping[str, float], state: LimitState | None = None) -> None:
+    """What the days come to; beside a limit from where its period begins, and up to what it counts as spent."""
+    sums = list(itertools.accumulate(costs.values()))
+    before = 0.0 if state is None or state.spent_usd is None else state.spent_usd - (sums[-1] if sums else 0.0)
+    figure.add_scatter(
+        x=list(costs),
+        y=[before + one for one in sums],
+        name="sum" if state is None else f"spent, {state.period}",
+        mode="lines",
+        line={"color": _SUM_COLOUR},
+    )
+
+
+def _add_spent(figure: go.Figure, state: LimitState, today: str) -> None:
+    """Of a limit whose days are not those that are shown: what it counts as spent by now."""
+    figure.add_scatter(
+        x=[today],
+        y=[state.spent_usd],
+        name=f"spent of {_whose(state)}",
+        mode="markers",
+        marker={"color": _SUM_COLOUR, "symbol": "diamond"},
+    )
+
+
+def _whose(state: LimitState) -> str:
+    return f"the {state.period} limit" if state.scope == ALL else f"the {state.period} limit of {state.scope}"
 
 
 def _add_limit(figure: go.Figure, state: LimitState, days: list[str]) -> None:

@@ -219,7 +219,9 @@ def test_money_in_the_terminal(server: Server, stcloud: Stcloud) -> None:
     (shown,) = [json.loads(line) for line in stcloud("spend", "--json")[1].splitlines()]
     assert len(shown["by_day"]) == 30
     figure = spend_figure(3, client=server.client())
-    assert [trace.type for trace in figure.data] == ["bar", "scatter", "scatter", "scatter"]
+    assert [trace.name for trace in figure.data] == [
+        "a day", "spent, weekly", "spent of the monthly limit of elsewhere", "limit of elsewhere, monthly", "limit, weekly",
+    ]  # fmt: skip
     for number in ("nan", "1e999"):
         code, said = stcloud("limit", number)
         assert (code, "body.total.amount_usd must be a finite number" in said) == (1, True), said
