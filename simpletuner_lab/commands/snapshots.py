@@ -80,11 +80,16 @@ def rerun_job(client: Client, args: argparse.Namespace, screen: Screen) -> JobVi
 
     Raises:
         ConsentRequired: nobody agreed.
+        InvalidRequest: what it asked for is not there any more.
     """
     request = client.snapshots.draft(args.job_id).request.request()
     approve: str | None = args.approve
     if approve is None:
-        made = client.plan(request)
+        try:
+            made = client.plan(request)
+        except InvalidRequest as error:
+            again = f"stcloud restore {args.job_id} -o FILE, and submit that as you want it now"
+            raise type(error)(error.message, hint=f"{error.hint}; {again}", problems=error.problems) from error
         if not screen.for_programs:
             then = client.detail(args.job_id).plan
             screen.show(plan_answer(made))

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_origin
+from typing import Any, Final, TypeVar, get_origin
 
 import cattrs
 from cattrs import transform_error
@@ -84,8 +84,26 @@ def _exactly(value: Any, cls: type[Any]) -> Any:
     if cls is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(value)
     if not isinstance(value, cls) or (isinstance(value, bool) and cls is not bool):
-        raise TypeError(f"expected {cls.__name__}, not {type(value).__name__}")
+        raise _Unreadable(f"must be {_WORDS[cls]}, not {_kind(value)}")
     return value
+
+
+_WORDS: Final = {str: "a text", int: "a whole number", float: "a number, such as 1.5", bool: "true or false"}
+
+
+def _kind(value: Any) -> str:
+    """Of what kind a value is. It is not repeated: it may be a secret in a wrong place."""
+    if value is None:
+        return "null"
+    kinds = {
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }
+    return kinds.get(type(value), type(value).__name__)
 
 
 def _finite(value: float) -> float:

@@ -148,7 +148,7 @@ def test_a_provider_in_the_terminal(server: Server, stcloud: Stcloud) -> None:
     assert stcloud("provider", "replicate")[0] == 1, "without a token it cannot be used"
     assert stcloud("provider", "replicate", "--set", "timeout_s=20")[0] == 0, "one thing after the other"
     code, told = stcloud("provider", "replicate", "--set", "timeout_s=soon")
-    assert (code, told.count("'soon'"), "expected float" in told) == (1, 1, True), told
+    assert (code, told.count("'soon'"), "must be a number, such as 1.5, not a text" in told) == (1, 1, True), told
     code, told = stcloud("provider", "elsewhere", "--set", "price")
     assert (code, "--set KEY=VALUE" in told) == (1, True)
 

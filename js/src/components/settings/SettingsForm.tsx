@@ -86,8 +86,7 @@ function Setting({ field, value, change }: SettingProps) {
   const shared = { label: name, place: name, hint };
   if (kind === "flag") return <Flag {...shared} value={value === true} change={change} />;
   if (choices.length > 0) {
-    const all = choices.includes(String(value)) ? choices : [...choices, String(value)];
-    const options = all.map((choice): [string, string] => [choice, choice]);
+    const options = choices.map((choice): [string, string] => [choice, choice]);
     return <Choice {...shared} value={String(value)} change={change} options={options} />;
   }
   if (kind === "list") {
