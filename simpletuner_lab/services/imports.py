@@ -183,7 +183,7 @@ class Imports:
         events = (EventDraft(kind=EventKind.PROBLEM, at=charge.updated_at, data=data),) if told else ()
         after = dataclasses.replace(job, cost_usd=spent, updated_at=charge.updated_at)
         with contextlib.suppress(StaleRecord):  # the next sync books it
-            self.recorder.record(job, Change(job=after, events=events, points=PointsChange(), charge=charge))
+            self.recorder.record(job, Change(job=after, events=events, points=PointsChange(), charges=(charge,)))
 
     def _import(self, provider: Provider, run: ListedRun, plan: Plan, owner: str, run_limit_s: float | None) -> Job:
         now, over = self.clock(), run.state in ENDED and run.cost_usd is not None

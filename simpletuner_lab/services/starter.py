@@ -310,7 +310,7 @@ class Starter:
         )
         event = EventDraft(kind=EventKind.STARTED, at=now, data={"attempt": job.attempt})
         return self._rooms.recorder.record(
-            job, Change(job=after, events=(event,), points=PointsChange(), charge=charge)
+            job, Change(job=after, events=(event,), points=PointsChange(), charges=(charge,))
         )
 
     def _upload_again(self, job: Job, error: UploadGone) -> Job:
