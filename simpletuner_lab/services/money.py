@@ -18,7 +18,7 @@ from simpletuner_lab.core.plan import Plan, SubmitRequest
 from simpletuner_lab.core.provider import Provider
 from simpletuner_lab.core.rates import CARDS, TYPICAL
 from simpletuner_lab.core.spend import ALL, SpendLimits, day_of, dollars, midnight
-from simpletuner_lab.core.verdict import LimitState, limit_text
+from simpletuner_lab.core.verdict import LimitState, assumed_text, limit_text
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.money_views import (
     USUAL_DAYS,
@@ -322,19 +322,20 @@ def _off(limits: SpendLimits, provider: str) -> CostLimitStatus:
     limit = limits.providers.get(provider, limits.total)
     return CostLimitStatus(
         enabled=False, limit_amount=limit.amount_usd, period=limit.period, action=limit.action, current_spend=0.0,
-        committed=0.0, percent_used=0.0, is_exceeded=False, is_warning=False, message="no spend limit is set",
+        assumed=0.0, assumed_runs=0, committed=0.0, percent_used=0.0, is_exceeded=False, is_warning=False, message="no spend limit is set",
         scope=provider or ALL, time_zone=limits.time_zone, since="", until="",
     )  # fmt: skip
 
 
 def _status(state: LimitState, time_zone: str) -> CostLimitStatus:
     percent = None if state.share is None else round(100 * state.share, 2)
+    assumed = f" ({found})" if (found := assumed_text(state)) else ""
     said = "of a run it is not known what it costs" if percent is None else (
-        f"{dollars(state.spent_usd or 0.0)} spent and {dollars(state.committed_usd or 0.0)} reserved: {percent:g} %"
+        f"{dollars(state.spent_usd or 0.0)} spent{assumed} and {dollars(state.committed_usd or 0.0)} reserved: {percent:g} %"
     )  # fmt: skip
     return CostLimitStatus(
         enabled=True, limit_amount=state.amount_usd, period=state.period, action=state.action,
-        current_spend=state.spent_usd, committed=state.committed_usd, percent_used=percent,
+        current_spend=state.spent_usd, assumed=state.assumed_usd, assumed_runs=state.assumed_runs, committed=state.committed_usd, percent_used=percent,
         is_exceeded=state.is_exceeded, is_warning=state.is_warning, message=f"{limit_text(state)}: {said}",
         scope=state.scope, time_zone=time_zone, since=state.since, until=state.until,
     )  # fmt: skip
