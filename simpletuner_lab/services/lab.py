@@ -144,8 +144,9 @@ class Lab:
         )
         settings = ProviderSettings(home.provider_settings)
         self.doubts = Doubts(store=self.store, recorder=self.recorder, clock=around.clock)
-        self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
         nudge, recorder = self.watcher.nudge_blocked, self.recorder
+        recorder.listen(self.watcher.heard)
+        self.imports = Imports(store=store, recorder=recorder, runner=self.runner, clock=around.clock, freed=nudge)
         self.setup = ProviderSetup(registry, settings, self.tokens, store, nudge)
         self.money = Money(store, registry, self._planner, self.plan, around.clock, recorder=recorder, changed=nudge)
         self.webhooks = Webhooks(store, registry, self.watcher.nudge, settings=settings, clock=around.clock)

@@ -10,7 +10,7 @@ from typing import Final
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.cost import Estimate, amount_or_none
-from simpletuner_lab.core.errors import Conflict, InvalidRequest, JobNotFound, ProviderUnavailable
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, JobNotFound, LabError, ProviderUnavailable
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.ledger import Charge, said_by_hand, with_charge
@@ -47,7 +47,7 @@ _NO_BALANCE: Final = "no provider tells its balance; what runs of this lab have 
 
 
 class Money:
-    """Reads the ledger and sets its limits. Safe to use from several threads. `changed` is called after limits were set."""
+    """Reads the ledger and sets its limits. Safe to use from several threads. `changed` is called after limits were set, or a cost was said."""
 
     def __init__(
         self, store: Store, registry: Registry, planner: Planner, plan: Callable[[SubmitRequest], Plan],
@@ -145,6 +145,8 @@ class Money:
             said = _said_by_hand(job_id, booked, usd, now=self._clock())
             runs, cost_usd = len(said), _cost(booked, said)
             charges.put(*said)
+        with contextlib.suppress(LabError):  # it is booked, and who waits for money asks in a minute anyway
+            self._changed()
         return StatedCost(job_id=job_id, cost_usd=cost_usd, runs=runs)
 
     # ------------------------------------------------------------ totals
