@@ -27,6 +27,9 @@ export interface LimitState {
   until: string;
   /** Spent, committed and the job in question together. */
   with_job_usd: number | null;
+  /** Of what is spent: what runs count for whose cost nobody told, and how many these are. */
+  assumed_usd: number;
+  assumed_runs: number;
 }
 
 /** Whether a job may be paid for, and what is reserved for it if so. */

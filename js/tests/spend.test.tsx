@@ -75,6 +75,8 @@ function state(more: Partial<LimitState> = {}): LimitState {
     since: "2026-03-01",
     until: "2026-04-01",
     with_job_usd: 25,
+    assumed_usd: 0,
+    assumed_runs: 0,
     ...more,
   };
 }
@@ -128,6 +130,14 @@ test("a limit says how far it is used, in words too", async () => {
   await expect.element(page.getByText("$20.00 of $50.00")).toBeVisible();
   await expect.element(page.getByText("$5.00 more may go to jobs under way; begins again on 2026-04-01")).toBeVisible();
   expect(find(".stc-limit [role=progressbar]").ariaValueNow).toBe("50");
+  expect(find(".stc-limit").dataset.standing).toBe("well");
+});
+
+test("what is only assumed of what is spent is told apart", async () => {
+  const states = [state({ assumed_usd: 1.1, assumed_runs: 2 })];
+  const { find } = stage(lab({ limits: () => limits(states) }), <Spend />, { width: 420 });
+  const words = "$1.10 of what is spent is assumed. Runs whose cost nobody told: 2";
+  await expect.element(page.getByText(words)).toBeVisible();
   expect(find(".stc-limit").dataset.standing).toBe("well");
 });
 

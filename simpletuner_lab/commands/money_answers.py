@@ -8,7 +8,7 @@ from typing import Final
 from simpletuner_lab.commands.answers import Answer
 from simpletuner_lab.commands.tables import Cell, Table, Tone, table_of
 from simpletuner_lab.core.spend import ALL, dollars
-from simpletuner_lab.core.verdict import LimitState
+from simpletuner_lab.core.verdict import LimitState, assumed_text
 from simpletuner_lab.services.money_views import DaySpend, JobSpend, LimitsView, NamedSpend, SpendView, StatedCost
 from simpletuner_lab.terminal import one_line
 
@@ -51,31 +51,35 @@ def _spend_lines(found: SpendView) -> Iterator[str]:
     for name, groups in (("provider", found.by_provider), ("user", found.by_user if len(found.by_user) > 1 else ())):
         yield from (f"  {name} {one_line(one.name):<16} {dollars(one.cost_usd):>10}  {_runs(one)}" for one in groups)
     for job in found.by_job[:_LISTED]:
-        yield f"  job {job.job_id}  {dollars(job.cost_usd):>10}  {one_line(job.config_name)}"
+        yield f"  job {job.job_id}  {dollars(job.cost_usd):>10}  {one_line(job.config_name)}{_unpriced(job)}"
     if len(found.by_job) > _LISTED:
         yield f"  ... and {len(found.by_job) - _LISTED} jobs more (--json lists all)"
-    yield from map(_state_line, found.limits)
+    for state in found.limits:
+        yield from _state_lines(state)
 
 
 def _limit_lines(found: LimitsView) -> Iterator[str]:
     limits = found.limits
     if not found.states:
         yield "no limit on what may be spent: stcloud limit AMOUNT --action block"
-    yield from map(_state_line, found.states)
+    for state in found.states:
+        yield from _state_lines(state)
     job = limits.job
     if job.amount_usd is not None:
         yield f"  a job: {dollars(job.amount_usd)}, then {job.action}"
     yield f"  days, weeks and months are those of {one_line(limits.time_zone)}"
 
 
-def _state_line(state: LimitState) -> str:
+def _state_lines(state: LimitState) -> Iterator[str]:
     whose = "all providers" if state.scope == ALL else one_line(state.scope)
     spent = "not known" if state.spent_usd is None else dollars(state.spent_usd)
     held = "not known" if state.committed_usd is None else dollars(state.committed_usd)
-    return (
+    yield (
         f"  {whose}: {bar(state)} of {dollars(state.amount_usd)} {state.period}, then {state.action} "
         f"({spent} spent, {held} reserved; until {state.until})"
     )
+    if assumed := assumed_text(state):
+        yield f"    {assumed}: stcloud cost JOB USD"
 
 
 def _spend_table(found: SpendView) -> Table:
@@ -93,6 +97,8 @@ def _limit_rows(states: Iterable[LimitState]) -> Iterator[Sequence[Cell | str]]:
     for state in states:
         tone = Tone.BAD if state.is_exceeded else Tone.WARNING if state.is_warning else Tone.GOOD
         yield "limit", f"{state.scope}, {state.period}", dollars(state.amount_usd), Cell(bar(state), tone)
+        if state.assumed_runs:
+            yield "", "", "", Cell(assumed_text(state), Tone.WARNING)
 
 
 def _job_name(job: JobSpend) -> str:
@@ -100,8 +106,11 @@ def _job_name(job: JobSpend) -> str:
 
 
 def _runs(one: SpendView | DaySpend | NamedSpend | JobSpend) -> str:
-    unpriced = f", {one.unpriced} at a price that is not known" if one.unpriced else ""
-    return _count(one.runs, "run") + unpriced
+    return _count(one.runs, "run") + _unpriced(one)
+
+
+def _unpriced(one: SpendView | DaySpend | NamedSpend | JobSpend) -> str:
+    return f", {one.unpriced} at a price that is not known" if one.unpriced else ""
 
 
 def _count(number: int, word: str) -> str:

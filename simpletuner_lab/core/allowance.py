@@ -10,7 +10,7 @@ from typing import Final
 from simpletuner_lab.core.book import Book, Holding, seconds_for, usd_of
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.spend import SpendLimits, dollars, exact
-from simpletuner_lab.core.verdict import CENT, SHORTEST_RUN_S, limit_text, state_of, unknown_text
+from simpletuner_lab.core.verdict import CENT, SHORTEST_RUN_S, assumed_text, limit_text, state_of, unknown_text
 
 _LATE_S: Final = 300.0
 """A run that nobody meters is late so long after the end of the time that is paid for."""
@@ -53,21 +53,23 @@ def allow(
     caps = (
         []
         if limits.job.cap_usd is None
-        else [(limits.job.cap_usd - used, f"the job may cost {exact(limits.job.cap_usd)}", True)]
+        else [(limits.job.cap_usd - used, f"the job may cost {exact(limits.job.cap_usd)}", True, "")]
     )
     for scope, limit in blocking:
         state = state_of(scope, limit, book, now=now, zone=zone, without=holding.job_id)
         if state.with_job_usd is None:
             whose = unknown_text(scope, limit, book, now=now, zone=zone, without=holding.job_id)
             return Allowance(reserved_usd=None, refusal=f"{limit_text(state)}: {whose}")
-        caps.append((state.amount_usd - state.with_job_usd, limit_text(state), False))
-    cap, name, for_good = min(caps)
+        assumed = assumed_text(state)
+        why = f" ({dollars(state.spent_usd or 0.0)} spent, {assumed})" if assumed else ""
+        caps.append((state.amount_usd - state.with_job_usd, limit_text(state), False, why))
+    cap, name, for_good, why = min(caps)
     run_usd = cap if bite is None else min(cap, bite)
     seconds = seconds_for(run_usd, usd_per_hour)
     if seconds < SHORTEST_RUN_S and run_usd >= cap - CENT:
         return Allowance(
             reserved_usd=holding.reserved_usd,
-            refusal=f"{name}, and {dollars(max(0.0, cap))} is left of that",
+            refusal=f"{name}, and {dollars(max(0.0, cap))} is left of that{why}",
             for_good=for_good,
         )
     reserved = min(max(holding.reserved_usd or 0.0, used + run_usd), used + cap)

@@ -106,6 +106,15 @@ class Book:
         """What runs that began in a period count for; None where that is not known of one."""
         return sum_known(counted for _, counted in self._counted(since, provider))
 
+    def assumed_usd(self, since: float, provider: str | None) -> tuple[float, int]:
+        """What of that nobody has told, and of how many runs: it is all that they may have cost."""
+        parts = [
+            counted - (charge.cost_usd or 0.0)
+            for charge, counted in self._counted(since, provider)
+            if counted is not None and counted > (charge.cost_usd or 0.0)
+        ]
+        return sum(parts), len(parts)
+
     def not_known(self, since: float, provider: str | None, *, without: str = "") -> tuple[str, ...]:
         """The jobs, but for one, of which it is not known what they count for."""
         found = [charge.job_id for charge, counted in self._counted(since, provider) if counted is None]

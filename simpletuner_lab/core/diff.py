@@ -66,8 +66,8 @@ class Change:
     points: PointsChange
     reported: Delivered | None = None
     """What the trainer says it delivered, where a line of this snapshot says so."""
-    charge: Charge | None = None
-    """What the run costs, where that has changed."""
+    charges: tuple[Charge, ...] = ()
+    """What runs cost, where that has changed."""
 
 
 def diff(job: Job, snapshot: Snapshot, *, delivered: Delivered | None, resumable: bool, now: float) -> Change:

@@ -109,6 +109,19 @@ def is_unpriced(charge: Charge) -> bool:
     return charge.cost_usd is None and charge.usd_per_hour != 0 and charge.metered_s != 0
 
 
+def said_by_hand(charges: Iterable[Charge], usd: float, *, now: float) -> tuple[Charge, ...]:
+    """Those of which nobody told the whole cost, as their user says it of all together; none where all is known.
+
+    The last has the amount. They belong into one transaction: by some of them alone a part of the money is lost.
+    """
+    untold = [one for one in charges if one.usd_per_hour != 0 and (is_unpriced(one) or not one.final)]
+    amounts = [0.0] * (len(untold) - 1) + [usd]
+    return tuple(
+        dataclasses.replace(one, cost_usd=amount, final=True, updated_at=now)
+        for one, amount in zip(untold, amounts, strict=False)
+    )
+
+
 def spent_usd(job: Job, charges: Iterable[Charge]) -> float | None:
     """What the job has cost: the sum of its charges; None where one that was metered, or has ended, has no price.
 

@@ -93,7 +93,11 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        found = {form for secret in secrets if secret for form in forms_of(secret.reveal())}
+        found: dict[str, str] = {}
+        for secret in filter(None, secrets):
+            for form in forms_of(secret.reveal()):
+                found[form] = found.get(form) or secret.source
+        self._sources = found
         self._forms = sorted(found, key=lambda form: (-len(form), form))
 
     def known(self, text: str) -> str:
@@ -108,7 +112,19 @@ class Redactor:
         return without_hidden(self._plain(text), self._plain, MASK)
 
     def what_in(self, text: str) -> str:
-        """What a text holds that would be taken out of it, however deep it is encoded; empty where nothing."""
+        """What a text holds that would be taken out of it, however deep it is encoded; empty where nothing.
+
+        Of a secret that is known that is where it came from, and never a part of it.
+        """
+        what = self._kind_in(text)
+        return (what and self._source_in(text)) or what
+
+    def _source_in(self, text: str) -> str:
+        forms = (form for one in layers(text) for form in self._forms if form in one)
+        sources = filter(None, (self._sources[form] for form in forms))
+        return next((source for source in sources if self.text(source) == source), "")
+
+    def _kind_in(self, text: str) -> str:
         if shape := shape_in(text):
             return shape.label
         if self.known(text) != text:

@@ -31,10 +31,12 @@ def is_token(text: str) -> bool:
 class Secret:
     """A token or key. `reveal()` is the only way to its text; repr, str and format are masked."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_text", "source")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, source: str = "") -> None:
+        """`source` says in words what it is, for people (`the value of HF_TOKEN`); empty where that is not known."""
         self._text = text
+        self.source = source
 
     def reveal(self) -> str:
         """The text itself. Call it where it is used, never earlier."""

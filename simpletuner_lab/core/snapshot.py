@@ -89,7 +89,7 @@ def require_words(name: str, message: str, known: Redactor | None = None) -> Non
     if len(message) > MAX_MESSAGE or not all(line.isprintable() for line in message.splitlines()):
         raise InvalidRequest(f"a snapshot's message has at most {MAX_MESSAGE} characters, all of them printable")
     if found := find_secrets({"snapshot_name": name, "snapshot_message": message}, known=known):
-        raise SecretInConfig(f"{found[0].path} holds what looks like a secret", problems=found, hint="leave it out")
+        raise SecretInConfig(f"{found[0].path} {found[0].message}", problems=found, hint="leave it out")
 
 
 def slug(name: str) -> str:

@@ -18,7 +18,7 @@ ALL: Final = "all"
 WARN_SHARE: Final = 0.8
 """From this share of a limit on there is a warning."""
 
-_CENTS: Final = 2
+USUAL_DIGITS: Final = 2
 """Digits of a dollar that are usually shown."""
 _MOST_DIGITS: Final = 6
 _PATIENCE: Final = 1e-9
@@ -135,11 +135,11 @@ def _month_after(first: date) -> date:
     return date(first.year + last, 1 if last else first.month + 1, 1)
 
 
-def dollars(amount: float, digits: int = _CENTS) -> str:
+def dollars(amount: float, digits: int = USUAL_DIGITS) -> str:
     """Money in words, to the cent; more digits where a cent is too much, or where they are asked for and say more."""
-    if digits > _CENTS:
+    if digits > USUAL_DIGITS:
         whole, _, rest = f"{amount:.{digits}f}".partition(".")
-        return f"${whole}.{rest.rstrip('0'):0<{_CENTS}}"
+        return f"${whole}.{rest.rstrip('0'):0<{USUAL_DIGITS}}"
     return f"${amount:.2f}" if amount >= 0.1 or amount == 0 else f"${amount:.4f}"
 
 
@@ -154,7 +154,7 @@ def digits_for(parts: Iterable[float], limit: float) -> int:
     passed = sum(listed) > limit + _PATIENCE
     fits = (
         digits
-        for digits in range(_CENTS, _MOST_DIGITS)
+        for digits in range(USUAL_DIGITS, _MOST_DIGITS)
         if (round(sum(round(part, digits) for part in listed), digits) > limit + _PATIENCE) == passed
     )
     return next(fits, _MOST_DIGITS)

@@ -11,6 +11,7 @@ from typing import Final
 from simpletuner_lab.core.book import Book, Claim, seconds_for, sum_known
 from simpletuner_lab.core.spend import (
     ALL,
+    USUAL_DIGITS,
     WARN_SHARE,
     JobLimit,
     LimitAction,
@@ -48,6 +49,9 @@ class LimitState:
     """The first day of the next period."""
     with_job_usd: float | None = None
     """Spent, committed and the job in question together; the first two where there is none."""
+    assumed_usd: float = 0.0
+    """Of what is spent: what runs count for whose cost nobody told."""
+    assumed_runs: int = 0
 
     @property
     def share(self) -> float | None:
@@ -91,6 +95,7 @@ def state_of(scope: str, limit: SpendLimit, book: Book, *, now: float, zone: tzi
     since, until = span(limit.period, now, zone)
     provider = None if scope == ALL else scope
     spent, committed = book.spent_usd(since, provider), book.committed_usd(provider, without=without)
+    assumed_usd, assumed_runs = book.assumed_usd(since, provider)
     return LimitState(
         scope=scope,
         amount_usd=limit.amount_usd,
@@ -101,6 +106,8 @@ def state_of(scope: str, limit: SpendLimit, book: Book, *, now: float, zone: tzi
         since=day_of(since, zone).isoformat(),
         until=day_of(until, zone).isoformat(),
         with_job_usd=sum_known((spent, committed)),
+        assumed_usd=assumed_usd,
+        assumed_runs=assumed_runs,
     )
 
 
@@ -119,7 +126,8 @@ def judge(claim: Claim, provider: str, limits: SpendLimits, book: Book, *, now: 
     told = [*_of_job(claim, limits.job), *periods]
     refusals = [text for text, blocks in told if blocks]
     blind = reserved is not None and any(unknown[one.scope] and one.action is LimitAction.BLOCK for one in states)
-    hint = _UNKNOWN_HINT if blind else _HINT
+    assumed = any(one.assumed_runs and one.is_exceeded and one.action is LimitAction.BLOCK for one in states)
+    hint = _UNKNOWN_HINT if blind else f"{_SAY_IT}, {_HINT}" if assumed else _HINT
     return SpendVerdict(
         claim=claim,
         reserved_usd=reserved,
@@ -142,9 +150,8 @@ def unknown_text(scope: str, limit: SpendLimit, book: Book, *, now: float, zone:
 
 
 _NAMED: Final = 3
-_UNKNOWN_HINT: Final = (
-    "say what it cost (stcloud cost JOB USD), limit single providers, let the limit warn, or wait for the next period"
-)
+_SAY_IT: Final = "say what it cost (stcloud cost JOB USD)"
+_UNKNOWN_HINT: Final = f"{_SAY_IT}, limit single providers, let the limit warn, or wait for the next period"
 _HINT: Final = "raise the limit or let it warn (stcloud limit), wait for the next period, or run it on cheaper hardware"
 
 
@@ -189,12 +196,21 @@ def _of_period(state: LimitState, reserved_usd: float | None, unknown: str) -> I
     elif state.is_exceeded or state.is_warning:
         parts = (state.spent_usd or 0.0, state.committed_usd or 0.0, reserved_usd)
         spent, committed, asked = (dollars(part, digits_for(parts, state.amount_usd)) for part in parts)
-        sums = f"{spent} spent, {committed} reserved by jobs under way, up to {asked} for this job"
+        assumed = assumed_text(state, digits_for(parts, state.amount_usd))
+        sums = f"{spent} spent{f' ({assumed})' if assumed else ''}, {committed} reserved by jobs under way, up to {asked} for this job"
         share = f"{100 * (state.share or 0.0):.0f} %"
         yield (
             f"{name} {'would be passed' if state.is_exceeded else f'is at {share}'}: {sums}",
             (blocks and state.is_exceeded),
         )
+
+
+def assumed_text(state: LimitState, digits: int = USUAL_DIGITS) -> str:
+    """How much of what is spent is only assumed; empty where nothing is."""
+    if not state.assumed_runs:
+        return ""
+    runs = "1 run" if state.assumed_runs == 1 else f"{state.assumed_runs} runs"
+    return f"{dollars(state.assumed_usd, digits)} of it assumed for {runs} whose cost nobody told"
 
 
 def limit_text(state: LimitState) -> str:

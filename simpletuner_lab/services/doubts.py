@@ -54,15 +54,15 @@ class Doubts:
             state = JobState.CANCELLED if asked else JobState.FAILED
             after = dataclasses.replace(job.moved(state, now=now), retry_at=None)
         return self.recorder.note(
-            job, after, EventKind.RESOLVED, at=now, charge=self._charge(job, now),
+            job, after, EventKind.RESOLVED, at=now, charges=self._charges(job, now),
             action=decision.value, entry=entry, attempt=job.attempt,
         )  # fmt: skip
 
-    def _charge(self, job: Job, now: float) -> Charge | None:
+    def _charges(self, job: Job, now: float) -> tuple[Charge, ...]:
         plan = self.store.jobs.plan(job.id)
         if plan.rate.usd_per_hour == 0:
-            return None
+            return ()
         most_usd = self.store.spending.run_usd(job.id)
         if most_usd is None:  # nothing bounded it: what it was estimated at
             most_usd = plan.estimate.usd_high
-        return of_doubt(job, account=plan.identity.account, rate=plan.rate, now=now, most_usd=most_usd)
+        return (of_doubt(job, account=plan.identity.account, rate=plan.rate, now=now, most_usd=most_usd),)

@@ -65,6 +65,8 @@ class Imports:
     recorder: Recorder
     runner: Runner
     clock: Callable[[], float]
+    freed: Callable[[], None]
+    """Called after a run turned out to cost something else than it was counted for."""
 
     def sync(self, provider: Provider, owner: str) -> Synced:
         """Imports every run of our targets that is not known here.
@@ -138,7 +140,7 @@ class Imports:
         with contextlib.suppress(ProviderFailure):  # it cannot be told: it counts as before
             ref = provider.find(RunTag(job_id=doubt.job_id, attempt=doubt.attempt))
             if ref is None:
-                self.store.charges.drop(doubt)
+                self._drop(doubt)
                 return
             snapshot, now = provider.poll(ref, ""), self.clock()
             found = metered(dataclasses.replace(doubt, ref=ref), snapshot, ended=True, now=now)
@@ -171,19 +173,25 @@ class Imports:
         nearest = min(doubts, key=lambda one: abs(run.created_at - one.opened_at))
         job = None if charge is None else self._known(charge.job_id)
         if abs(run.created_at - nearest.opened_at) <= _CLOCKS_S and (job is None or job.imported):
-            self.store.charges.drop(nearest)
+            self._drop(nearest)
             doubts.remove(nearest)
+
+    def _drop(self, doubt: Charge) -> None:
+        self.store.charges.drop(doubt)
+        self.freed()
 
     def _book(self, charge: Charge, job: Job | None, told: str = "") -> None:
         if job is None:
             self.store.charges.put(charge)
+            self.freed()
             return
         spent = spent_usd(job, with_charge(self.store.charges.of_job(job.id), charge))
         data = {"code": ProviderUncertain.code, "message": told}
         events = (EventDraft(kind=EventKind.PROBLEM, at=charge.updated_at, data=data),) if told else ()
         after = dataclasses.replace(job, cost_usd=spent, updated_at=charge.updated_at)
         with contextlib.suppress(StaleRecord):  # the next sync books it
-            self.recorder.record(job, Change(job=after, events=events, points=PointsChange(), charge=charge))
+            self.recorder.record(job, Change(job=after, events=events, points=PointsChange(), charges=(charge,)))
+            self.freed()
 
     def _import(self, provider: Provider, run: ListedRun, plan: Plan, owner: str, run_limit_s: float | None) -> Job:
         now, over = self.clock(), run.state in ENDED and run.cost_usd is not None

@@ -27,6 +27,8 @@ _WORDS: Final = re.compile(rf"[/_. -]*{_WORD}(?:[/_. -]+{_WORD})*[/_. -]*")
 _SECRET_NAME: Final = re.compile(r"(.*_)?(token|key|secrets?|password|passwd|passphrase|credentials?|pat|apikey)")
 """Of variables: wider than the names of config keys, since by it alone nothing is refused that could be words."""
 _MAX_BYTES: Final = 16 << 10
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+"""Of a variable or a file: what reads otherwise is not repeated."""
 
 
 class KnownSecrets:
@@ -77,7 +79,9 @@ class KnownSecrets:
     @functools.cached_property
     def _found(self) -> tuple[tuple[Secret, bool], ...]:
         """Outside of the folder: each with whether a text may be refused for it."""
-        kept = [Secret(text) for text in map(in_keyring, self._names) if text]
+        kept = [
+            Secret(text, f"the value of {name} in the keyring") for name in self._names if (text := in_keyring(name))
+        ]
         return (*_of_environment(self._environment, self._names), *((one, _is_certain(one)) for one in kept))
 
     def beside(self, more: Sequence[Secret]) -> Redactor:
@@ -88,7 +92,7 @@ class KnownSecrets:
 def _of_environment(environment: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple[Secret, bool]]:
     """Each with whether a text may be refused for it: not for what only the end of a variable's name calls a secret."""
     for name, value in environment.items():
-        text, secret = value.strip(), Secret(value.strip())
+        text, secret = value.strip(), Secret(value.strip(), _source("the value of", name))
         if len(text) < _SHORTEST:
             continue
         has_shape = shape_in(text) is not None and "://" not in text
@@ -97,7 +101,7 @@ def _of_environment(environment: Mapping[str, str], names: Sequence[str]) -> Ite
         elif _SECRET_NAME.fullmatch(name.lower()):
             yield secret, _is_certain(secret) and len(text) >= _CERTAIN and _WORDS.fullmatch(text) is None
         if "://" in text and "@" in text:
-            yield from ((one, _is_certain(one)) for one in _of_address(text))
+            yield from ((one, _is_certain(one)) for one in _of_address(text, name))
 
 
 def _is_certain(secret: Secret) -> bool:
@@ -115,14 +119,19 @@ def _is_there(path: str) -> bool:
         return False
 
 
-def _of_address(text: str) -> Iterator[Secret]:
+def _source(what: str, name: str, where: str = "") -> str:
+    return f"{what} {name}{where}" if _NAME.fullmatch(name) else ""
+
+
+def _of_address(text: str, name: str) -> Iterator[Secret]:
     """The password in an address such as a proxy's, as it stands there and as it is sent."""
     try:
         password = urlsplit(text).password or ""
     except ValueError:
         return
     if len(password) >= _SHORTEST:
-        yield from {Secret(password), Secret(unquote(password))}
+        source = _source("the password in", name)
+        yield from (Secret(one, source) for one in {password, unquote(password)})
 
 
 def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
@@ -143,4 +152,4 @@ def _of_files(folder: Path) -> Iterator[Secret]:
         except OSError:
             continue
         if len(text) >= _SHORTEST:
-            yield Secret(text)
+            yield Secret(text, _source("the value of", name, " in the lab's secrets"))

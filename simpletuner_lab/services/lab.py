@@ -52,7 +52,7 @@ from simpletuner_lab.services.job_queue import JobQueue
 from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.logs import Logs
 from simpletuner_lab.services.money import Money, asked_by
-from simpletuner_lab.services.new_jobs import first_events, new_job
+from simpletuner_lab.services.new_jobs import first_events, first_of_key, new_job, once
 from simpletuner_lab.services.one_home import open_store
 from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
@@ -66,7 +66,7 @@ from simpletuner_lab.services.snapshots import Snapshots
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.starter import Rooms
 from simpletuner_lab.services.steps import run_class
-from simpletuner_lab.services.store import Store, require_same_plan
+from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
 from simpletuner_lab.services.watcher import Watcher
 from simpletuner_lab.services.webhook_proof import Prover
@@ -130,13 +130,8 @@ class Lab:
             known=self.known,
         )
         self.runner = Runner(rooms, around.clock)
-        bag = Bag(
-            store=store,
-            outputs=self.outputs,
-            tokens=self.tokens,
-            folder=home.pushes,
-            consent_mode=self.consent_mode,
-        )
+        mode = self.consent_mode
+        bag = Bag(store=store, outputs=self.outputs, tokens=self.tokens, folder=home.pushes, consent_mode=mode)
         self._outbox = Outbox(store=store, recorder=self.recorder, clock=around.clock)
         self.courier = Courier(bag, self._outbox, around.clock)
         self.watcher = Watcher(
@@ -144,8 +139,9 @@ class Lab:
         )
         settings = ProviderSettings(home.provider_settings)
         self.doubts = Doubts(store=self.store, recorder=self.recorder, clock=around.clock)
-        self.imports = Imports(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
         nudge, recorder = self.watcher.nudge_blocked, self.recorder
+        recorder.listen(self.watcher.heard)
+        self.imports = Imports(store=store, recorder=recorder, runner=self.runner, clock=around.clock, freed=nudge)
         self.setup = ProviderSetup(registry, settings, self.tokens, store, nudge)
         self.money = Money(store, registry, self._planner, self.plan, around.clock, recorder=recorder, changed=nudge)
         self.webhooks = Webhooks(store, registry, self.watcher.nudge, settings=settings, clock=around.clock)
@@ -214,11 +210,15 @@ class Lab:
             ProviderUnavailable: the provider cannot be used now.
         """
         require_plain_labels(self.known.certain(), idempotency_key=key or "", entry=entry)
-        if key is not None and (first := self.store.jobs.by_key(self.owner, key, now=self._clock())) is not None:
-            require_same_plan(first, first.digest if approve is None else approve)
-            if self.store.jobs.plan(first.id).asked != asked_of(request):  # the same, said otherwise?
-                require_same_plan(first, self.plan(request).digest)
-            return first
+        return once(
+            lambda: first_of_key(
+                self.store.jobs.by_key(self.owner, key, now=self._clock()) if key is not None else None,
+                request, approve, plan=lambda job: self.store.jobs.plan(job.id), digest=lambda: self.plan(request).digest,
+            ),
+            lambda: self._submitted(request, approve, key, entry),
+        )  # fmt: skip
+
+    def _submitted(self, request: SubmitRequest, approve: str | None, key: str | None, entry: str) -> Job:
         plan = self.plan(request)
         require_consent(state=plan.consent, digest=plan.digest, approve=approve)
         require_ready(self.registry.get(request.provider))

@@ -10,15 +10,15 @@ from typing import Final
 
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.cost import Estimate, amount_or_none
-from simpletuner_lab.core.errors import Conflict, InvalidRequest, JobNotFound, ProviderUnavailable
+from simpletuner_lab.core.errors import Conflict, InvalidRequest, JobNotFound, LabError, ProviderUnavailable
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
-from simpletuner_lab.core.ledger import Charge, is_unpriced, with_charge
+from simpletuner_lab.core.ledger import Charge, said_by_hand, with_charge
 from simpletuner_lab.core.plan import Plan, SubmitRequest
 from simpletuner_lab.core.provider import Provider
 from simpletuner_lab.core.rates import CARDS, TYPICAL
 from simpletuner_lab.core.spend import ALL, SpendLimits, day_of, dollars, midnight
-from simpletuner_lab.core.verdict import LimitState, limit_text
+from simpletuner_lab.core.verdict import LimitState, assumed_text, limit_text
 from simpletuner_lab.services.codec import decode, encode
 from simpletuner_lab.services.money_views import (
     USUAL_DAYS,
@@ -47,7 +47,7 @@ _NO_BALANCE: Final = "no provider tells its balance; what runs of this lab have 
 
 
 class Money:
-    """Reads the ledger and sets its limits. Safe to use from several threads. `changed` is called after limits were set."""
+    """Reads the ledger and sets its limits. Safe to use from several threads. `changed` is called after limits were set, or a cost was said."""
 
     def __init__(
         self, store: Store, registry: Registry, planner: Planner, plan: Callable[[SubmitRequest], Plan],
@@ -119,43 +119,35 @@ class Money:
             Conflict: it has not ended, or what it cost is known.
         """
         usd = require_amount(usd)
-        charges = self._store.charges.of_job(job_id)
-        job = self._ended(job_id, charges)
-        untold = [one for one in charges if one.usd_per_hour != 0 and (is_unpriced(one) or not one.final)]
-        if not untold:
-            raise Conflict(f"what job {job_id} has cost is known", hint="stcloud spend lists it")
-        now, stated = self._clock(), charges
-        *others, last = untold
-        for one in others:  # the amount comes last: who is killed before it says it again
-            nothing = dataclasses.replace(one, cost_usd=0.0, final=True, updated_at=now)
-            stated = with_charge(stated, nothing)
-            self._store.charges.put(nothing)
-        said = dataclasses.replace(last, cost_usd=usd, final=True, updated_at=now)
-        cost_usd = sum(one.cost_usd or 0.0 for one in with_charge(stated, said))
-        if job is None:
-            self._store.charges.put(said)
-        else:
-            message = f"that its runs cost {dollars(usd)} which nobody had told was said by hand"
-            self._recorder.decide(
-                job_id,
-                lambda job: self._recorder.note(
-                    job, dataclasses.replace(job, cost_usd=cost_usd, updated_at=now), EventKind.SPEND_LIMIT, at=now,
-                    charge=said, message=message, entry=entry,
-                ),
-            )  # fmt: skip
-        return StatedCost(job_id=job_id, cost_usd=cost_usd, runs=len(untold))
+        charges, runs = self._store.charges, 0
 
-    def _ended(self, job_id: str, charges: Sequence[Charge]) -> Job | None:
-        """The job; None where it was deleted and left charges."""
+        def write(job: Job) -> Job:
+            nonlocal runs
+            if not job.terminal:
+                raise Conflict(
+                    f"job {job_id} has not ended: its runs may cost more", hint="wait for its end, or cancel it"
+                )
+            now, booked = self._clock(), charges.of_job(job_id)
+            said = _said_by_hand(job_id, booked, usd, now=now)
+            runs = len(said)
+            after = dataclasses.replace(job, cost_usd=_cost(booked, said), updated_at=now)
+            message = f"that its runs cost {dollars(usd)} which nobody had told was said by hand"
+            return self._recorder.note(
+                job, after, EventKind.SPEND_LIMIT, at=now, charges=said, message=message, entry=entry
+            )
+
         try:
-            job = self._store.jobs.get(job_id)
+            cost_usd = self._recorder.decide(job_id, write).cost_usd or 0.0
         except JobNotFound:
-            if charges:
-                return None
-            raise
-        if not job.terminal:
-            raise Conflict(f"job {job_id} has not ended: its runs may cost more", hint="wait for its end, or cancel it")
-        return job
+            booked = charges.of_job(job_id)
+            if not booked:
+                raise
+            said = _said_by_hand(job_id, booked, usd, now=self._clock())
+            runs, cost_usd = len(said), _cost(booked, said)
+            charges.put(*said)
+        with contextlib.suppress(LabError):  # it is booked, and who waits for money asks in a minute anyway
+            self._changed()
+        return StatedCost(job_id=job_id, cost_usd=cost_usd, runs=runs)
 
     # ------------------------------------------------------------ totals
 
@@ -290,6 +282,19 @@ def require_amount(usd: float) -> float:
     return found
 
 
+def _said_by_hand(job_id: str, booked: Sequence[Charge], usd: float, *, now: float) -> tuple[Charge, ...]:
+    said = said_by_hand(booked, usd, now=now)
+    if not said:
+        raise Conflict(f"what job {job_id} has cost is known", hint="stcloud spend lists it")
+    return said
+
+
+def _cost(booked: Sequence[Charge], said: Iterable[Charge]) -> float:
+    for one in said:
+        booked = with_charge(booked, one)
+    return sum(one.cost_usd or 0.0 for one in booked)
+
+
 def asked_by(plan: Plan) -> Request | None:
     """What a plan's job asks for."""
     return None if plan.spend is None else Request(claim=plan.spend.claim)
@@ -319,19 +324,20 @@ def _off(limits: SpendLimits, provider: str) -> CostLimitStatus:
     limit = limits.providers.get(provider, limits.total)
     return CostLimitStatus(
         enabled=False, limit_amount=limit.amount_usd, period=limit.period, action=limit.action, current_spend=0.0,
-        committed=0.0, percent_used=0.0, is_exceeded=False, is_warning=False, message="no spend limit is set",
+        assumed=0.0, assumed_runs=0, committed=0.0, percent_used=0.0, is_exceeded=False, is_warning=False, message="no spend limit is set",
         scope=provider or ALL, time_zone=limits.time_zone, since="", until="",
     )  # fmt: skip
 
 
 def _status(state: LimitState, time_zone: str) -> CostLimitStatus:
     percent = None if state.share is None else round(100 * state.share, 2)
+    assumed = f" ({found})" if (found := assumed_text(state)) else ""
     said = "of a run it is not known what it costs" if percent is None else (
-        f"{dollars(state.spent_usd or 0.0)} spent and {dollars(state.committed_usd or 0.0)} reserved: {percent:g} %"
+        f"{dollars(state.spent_usd or 0.0)} spent{assumed} and {dollars(state.committed_usd or 0.0)} reserved: {percent:g} %"
     )  # fmt: skip
     return CostLimitStatus(
         enabled=True, limit_amount=state.amount_usd, period=state.period, action=state.action,
-        current_spend=state.spent_usd, committed=state.committed_usd, percent_used=percent,
+        current_spend=state.spent_usd, assumed=state.assumed_usd, assumed_runs=state.assumed_runs, committed=state.committed_usd, percent_used=percent,
         is_exceeded=state.is_exceeded, is_warning=state.is_warning, message=f"{limit_text(state)}: {said}",
         scope=state.scope, time_zone=time_zone, since=state.since, until=state.until,
     )  # fmt: skip

@@ -24,6 +24,9 @@ class CostLimitStatus:
     action: LimitAction
     current_spend: float | None
     """Null: of a run it is not known."""
+    assumed: float
+    """Of that: what runs count for whose cost nobody told."""
+    assumed_runs: int
     committed: float | None
     """What jobs under way may still cost; a submit is judged by both."""
     percent_used: float | None

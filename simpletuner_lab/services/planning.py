@@ -178,8 +178,8 @@ def _require_plain(request: SubmitRequest, known: Redactor) -> None:
     """A name is shown in lists and terminals: short, printable, and no secret."""
     if len(request.name) > _NAME_LENGTH or not request.name.isprintable():
         raise InvalidRequest(f"a job's name has at most {_NAME_LENGTH} characters, all of them printable")
-    if find_secrets({"name": request.name}, known=known):
-        raise SecretInConfig("the job's name holds what looks like a secret; nothing was sent", hint="choose another")
+    if found := find_secrets({"name": request.name}, known=known):
+        raise SecretInConfig(f"the job's name {found[0].message}; nothing was sent", hint="choose another")
     require_words(request.snapshot_name, request.snapshot_message, known)
 
 
@@ -218,7 +218,7 @@ def require_destination(destination: Destination, known: Redactor | None = None)
     if found := problems(destination):
         raise InvalidRequest(f"{found[0].path}: {found[0].message}", problems=found, hint=found[0].hint)
     if found := find_secrets({"destination": dataclasses.asdict(destination)}, known=known):
-        raise SecretInConfig(f"{found[0].path} holds what looks like a secret", problems=found, hint=found[0].hint)
+        raise SecretInConfig(f"{found[0].path} {found[0].message}", problems=found, hint=found[0].hint)
 
 
 def require_plain_labels(known: Redactor, **labels: str) -> None:
@@ -228,7 +228,7 @@ def require_plain_labels(known: Redactor, **labels: str) -> None:
         SecretInConfig: one of them looks like a secret, or is one that `known` has.
     """
     if found := find_secrets(dict(labels), known=known):
-        message = f"{found[0].path} holds what looks like a secret; nothing was sent"
+        message = f"{found[0].path} {found[0].message}; nothing was sent"
         raise SecretInConfig(message, problems=found, hint="choose another")
 
 
@@ -236,7 +236,7 @@ def _require_no_secrets(request: SubmitRequest, known: Redactor) -> None:
     found = find_secrets({"config": request.config, "dataloader": list(request.dataloader)}, known=known)
     if found:
         raise SecretInConfig(
-            f"{found[0].path} holds what looks like a secret; nothing was sent",
+            f"{found[0].path} {found[0].message}; nothing was sent",
             problems=found,
             hint="keep secrets in the environment, never in a config",
         )

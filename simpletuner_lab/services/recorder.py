@@ -50,7 +50,7 @@ class Recorder:
             [_told(event, redactor) for event in change.events],
             change.points,
             push=push,
-            charge=change.charge,
+            charges=change.charges,
             alongside=(lambda: self._logs.append(before.id, before.log_bytes, log)) if log else None,
         )
         self.announce(job, events)
@@ -63,14 +63,15 @@ class Recorder:
         kind: EventKind | None = None,
         *,
         at: float,
-        charge: Charge | None = None,
+        charges: Sequence[Charge] = (),
         **data: Scalar,
     ) -> Job:
-        """Stores a change with at most one event of its own, the change of state if there is one, and a charge."""
+        """Stores a change with at most one event of its own, the change of state if there is one, and charges."""
         events = [] if kind is None else [EventDraft(kind=kind, at=at, data=data)]
         if after.state is not before.state:
             events.append(_moved(before, after, at))
-        return self.record(before, Change(job=after, events=tuple(events), points=PointsChange(), charge=charge))
+        change = Change(job=after, events=tuple(events), points=PointsChange(), charges=tuple(charges))
+        return self.record(before, change)
 
     def decide(self, job_id: str, write: Callable[[Job], Job]) -> Job:
         """Has a change decided and written from the job as it is now, and again where somebody else was faster.

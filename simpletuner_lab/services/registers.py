@@ -205,10 +205,11 @@ class Charges:
         with self._database.write() as connection:
             _end_doubt(connection, doubt, cost_usd=0.0)
 
-    def put(self, charge: Charge) -> None:
-        """What a run has cost whose job is gone."""
+    def put(self, *charges: Charge) -> None:
+        """What runs have cost whose job is gone: all of them or none."""
         with self._database.write() as connection:
-            put_charge(connection, charge)
+            for charge in charges:
+                put_charge(connection, charge)
 
     def _found(self, which: ColumnElement[bool]) -> tuple[Charge, ...]:
         charges = schema.charges
@@ -217,10 +218,8 @@ class Charges:
             return tuple(rows.charge_from(row) for row in connection.execute(query).mappings())
 
 
-def put_charge(connection: Connection, charge: Charge | None) -> None:
+def put_charge(connection: Connection, charge: Charge) -> None:
     """Books a run, or what has changed of it. A run that is known takes the place of its start that was in doubt."""
-    if charge is None:
-        return
     if not charge.doubtful:
         _end_doubt(connection, charge, cost_usd=charge.cost_usd)
     row = rows.charge_row(charge)

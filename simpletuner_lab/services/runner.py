@@ -110,7 +110,7 @@ class Runner:
         if not away:
             change = dataclasses.replace(change, events=tuple(self._checked(job, event) for event in change.events))
         quiet = dataclasses.replace(change.job, updated_at=job.updated_at)
-        if quiet == job and not change.events and change.charge is None:
+        if quiet == job and not change.events and not change.charges:
             recorded = job
         else:
             recorded = self._rooms.recorder.record(job, change, log=snapshot.log, push=_reported(push, change))
@@ -148,7 +148,7 @@ class Runner:
         return dataclasses.replace(
             change,
             job=dataclasses.replace(change.job, cost_usd=cost_usd),
-            charge=after,
+            charges=(after,),
             events=(*change.events, *warned),
         )
 
@@ -157,7 +157,7 @@ class Runner:
         if snapshot.state in ENDED or job.cancel_requested_at is not None or job.cost_usd == change.job.cost_usd == 0:
             return None
         booked = self._rooms.store.charges.of_run(job.provider, job.run.ref)
-        charge = change.charge or booked
+        charge = next(iter(change.charges), booked)
         if charge is None or not self._rooms.store.spending.limits().block(job.provider):
             return None
         return charge if is_overrun(charge, now=now) else None

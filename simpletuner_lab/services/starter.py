@@ -13,6 +13,7 @@ from simpletuner_lab.core.errors import (
     JobNotFound,
     LabError,
     ProviderFailure,
+    ProviderNotFound,
     ProviderUnavailable,
     ProviderUncertain,
     SpendLimitReached,
@@ -204,7 +205,7 @@ class Starter:
         """A start was sent whose answer is not known: there is a run, there is none, or that cannot be told."""
         try:
             found = self._rooms.bound(job, self._rooms.plan(job)).find(tag_of(job))
-        except ProviderFailure as error:
+        except (ProviderFailure, ProviderNotFound) as error:  # it may have been uninstalled since
             return self._not_told(job, error)
         if found is not None:
             return self._started(job, found)
@@ -310,7 +311,7 @@ class Starter:
         )
         event = EventDraft(kind=EventKind.STARTED, at=now, data={"attempt": job.attempt})
         return self._rooms.recorder.record(
-            job, Change(job=after, events=(event,), points=PointsChange(), charge=charge)
+            job, Change(job=after, events=(event,), points=PointsChange(), charges=(charge,))
         )
 
     def _upload_again(self, job: Job, error: UploadGone) -> Job:
@@ -319,14 +320,14 @@ class Starter:
             raise ProviderFailure(f"the data are gone right after they were uploaded: {error.message}", hint=error.hint)
         return self._upload(job)
 
-    def _not_told(self, job: Job, error: ProviderFailure) -> Job:
+    def _not_told(self, job: Job, error: LabError) -> Job:
         """What became of a start is asked again for a while, whatever the provider answers."""
         since = job.run.tried_at or job.updated_at
         if job.uncertain or isinstance(error, ProviderUncertain) or self._clock() >= since + PATIENCE_S:
             return self._uncertain(job, error)
         raise ProviderUnavailable(f"{_LOST}: {error.message}", hint=error.hint) from error
 
-    def _uncertain(self, job: Job, error: ProviderFailure) -> Job:
+    def _uncertain(self, job: Job, error: LabError) -> Job:
         """Said once; from then on the run is looked for now and then, and none is started."""
         if job.uncertain:
             return self._look_again(job)

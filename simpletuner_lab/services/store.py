@@ -151,7 +151,8 @@ class Jobs:
             _tally(connection, stored, 1)
             _append_events(connection, job.id, events, numbers)
             _put_push(connection, push)
-            put_charge(connection, charge)
+            if charge is not None:
+                put_charge(connection, charge)
             if verdict is not None:
                 reserve_first(connection, stored, verdict)
             put_snapshot(connection, snapshot)
@@ -222,10 +223,10 @@ class Jobs:
         points: PointsChange | None = None,
         *,
         push: Push | None = None,
-        charge: Charge | None = None,
+        charges: Sequence[Charge] = (),
         alongside: Callable[[], None] | None = None,
     ) -> tuple[Job, tuple[Event, ...]]:
-        """Replaces `before` with `after`, with events, points, a push and a charge that go with it: all or nothing.
+        """Replaces `before` with `after`, with events, points, a push and charges that go with it: all or nothing.
 
         `alongside` runs once it is certain that nobody else wrote the job, before the commit, while every other
         writer waits: for a file that must not be written by two. If it raises, nothing is stored.
@@ -254,7 +255,8 @@ class Jobs:
                 change_curve(connection, before.id, points)
             written = _append_events(connection, before.id, events, numbers)
             _put_push(connection, push)
-            put_charge(connection, charge)
+            for charge in charges:
+                put_charge(connection, charge)
             if alongside is not None:
                 alongside()
         return stored, written

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from simpletuner_lab.core.destination import Push
 from simpletuner_lab.core.errors import DiskFull, JobNotFound, LabError, OutputNotFound, StaleRecord, StoreUnusable
+from simpletuner_lab.core.event import Event, EventKind
 from simpletuner_lab.core.job import Job
 from simpletuner_lab.services.courier import Courier
 from simpletuner_lab.services.job_queue import JobQueue
@@ -22,6 +24,9 @@ _LEASE: Final = "watcher"
 _LEASE_S: Final = 10.0
 _IDLE_S: Final = 2.0
 """Look for work this often when nothing nudges: another process may have stored some."""
+
+_REMEMBERED: Final = 100
+"""Ends of jobs, where nobody watches."""
 
 _WORKERS: Final = 4
 _CARRIERS: Final = 4
@@ -58,6 +63,8 @@ class Watcher:
         self._kept: set[str] = set()
         """Jobs that wait for a slot and need nothing until they have one."""
         self._keeping: Future[None] | None = None
+        self._ended: deque[str] = deque(maxlen=_REMEMBERED)
+        """Jobs that have ended since the last pass: their money may be another's."""
         self._thread = threading.Thread(target=self._run, name="simpletuner-watcher", daemon=True)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="simpletuner-job")
         self._carriers = ThreadPoolExecutor(_CARRIERS, thread_name_prefix="simpletuner-push")
@@ -85,10 +92,22 @@ class Watcher:
         self._wake.set()
 
     def nudge_blocked(self) -> None:
-        """Jobs that wait for money look now whether there is some: a limit was changed, or a user asks."""
+        """Jobs that wait for money look now whether there is some: a limit was changed, some is free again, a user asks."""
         for job_id in self._queue.hasten():
             self._due.pop(job_id, None)
         self._wake.set()
+
+    def heard(self, job: Job, events: Sequence[Event]) -> None:
+        """Listens to the recorder: what was set aside for a job that has ended, those may have that wait for money."""
+        if job.terminal and any(event.kind is EventKind.STATE for event in events):
+            self._ended.append(job.id)
+            self._wake.set()
+
+    def _hand_on(self) -> None:
+        """Has jobs that wait for money ask once where jobs have ended that could cost some; nobody asks for one that was free."""
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        if any(self._store.spending.run_usd(job_id) != 0 for job_id in ended):
+            self.nudge_blocked()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -108,6 +127,7 @@ class Watcher:
 
     def _pass(self) -> float:
         """One look at all work; returns seconds until the next."""
+        self._hand_on()  # also where another process watches: it sees by the store who is to ask
         now = self._clock()
         if not self._store.leases.acquire(_LEASE, self._holder, ttl_s=_LEASE_S, now=now):
             return _IDLE_S

@@ -27,7 +27,7 @@ from simpletuner_lab.core.spend import (
     midnight,
     span,
 )
-from simpletuner_lab.core.verdict import judge
+from simpletuner_lab.core.verdict import judge, state_of
 
 NOW = datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp()
 ZONES = (
@@ -138,6 +138,39 @@ def limits(amount: float, action: LimitAction = LimitAction.BLOCK, **more: objec
 def told(claim: Claim, set_: SpendLimits, book: Book = EMPTY) -> tuple[bool, str, str]:
     found = judge(claim, "p", set_, book, now=NOW, zone=UTC)
     return found.allowed, found.refusal, " ".join(found.warnings)
+
+
+def test_what_is_only_assumed_of_what_is_spent_is_told_apart() -> None:
+    """Runs that are over and of which nobody told the cost, or only a part, count for all that they may have cost."""
+    known = charge(cost_usd=2.1)
+    silent = charge("s", cost_usd=None, metered_s=None, most_usd=0.8)
+    half = charge("h", cost_usd=0.2, final=False, most_usd=0.5)
+    free = charge("f", cost_usd=None, usd_per_hour=0.0)
+    never = charge("n", cost_usd=None, metered_s=0.0, most_usd=0.0)
+    book = Book(charges=(known, silent, half, free, never), holdings=())
+    state = state_of("all", SpendLimit(enabled=True, amount_usd=5.0), book, now=NOW, zone=UTC)
+    assert (state.spent_usd, state.assumed_usd, state.assumed_runs) == pytest.approx((3.4, 1.1, 2))
+    whole = "$3.40 spent ($1.10 of it assumed for 2 runs whose cost nobody told), $0.00 reserved"
+    allowed, refusal, _ = told(DEAR, limits(5.0), book)
+    assert not allowed
+    assert whole in refusal
+    assert "stcloud cost JOB USD" in judge(DEAR, "p", limits(5.0), book, now=NOW, zone=UTC).hint
+    assert whole in told(DEAR, limits(8.0), book)[2], "a warning says it too"
+    one = Book(charges=(known, silent), holdings=())
+    assert "($0.80 of it assumed for 1 run whose cost nobody told)" in told(DEAR, limits(5.0), one)[1]
+    assert "assumed" not in told(DEAR, limits(5.0), Book(charges=(known, known), holdings=()))[1]
+    holding = Holding(job_id="mine", provider="p", reserved_usd=4.0, attempt=1)
+    refused = allow(holding, 3.6, 3600.0, limits(3.4), book, now=NOW, zone=UTC)
+    assert refused.refusal.endswith(
+        "$0.00 is left of that ($3.40 spent, $1.10 of it assumed for 2 runs whose cost nobody told)"
+    )
+
+
+def test_a_run_that_goes_on_is_not_assumed() -> None:
+    going = charge(cost_usd=0.3, final=False, most_usd=1.0)
+    held = Holding(job_id="j", provider="p", reserved_usd=1.0, attempt=1, charges=(going,))
+    state = state_of("all", SpendLimit(enabled=True, amount_usd=5.0), Book(charges=(going,), holdings=(held,)), now=NOW, zone=UTC)  # fmt: skip
+    assert (state.spent_usd, state.assumed_usd, state.assumed_runs) == (0.3, 0.0, 0)
 
 
 def test_blocking_and_warning() -> None:

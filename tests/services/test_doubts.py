@@ -11,7 +11,10 @@ from simpletuner_lab.core.errors import Conflict, InvalidRequest, SpendLimitReac
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.services.front import InProcess
+from simpletuner_lab.services.lab import Lab, Surroundings
+from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.starter import LOOK_S, PATIENCE_S
+from simpletuner_lab.services.store import Store
 from tests.services.remote_kit import Away, away_lab
 
 
@@ -260,6 +263,35 @@ def test_a_start_that_is_sent_again_may_be_paid_for_twice(tmp_path: Path, images
         away.lab.resolve(job.id, Decision.RESEND)
         job = away.on(job)
         assert (job.state, job.failure.code, len(away.place.runs())) == (JobState.FAILED, "spend_limit", 1)
+
+
+def test_a_provider_that_is_uninstalled_before_a_lost_start_is_found_leaves_it_in_doubt(
+    tmp_path: Path, images: Path
+) -> None:
+    """Its job waits for its user like any other, and what its run may cost is booked when that is given up."""
+    with away_lab(tmp_path, run_limit_s=1800.0) as away:
+        blocked_at(away, 9.0)
+        job = away.queued(images)
+        away.place.fail(start="away after", find="away")
+        job = away.on(job)
+        assert (job.run.start_tried, job.run.ref) == (True, "")
+        home, place, clock = away.lab.home, away.place, away.clock
+    around = Surroundings(environment={}, clock=clock)
+    with Lab(home, Store.open(home.database), Registry(()), around) as lab:
+        away = Away(lab, place, clock)
+        job = away.on(job)
+        assert (job.state, job.waiting.startswith("the answer to its start was lost")) == (JobState.QUEUED, True)
+        clock.now += PATIENCE_S
+        job = away.on(job, 2)
+        assert (job.state, job.uncertain, job.failure.code) == (JobState.QUEUED, True, "uncertain")
+        lab.resolve(job.id, Decision.GIVE_UP)
+        assert ([row.ref for row in lab.charges(job.id)], spent(away)) == ([f"start/{job.id}/1"], 1.8)
+        assert lab.store.jobs.get(job.id).state is JobState.FAILED
+    with away_lab(tmp_path, clock) as away:
+        away.place.fail()
+        away.place.change("run-1", cost_usd=0.25, state="succeeded")
+        away.lab.sync("elsewhere")
+        assert ([row.ref for row in away.lab.charges(job.id)], spent(away)) == (["run-1"], 0.25)
 
 
 def test_what_is_free_is_never_in_doubt(tmp_path: Path, images: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from simpletuner_lab.core import errors
 from simpletuner_lab.core.consent import ConsentMode, ConsentState
 from simpletuner_lab.core.destination import Destination, HubDestination, S3Destination
 from simpletuner_lab.core.event import EventKind
-from simpletuner_lab.core.job import JobFilter, JobState
+from simpletuner_lab.core.job import Job, JobFilter, JobState
 from simpletuner_lab.services.lab import Lab, Surroundings
 from tests.lab_kit import dataset, png, quick_home, request, settled, submitted
 from tests.services.remote_kit import LACK, away_lab, elsewhere
@@ -141,6 +142,48 @@ def test_a_key_stands_for_one_plan_also_where_many_come_at_once(lab: Lab, images
     assert sorted(said) == [""] * 7 + [job.digest]
     assert said.index(job.digest) == digests.index(job.digest), "only its own submit was told of it"
     assert [lab.plan(one).consent is ConsentState.GIVEN for one in asked] == [one == job.digest for one in digests]
+
+
+@dataclasses.dataclass
+class Meanwhile:
+    """A clock that has something happen when it is asked for the so-manieth time from now."""
+
+    left: int = 0
+    happens: Callable[[], object] = lambda: None
+
+    def __call__(self) -> float:
+        self.left -= 1
+        if self.left == 0:
+            self.happens()
+        return 1.7e9
+
+
+@pytest.mark.parametrize("approved", [False, True])
+def test_of_two_submits_at_once_of_one_request_whose_files_change_between_there_is_one_job(
+    tmp_path: Path, images: Path, approved: bool
+) -> None:
+    """The second has made its plan of other files when the first is stored: what counts is what was asked for."""
+    clock, asked = Meanwhile(), request(images)
+    with Lab.open(quick_home(tmp_path).root, Surroundings(environment={}, clock=clock)) as lab:
+        lab.set_consent_mode(ConsentMode.ALLOW)
+        before = lab.plan(asked).digest
+        first: list[Job] = []
+
+        def other() -> None:
+            (images / "1.png").write_bytes(png(77))
+            first.append(lab.submit(asked, key="once"))
+
+        clock.left, clock.happens = 3, other  # asked for the key, for the plan, and then for the record of the job
+        if approved:  # a plan that is not that of the first job any more
+            with pytest.raises(errors.Conflict):
+                lab.submit(asked, approve=before, key="once")
+        else:
+            assert lab.submit(asked, key="once").id == first[0].id
+        assert first[0].digest != before
+        assert [job.id for job in lab.store.jobs.page(JobFilter()).jobs] == [first[0].id]
+        clock.left, clock.happens = 3, lambda: lab.submit(request(images, seed=2), key="other")
+        with pytest.raises(errors.Conflict):
+            lab.submit(request(images, seed=3), key="other")
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2Jb", "two\nlines", "x" * 201, "hf_" + "aB3dE6gH9jK2" * 3])

@@ -123,10 +123,12 @@ def test_what_is_no_amount_is_not_booked(told: float) -> None:
 def test_charges_are_written_with_their_job_or_not_at_all(store) -> None:
     job = store.jobs.insert(new_job(), "{}")
     charge = opened(job, "r", account="ann", rate=None, now=T0)
-    stored, _ = store.jobs.record(job, dataclasses.replace(job, waiting="x"), charge=charge)
+    stored, _ = store.jobs.record(job, dataclasses.replace(job, waiting="x"), charges=[charge])
     with pytest.raises(StaleRecord):
-        store.jobs.record(job, dataclasses.replace(job, waiting="y"), charge=dataclasses.replace(charge, cost_usd=1.0))
+        store.jobs.record(
+            job, dataclasses.replace(job, waiting="y"), charges=[dataclasses.replace(charge, cost_usd=1.0)]
+        )
     assert store.charges.of_job(job.id) == (charge,)
     more = dataclasses.replace(charge, cost_usd=0.5, metered_s=1.5, final=True)
-    store.jobs.record(stored, dataclasses.replace(stored, waiting="z"), charge=more)
+    store.jobs.record(stored, dataclasses.replace(stored, waiting="z"), charges=[more])
     assert store.charges.of_job(job.id) == store.charges.of_provider("local") == (more,)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.job_queue import Limits
 from simpletuner_lab.core.spend import SpendLimit
 from simpletuner_lab.services.front import Front
 from simpletuner_lab.testing import eventually
@@ -67,3 +68,80 @@ def test_a_limit_that_another_process_raises_is_seen_by_the_watcher(away: Away, 
         raised(other)
     job = eventually(lambda: away.lab.store.jobs.get(job.id), lambda seen: seen.state is JobState.RUNNING)
     assert len(away.place.runs()) == 2
+
+
+# ------------------------------------------------------------ money that is free again
+
+
+def beside(away: Away, images: Path) -> tuple[Job, Job]:
+    """A job that waits for money, and one whose run has all that is left."""
+    limit(away, 5.5, period="daily")
+    job = ended(away, away.started(images), 1.7)
+    other = away.started(images)
+    limit(away, 3.5, period="daily")
+    job = away.on(job, 2)
+    assert (job.waits_for_money, other.run.ref) == (True, "run-2")
+    return job, other
+
+
+def over(away: Away, other: Job, cost: float) -> None:
+    """Its run succeeds at this cost, and its provider says so by webhooks: the clock stands still, so no poll is due."""
+    away.deliver(other)
+    away.place.change(other.run.ref, state="succeeded", metered_s=cost * 1000, cost_usd=cost)
+
+    def nudged() -> float | None:
+        away.lab.watcher.nudge(other.id)
+        return away.lab.store.jobs.get(other.id).settled_at
+
+    eventually(nudged)
+
+
+def test_what_a_job_leaves_when_it_ends_goes_to_one_that_waits_at_once(away: Away, images: Path) -> None:
+    job, other = beside(away, images)
+    away.lab.watcher.start()
+    over(away, other, 0.2)
+    job = eventually(lambda: away.lab.store.jobs.get(job.id), lambda seen: seen.state is JobState.RUNNING)
+    assert (job.waiting, len(away.place.runs())) == ("", 3), "the clock stands still: nothing was waited for"
+
+
+def test_a_job_that_is_not_helped_asks_once_for_each_end_of_one_that_could_cost_something(
+    away: Away, images: Path
+) -> None:
+    away.lab.queue.set_limits(Limits(total=9, user=9))
+    job, other = beside(away, images)
+    place = away.lab.registry.get("elsewhere")
+    place.settings = dataclasses.replace(place.settings, price=0.0)
+    free = [away.started(images), away.started(images)]
+    before = job.version
+    away.lab.watcher.start()
+    over(away, free[0], 0.0)
+    over(away, other, 1.79)
+    eventually(lambda: away.lab.store.jobs.get(job.id), lambda seen: seen.version >= before + 2)
+    over(away, free[1], 0.0)
+    job = away.lab.store.jobs.get(job.id)
+    assert (job.version, job.waits_for_money) == (before + 2, True), "hastened once, refused once"
+    assert "$0.0100 is left" in job.waiting
+
+
+def test_what_a_cost_that_is_said_by_hand_leaves_is_noticed_at_once(away: Away, images: Path) -> None:
+    """A run that ended without a word counts for $1.80 until its user says what it did cost."""
+    job, other = beside(away, images)
+    away.place.change(other.run.ref, state="failed")
+    other = away.on(other, 2)
+    assert other.terminal
+    away.lab.watcher.start()
+    eventually(lambda: away.lab.store.jobs.get(other.id).settled_at)
+    assert away.lab.store.jobs.get(job.id).waits_for_money, "it is assumed to have cost all that"
+    away.lab.money.state_cost(other.id, 0.2)
+    eventually(lambda: away.lab.store.jobs.get(job.id), lambda seen: seen.state is JobState.RUNNING)
+
+
+def test_what_a_sync_finds_to_be_cheaper_is_noticed_at_once(away: Away, images: Path) -> None:
+    job, other = beside(away, images)
+    away.place.change(other.run.ref, state="failed")
+    away.on(other, 2)
+    away.place.change(other.run.ref, cost_usd=0.2)
+    away.lab.watcher.start()
+    assert away.lab.store.jobs.get(job.id).waits_for_money
+    away.lab.sync("elsewhere")
+    eventually(lambda: away.lab.store.jobs.get(job.id), lambda seen: seen.state is JobState.RUNNING)

@@ -22,6 +22,12 @@ from tests.lab_kit import quick_home, request
 TOKEN = dict(SECRETS)["a Replicate token"]
 ODD = "odd/shape+of=no&kind%planted-3"
 KEPT = "kept-in-a-file-4"
+SOURCES = {
+    TOKEN: "holds the value of REPLICATE_API_TOKEN",
+    ODD: "holds the value of MY_TOKEN",
+    KEPT: "holds the value of HF_TOKEN in the lab's secrets",
+}  # fmt: skip
+"""What is said of where each came from."""
 WORDS = {"DB_PASSWORD": "postgres", "SORT_KEY": "19700101", "SIGNING_KEY": "/usr/bin/env"}
 """What the names of these say, their values may not be."""
 NAMES = {
@@ -73,7 +79,7 @@ def test_it_is_refused_wherever_it_stands(knowing: Lab, images: Path, clothes: s
             assert secret not in said
     asked, digest = request(images), knowing.plan(request(images)).digest
     for labels in ({"key": text}, {"entry": text}):
-        with pytest.raises(SecretInConfig):
+        with pytest.raises(SecretInConfig, match=SOURCES[secret]):
             knowing.submit(asked, approve=digest, **labels)
     with pytest.raises(SecretInConfig):
         knowing.preview([{**asked.dataloader[0], "id": text}])
@@ -81,7 +87,7 @@ def test_it_is_refused_wherever_it_stands(knowing: Lab, images: Path, clothes: s
 
 
 def test_it_is_refused_as_a_part_of_a_destination(knowing: Lab) -> None:
-    with pytest.raises(SecretInConfig):
+    with pytest.raises(SecretInConfig, match="holds the value of HF_TOKEN in the lab's secrets"):
         knowing.set_destination(S3Destination(bucket="mine", prefix=f"runs/{KEPT}/"))
 
 
@@ -101,8 +107,8 @@ def test_a_variable_whose_name_only_ends_like_one_hinders_no_config(tmp_path: Pa
     for text in NAMES.values():
         assert known.certain().what_in(f"a {text} b") == ""
         assert known.redactor().text(f"a {text} b") != f"a {text} b", "it is masked all the same"
-    for text in (drawn | named).values():
-        assert known.certain().what_in(f"a {text} b") == "a secret of this lab"
+    for name, text in (drawn | named).items():
+        assert known.certain().what_in(f"a {text} b") == f"the value of {name}"
 
 
 def test_a_secret_that_is_kept_later_counts_at_once(tmp_path: Path) -> None:
@@ -111,7 +117,25 @@ def test_a_secret_that_is_kept_later_counts_at_once(tmp_path: Path) -> None:
     known = KnownSecrets(folder, WORDS)
     assert known.certain().what_in(f"a {KEPT} b") == ""
     (folder / "NAME").write_text(KEPT)
-    assert known.certain().what_in(f"a {KEPT} b") == "a secret of this lab"
+    assert known.certain().what_in(f"a {KEPT} b") == "the value of NAME in the lab's secrets"
     assert known.certain() is known.certain()
     assert known.redactor().text("postgres") != "postgres", "it is masked all the same: nothing is lost by that"
     assert known.certain().text("postgres 19700101 /usr/bin/env") == "postgres 19700101 /usr/bin/env"
+
+
+def test_where_a_secret_came_from_is_named_without_any_part_of_one(tmp_path: Path) -> None:
+    """A password in an address, a token that a file is named by, and a variable that is called by another's value."""
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / TOKEN).write_text(KEPT)
+    proxy = {"HTTPS_PROXY": "http://ann:pass-word-of-2024@proxy.example:3128"}
+    known = KnownSecrets(folder, proxy | {"MY_TOKEN": ODD, f"{ODD}_KEY": "9f3Kd0-zQ8m2Lw7pXv5tR1"})
+    assert known.certain().what_in("pass-word-of-2024") == "the password in HTTPS_PROXY"
+    assert known.certain().what_in(KEPT) == "a secret of this lab"
+    assert known.certain().what_in("9f3Kd0-zQ8m2Lw7pXv5tR1") == "a secret of this lab"
+    assert known.certain().what_in("a plain text") == ""
+    others = "r8_" + "Q" * 37
+    assert known.certain().what_in(f"{others} and {ODD}") == "the value of MY_TOKEN", (
+        "what is known says more than a shape"
+    )
+    assert "Replicate" in known.certain().what_in(others)

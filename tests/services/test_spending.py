@@ -120,7 +120,7 @@ class World:
         self.said["doubts"] += 1
         again = self.dice.random() < 0.5
         after = dataclasses.replace(job, attempt=job.attempt + 1) if again else job.moved(JobState.FAILED, now=self.now)
-        self.jobs[job.id], _ = self.store.jobs.record(job, after, charge=doubt)
+        self.jobs[job.id], _ = self.store.jobs.record(job, after, charges=[doubt])
         if not again:
             del self.jobs[job.id]
 
@@ -159,7 +159,7 @@ class World:
             del self.jobs[job.id]
 
     def _write(self, before: Job, after: Job) -> None:
-        self.jobs[before.id], _ = self.store.jobs.record(before, after, charge=self.runs[before.id])
+        self.jobs[before.id], _ = self.store.jobs.record(before, after, charges=[self.runs[before.id]])
 
     def check(self) -> None:
         """What the limits say, and what is true, in this period and in all before it."""
@@ -234,7 +234,7 @@ def test_a_deleted_job_stays_spent(limited: Store) -> None:
     job = insert(limited, "job-1", 3.0, state=JobState.RUNNING)
     charge = opened(job, "r", account="", rate=None, now=T0, most_usd=3.0)
     charge = dataclasses.replace(charge, usd_per_hour=PRICE, cost_usd=3.0, metered_s=9.0, final=True)
-    limited.jobs.record(job, job.moved(JobState.COMPLETED, now=T0), charge=charge)
+    limited.jobs.record(job, job.moved(JobState.COMPLETED, now=T0), charges=[charge])
     limited.jobs.delete("job-1", at=T0)
     with pytest.raises(SpendLimitReached):
         insert(limited, "job-2", 1.0)
@@ -246,7 +246,7 @@ def test_a_run_of_which_nobody_tells_the_cost_stays_counted(limited: Store) -> N
     job = insert(limited, "job-1", 3.0, state=JobState.RUNNING)
     untold = dataclasses.replace(opened(job, "r", account="", rate=None, now=T0, most_usd=3.0), final=True)
     limited.jobs.record(
-        job, job.moved(JobState.COMPLETED, now=T0), charge=dataclasses.replace(untold, usd_per_hour=PRICE)
+        job, job.moved(JobState.COMPLETED, now=T0), charges=[dataclasses.replace(untold, usd_per_hour=PRICE)]
     )
     with pytest.raises(SpendLimitReached, match=r"\$3.00 spent"):
         insert(limited, "job-2", 1.0)
@@ -256,14 +256,14 @@ def test_a_start_in_doubt_makes_room_for_its_run(limited: Store) -> None:
     """In one transaction: it is never counted twice, and never not at all."""
     job = insert(limited, "job-1", 3.0, state=JobState.RUNNING)
     doubt = of_doubt(job, account="", rate=RATE, now=T0, most_usd=3.0)
-    job, _ = limited.jobs.record(job, job.moved(JobState.FAILED, now=T0), charge=doubt)
+    job, _ = limited.jobs.record(job, job.moved(JobState.FAILED, now=T0), charges=[doubt])
     other = dataclasses.replace(doubt, ref="of-another-attempt", attempt=2, cost_usd=0.0, final=True)
     limited.charges.put(other)
     assert limited.charges.of_job("job-1") == (doubt, other)
     with pytest.raises(SpendLimitReached, match=r"\$3.00 spent"):
         insert(limited, "job-2", 1.0)
     found = dataclasses.replace(doubt, ref="r", cost_usd=0.5, final=True)
-    limited.jobs.record(job, job, charge=found)
+    limited.jobs.record(job, job, charges=[found])
     assert limited.charges.of_job("job-1") == (found, other)
     limited.charges.drop(found)
     assert limited.charges.of_job("job-1") == (found, other), "what is known is never dropped"
@@ -274,7 +274,7 @@ def test_what_a_start_in_doubt_did_not_cost_is_free_again(limited: Store) -> Non
     """It is not left to the job's next run, which has its own."""
     job = insert(limited, "job-1", 1.0, state=JobState.QUEUED)
     doubt = of_doubt(job, account="", rate=RATE, now=T0, most_usd=1.0)
-    job, _ = limited.jobs.record(job, dataclasses.replace(job, attempt=2), charge=doubt)
+    job, _ = limited.jobs.record(job, dataclasses.replace(job, attempt=2), charges=[doubt])
     assert limited.spending.reserve(job, PRICE, RUN_S, now=T0).run_usd == 1.0
 
     def stands() -> tuple[float | None, float | None]:
@@ -310,7 +310,7 @@ def test_charges_of_the_release_before_get_their_day_and_their_owner(tmp_path: P
     path = tmp_path / "lab.db"
     store = open_store(path)
     job = store.jobs.insert(new_job("job-1", state=JobState.RUNNING), "{}")
-    store.jobs.record(job, job, charge=opened(job, "r", account="", rate=None, now=T0 + 5))
+    store.jobs.record(job, job, charges=[opened(job, "r", account="", rate=None, now=T0 + 5)])
     store.close()
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:

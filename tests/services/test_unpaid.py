@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from simpletuner_lab.commands.money_answers import limits_answer, spend_answer
 from simpletuner_lab.core import errors
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import JobState
@@ -111,3 +112,26 @@ def test_a_run_without_a_word_counts_by_the_clock_where_nothing_was_set_aside(aw
     limit(away, 1000.0)
     (state,) = away.lab.money.limits().states
     assert state.spent_usd == pytest.approx(0.6, abs=0.02), "ten minutes at $3.60 an hour"
+
+
+def test_what_is_only_assumed_is_said_by_the_limit(away: Away, images: Path) -> None:
+    """Of $1.80 spent nobody has told a cent: it is what was set aside for a run that ended without a word."""
+    limit(away, 3.0)
+    job = away.started(images)
+    away.place.change("run-1", state="failed")
+    away.on(job, 2)
+    assumed = "$1.80 of it assumed for 1 run whose cost nobody told"
+    status = away.lab.money.status("elsewhere")
+    assert (status.current_spend, status.assumed, status.assumed_runs) == (1.8, 1.8, 1)
+    assert f"$1.80 spent ({assumed})" in status.message
+    assert f"\n    {assumed}: stcloud cost JOB USD\n" in limits_answer(away.lab.money.limits()).text
+    shown = spend_answer(away.lab.money.spend(1))
+    assert assumed in shown.text
+    assert f"job {job.id}       $0.00  " in shown.text
+    assert "1 at a price that is not known" in next(line for line in shown.text.splitlines() if job.id in line)
+    with pytest.raises(errors.SpendLimitReached, match="of it assumed for 1 run"):
+        away.submit(images)
+    away.lab.money.state_cost(job.id, 0.5)
+    status = away.lab.money.status("elsewhere")
+    assert (status.current_spend, status.assumed, status.assumed_runs) == (0.5, 0.0, 0)
+    assert "assumed" not in status.message + limits_answer(away.lab.money.limits()).text

@@ -1,7 +1,7 @@
 /** Where each limit stands: what is spent, what jobs under way may still cost, and how much is left of it. */
 
 import type { LimitState } from "../../money";
-import { money, type Translate, useWords } from "../../words";
+import { count, money, type Translate, useWords } from "../../words";
 import { Note } from "../atoms";
 
 /** From here on there is a warning. */
@@ -55,6 +55,14 @@ function Limit({ state }: { state: LimitState }) {
           day: state.until,
         })}
       </div>
+      {state.assumed_runs > 0 && (
+        <div class="stc-faint">
+          {t("{amount} of what is spent is assumed. Runs whose cost nobody told: {count}", {
+            amount: money(t, state.assumed_usd, true),
+            count: count(state.assumed_runs),
+          })}
+        </div>
+      )}
       {standing === "over" && <Note tone="warn">{over(t, state)}</Note>}
       {standing === "near" && <Note tone="warn">{t("More than 80 % of this limit is spent or promised.")}</Note>}
       {standing === "unknown" && (
