@@ -256,7 +256,9 @@ def _unknown(job: Job, snapshot: Snapshot, *, now: float) -> tuple[Job, Iterable
     message = f"the provider reports a state this version does not know: {snapshot.raw_state or 'none'}"
     if job.ended_for_money or (job.failure is not None and job.failure.message == message):
         return job, ()
-    failure = Failure(code=_UNKNOWN, message=message, hint="the job stays as it is; look at the provider")
+    failure = Failure(
+        code="unknown_provider_state", message=message, hint="the job stays as it is; look at the provider"
+    )
     problem = EventDraft(kind=EventKind.PROBLEM, at=now, data={"code": failure.code, "message": message})
     return dataclasses.replace(job, failure=failure), (problem,)
 
