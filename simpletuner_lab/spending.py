@@ -60,7 +60,7 @@ def draw_spend(found: SpendView, *, scope: str = ALL) -> go.Figure:
     for state in found.limits:
         _add_limit(figure, state, days)
     runs = "1 run" if found.unpriced == 1 else f"{found.unpriced} runs"
-    unpriced = f", {runs} at a price that is not known" if found.unpriced else ""
+    unpriced = f", {runs} whose cost is not known" if found.unpriced else ""
     figure.update_layout(
         title={"text": f"{dollars(found.total_usd)} since {found.since}{unpriced}"},
         xaxis={"title": {"text": f"day ({found.time_zone})"}, "type": "date"},

@@ -99,7 +99,7 @@ def job_line(job: JobView) -> str:
     if not job.is_terminal and progress.eta_s:
         parts.append(f"{duration(progress.eta_s)} left")
     if job.cost_usd is not None:
-        parts.append(f"${job.cost_usd:.2f}")
+        parts.append(dollars(job.cost_usd))
     if job.waiting:
         parts.append(f"waits: {one_line(job.waiting)}")
     if trouble := trouble_text(job):
@@ -143,7 +143,11 @@ def _worth_telling(charges: Sequence[ChargeView]) -> Iterator[ChargeView]:
 
 
 def _charge_line(charge: ChargeView) -> str:
-    untold = "at a price that is not known" if charge.metered_s else "what it costs is not known"
+    untold = (
+        "at a price that is not known"
+        if charge.metered_s and charge.usd_per_hour is None
+        else "what it costs is not known"
+    )
     cost = untold if charge.cost_usd is None else f"${charge.cost_usd:.4f}"
     metered = "" if charge.metered_s is None else f"{charge.metered_s:.0f} s metered, "
     return f"  attempt {charge.attempt}: {metered}{cost}{'' if charge.final else ' so far'}"

@@ -56,7 +56,9 @@ def test_a_day_has_its_bar_and_another_scope_its_spent_alone() -> None:
     assert set(drawn(limit("away"), scope="away")) == {"spent, monthly", "limit of away, monthly"}
 
 
-@pytest.mark.parametrize(("unpriced", "told"), [(0, ""), (1, ", 1 run at a price"), (2, ", 2 runs at a price")])
+@pytest.mark.parametrize(
+    ("unpriced", "told"), [(0, ""), (1, ", 1 run whose cost"), (2, ", 2 runs whose cost is not known")]
+)
 def test_the_title_counts_what_is_not_drawn(unpriced: int, told: str) -> None:
     title = draw_spend(view(unpriced=unpriced)).layout.title.text
     assert title.startswith(f"$36.75 since 2026-10-30{told}")

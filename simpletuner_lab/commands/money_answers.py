@@ -47,11 +47,11 @@ def _spend_lines(found: SpendView) -> Iterator[str]:
     yield f"{dollars(found.total_usd)} in {_count(found.days, 'day')} since {found.since} ({found.time_zone}): {_runs(found)}"
     for day in found.by_day:
         if day.runs:
-            yield f"  {day.day}  {dollars(day.cost_usd):>10}  {_runs(day)}"
+            yield f"  {day.day}  {_cost(day):>10}  {_runs(day)}"
     for name, groups in (("provider", found.by_provider), ("user", found.by_user if len(found.by_user) > 1 else ())):
-        yield from (f"  {name} {one_line(one.name):<16} {dollars(one.cost_usd):>10}  {_runs(one)}" for one in groups)
+        yield from (f"  {name} {one_line(one.name):<16} {_cost(one):>10}  {_runs(one)}" for one in groups)
     for job in found.by_job[:_LISTED]:
-        yield f"  job {job.job_id}  {dollars(job.cost_usd):>10}  {one_line(job.config_name)}{_unpriced(job)}"
+        yield f"  job {job.job_id}  {_cost(job):>10}  {one_line(job.config_name)}{_unpriced(job)}"
     if len(found.by_job) > _LISTED:
         yield f"  ... and {len(found.by_job) - _LISTED} jobs more (--json lists all)"
     for state in found.limits:
@@ -84,9 +84,9 @@ def _state_lines(state: LimitState) -> Iterator[str]:
 
 def _spend_table(found: SpendView) -> Table:
     rows: list[Sequence[Cell | str]] = [
-        *(("day", day.day, dollars(day.cost_usd), _runs(day)) for day in found.by_day if day.runs),
-        *(("provider", one.name, dollars(one.cost_usd), _runs(one)) for one in found.by_provider),
-        *(("job", _job_name(job), dollars(job.cost_usd), _runs(job)) for job in found.by_job[:_LISTED]),
+        *(("day", day.day, _cost(day), _runs(day)) for day in found.by_day if day.runs),
+        *(("provider", one.name, _cost(one), _runs(one)) for one in found.by_provider),
+        *(("job", _job_name(job), _cost(job), _runs(job)) for job in found.by_job[:_LISTED]),
         *_limit_rows(found.limits),
     ]
     note = f"{dollars(found.total_usd)} since {found.since} ({found.time_zone})"
@@ -109,8 +109,13 @@ def _runs(one: SpendView | DaySpend | NamedSpend | JobSpend) -> str:
     return _count(one.runs, "run") + _unpriced(one)
 
 
+def _cost(one: DaySpend | NamedSpend | JobSpend) -> str:
+    """Nothing is known where it is known of no run, and that is not $0."""
+    return "not known" if one.unpriced == one.runs > 0 else dollars(one.cost_usd)
+
+
 def _unpriced(one: SpendView | DaySpend | NamedSpend | JobSpend) -> str:
-    return f", {one.unpriced} at a price that is not known" if one.unpriced else ""
+    return f", {one.unpriced} whose cost is not known" if one.unpriced else ""
 
 
 def _count(number: int, word: str) -> str:

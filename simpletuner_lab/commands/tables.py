@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from simpletuner_lab.core.job import JobState
+from simpletuner_lab.core.spend import dollars
 from simpletuner_lab.doctor.finding import Finding, Status
 from simpletuner_lab.services.provider_views import ProviderView
 from simpletuner_lab.services.views import JobPage, JobView, OutputsView
@@ -121,7 +122,7 @@ def _job(job: JobView) -> Sequence[Cell | str]:
         f"{progress.step}/{progress.total_steps}" if progress.total_steps else "",
         "" if progress.loss is None else f"{progress.loss:.4f}",
         duration(progress.eta_s) if progress.eta_s and not job.is_terminal else "",
-        "" if job.cost_usd is None else f"${job.cost_usd:.2f}",
+        "" if job.cost_usd is None else dollars(job.cost_usd),
         Cell(trouble, Tone.BAD) if trouble else Cell(one_line(job.waiting), Tone.DIM),
     )
 

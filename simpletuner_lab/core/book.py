@@ -89,10 +89,12 @@ def counted_usd(charge: Charge, *, current: bool) -> float | None:
 
 
 def _untold_usd(charge: Charge) -> float | None:
+    """At least what was metered of it before its end came without a word."""
+    least = usd_of(charge.metered_s or 0.0, charge.usd_per_hour or 0.0)
     if charge.most_usd is not None or charge.usd_per_hour is None:
-        return charge.most_usd
+        return None if charge.most_usd is None else max(charge.most_usd, least)
     seconds = charge.updated_at - charge.opened_at
-    return usd_of(seconds, charge.usd_per_hour) if seconds > 0 else None
+    return max(least, usd_of(seconds, charge.usd_per_hour)) if seconds > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

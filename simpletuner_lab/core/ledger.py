@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.job import Job
-from simpletuner_lab.core.provider import RunState, Snapshot
+from simpletuner_lab.core.provider import Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,8 @@ class Charge:
     """When the run was started: the day on which its cost counts."""
     most_usd: float | None = None
     """What was reserved for it; None: nothing bounds it."""
+    by_hand: bool = False
+    """Its user says what it cost, as the bill has it, for its provider did not: that may be said anew."""
 
     @property
     def doubtful(self) -> bool:
@@ -89,19 +91,27 @@ def of_doubt(job: Job, *, account: str, rate: Rate, now: float, most_usd: float 
 def metered(charge: Charge, snapshot: Snapshot, *, ended: bool, now: float) -> Charge:
     """The charge after this snapshot. What an answer leaves out stays as it was; a final charge never goes back.
 
-    A run that is gone, or ends, without a word of what it took may have cost more than is known: its charge stays open.
+    Of a run that is gone, or ends, without a word of what it took, the cost is not known: what was told while it went on
+    is no more than the least of it.
     """
-    untold = ended and snapshot.metered_s is None and snapshot.cost_usd is None
-    told_before = charge.metered_s is not None or charge.cost_usd is not None
-    if (charge.final and not ended) or (untold and (told_before or snapshot.state is RunState.LOST)):
+    if charge.final and not ended:
         return charge
+    if ended and snapshot.metered_s is None and snapshot.cost_usd is None:
+        return charge if charge.final else _ended_untold(charge, now=now)
     after = dataclasses.replace(
         charge,
         metered_s=charge.metered_s if snapshot.metered_s is None else snapshot.metered_s,
         cost_usd=charge.cost_usd if snapshot.cost_usd is None else snapshot.cost_usd,
         final=ended,
+        by_hand=False,
     )
     return charge if after == charge else dataclasses.replace(after, updated_at=now)
+
+
+def _ended_untold(charge: Charge, *, now: float) -> Charge:
+    """Nothing that was metered before its start is left of it either: it may have begun since."""
+    known = charge if charge.usd_per_hour == 0 else dataclasses.replace(charge, cost_usd=None)
+    return dataclasses.replace(known, metered_s=charge.metered_s or None, final=True, updated_at=now)
 
 
 def is_unpriced(charge: Charge) -> bool:
@@ -110,14 +120,14 @@ def is_unpriced(charge: Charge) -> bool:
 
 
 def said_by_hand(charges: Iterable[Charge], usd: float, *, now: float) -> tuple[Charge, ...]:
-    """Those of which nobody told the whole cost, as their user says it of all together; none where all is known.
+    """Those of which no provider told the whole cost, as their user says it of all together; none where all is told.
 
     The last has the amount. They belong into one transaction: by some of them alone a part of the money is lost.
     """
-    untold = [one for one in charges if one.usd_per_hour != 0 and (is_unpriced(one) or not one.final)]
+    untold = [one for one in charges if one.usd_per_hour != 0 and (is_unpriced(one) or one.by_hand or not one.final)]
     amounts = [0.0] * (len(untold) - 1) + [usd]
     return tuple(
-        dataclasses.replace(one, cost_usd=amount, final=True, updated_at=now)
+        dataclasses.replace(one, cost_usd=amount, final=True, by_hand=True, updated_at=now)
         for one, amount in zip(untold, amounts, strict=False)
     )
 

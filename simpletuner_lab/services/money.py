@@ -111,7 +111,9 @@ class Money:
         return JobMoney(job_id=job_id, warning=self._store.spending.warning(job_id))
 
     def state_cost(self, job_id: str, usd: float, *, entry: str = "python") -> StatedCost:
-        """Books what runs of an ended job have cost in all of which nobody told it, as its user says it; also after a delete.
+        """Books what runs of an ended job have cost in all of which no provider told it, as its user says it; also after a delete.
+
+        It may be said anew, and no sync changes it.
 
         Raises:
             InvalidRequest: it is no amount.
@@ -131,7 +133,7 @@ class Money:
             said = _said_by_hand(job_id, booked, usd, now=now)
             runs = len(said)
             after = dataclasses.replace(job, cost_usd=_cost(booked, said), updated_at=now)
-            message = f"that its runs cost {dollars(usd)} which nobody had told was said by hand"
+            message = f"that its runs cost {dollars(usd)} which no provider tells was said by hand"
             return self._recorder.note(
                 job, after, EventKind.SPEND_LIMIT, at=now, charges=said, message=message, entry=entry
             )
@@ -285,7 +287,7 @@ def require_amount(usd: float) -> float:
 def _said_by_hand(job_id: str, booked: Sequence[Charge], usd: float, *, now: float) -> tuple[Charge, ...]:
     said = said_by_hand(booked, usd, now=now)
     if not said:
-        raise Conflict(f"what job {job_id} has cost is known", hint="stcloud spend lists it")
+        raise Conflict(f"what job {job_id} has cost is known", hint="its provider told it: stcloud spend lists it")
     return said
 
 

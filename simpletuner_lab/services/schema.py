@@ -22,9 +22,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Every schema version there was, oldest first. A database with another one was written by a newer release."""
 
 metadata: Final = MetaData(
@@ -232,6 +233,7 @@ charges: Final = Table(
     Column("owner", Text, nullable=False, server_default=""),
     Column("opened_at", Float(53), nullable=False, server_default="0"),
     Column("most_usd", Float(53)),
+    Column("by_hand", Boolean, nullable=False, server_default=false()),
     Index("charges_of_job", "job_id", "attempt"),
     Index("charges_opened", "opened_at"),
 )

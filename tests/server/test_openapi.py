@@ -127,7 +127,8 @@ def test_a_job_from_plan_to_deletion(
 
 
 def test_a_job_that_waits_and_is_cancelled(http: httpx.Client, queue: httpx.Client, images: Path) -> None:
-    job_id = submitted(http, images, "patient")
+    job_id = submitted(http, images, "wait")
+    assert http.put(f"/jobs/{job_id}/cost", json={"cost_usd": 1.0}).json()["code"] == "conflict", "it has not ended"
     digest = http.get(f"/jobs/{job_id}/draft").json()["digest"]
     again = http.post(f"/jobs/{job_id}/rerun", json={"approve": digest, "snapshot_name": "again"}).json()
     assert again["rerun_of"] == job_id
@@ -137,9 +138,9 @@ def test_a_job_that_waits_and_is_cancelled(http: httpx.Client, queue: httpx.Clie
     assert [one["id"] for one in queue.get("/?status=pending").json()["entries"]] == [again["job_id"]]
     assert queue.get("/user/me").json()["best_position"] == 1
     assert queue.get("/me").json()["pending_count"] == queue.get("/stats").json()["queue_depth"] == 1
-    by_name = queue.post("/submit", json={"config_name": "patient"})
+    by_name = queue.post("/submit", json={"config_name": "wait"})
     assert (by_name.status_code, by_name.json()["status"]) == (202, "queued")
-    assert queue.post("/submit", json={"config_name": "patient", "no_wait": True}).json()["code"] == "conflict"
+    assert queue.post("/submit", json={"config_name": "wait", "no_wait": True}).json()["code"] == "conflict"
     assert queue.post(f"/{by_name.json()['job_id']}/cancel").json()["status"] == "cancelled"
     assert queue.post("/process").json() == {"success": True, "dispatched": 0, "job_ids": []}
     assert queue.post(f"/{again['job_id']}/cancel").json()["status"] == "cancelled"
@@ -181,7 +182,7 @@ def test_a_provider_that_loses_an_answer(http: httpx.Client, images: Path, place
     place.fail()
     assert http.post(f"/jobs/{job_id}/resolve", json={"action": "give_up"}).json()["status"] == "failed"
     assert http.put(f"/jobs/{job_id}/cost", json={"cost_usd": 0.0}).json()["runs"] == 1
-    assert http.put(f"/jobs/{job_id}/cost", json={"cost_usd": 1.0}).json()["code"] == "conflict"
+    assert http.put(f"/jobs/{job_id}/cost", json={"cost_usd": 1.0}).json()["cost_usd"] == 1.0
     place.add(state="succeeded")
     assert http.post("/jobs/sync", json={"provider": "elsewhere"}).json()["synced"] == 1
     (found,) = {one["job_id"] for one in http.get("/jobs?provider=elsewhere").json()["jobs"]} - {job_id}

@@ -10,7 +10,7 @@ import pytest
 from simpletuner_lab.commands.answers import provider_answer
 from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.job import Job, JobState
-from simpletuner_lab.core.ledger import metered, opened
+from simpletuner_lab.core.ledger import is_unpriced, metered, opened
 from simpletuner_lab.core.provider import RunState, Snapshot
 from simpletuner_lab.core.secret import Secret
 from tests.services.remote_kit import HOST, Away, Place, away_lab
@@ -196,11 +196,11 @@ def test_a_change_says_what_it_holds_up(tmp_path: Path, images: Path) -> None:
         assert "account ann" in setup.delete_token("elsewhere").warning
 
 
-def test_a_lost_run_that_tells_nothing_has_no_final_price() -> None:
+def test_what_a_lost_run_that_tells_nothing_has_cost_is_not_known() -> None:
     lost = Snapshot(state=RunState.LOST, cursor="")
     charge = dataclasses.replace(opened(new_job(), "a", account="", rate=None, now=T0), metered_s=0.0, cost_usd=0.0)
-    assert metered(charge, lost, ended=True, now=T0 + 1) is charge
-    assert metered(charge, dataclasses.replace(lost, cost_usd=0.0), ended=True, now=T0 + 1).final
+    assert is_unpriced(metered(charge, lost, ended=True, now=T0 + 1))
+    assert not is_unpriced(metered(charge, dataclasses.replace(lost, cost_usd=0.0), ended=True, now=T0 + 1))
 
 
 def test_a_terminal_prints_what_a_change_holds_up(tmp_path: Path, images: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from simpletuner_lab.core.cost import Rate
 from simpletuner_lab.core.errors import StaleRecord
 from simpletuner_lab.core.job import JobState, RunRef
-from simpletuner_lab.core.ledger import metered, opened, spent_usd
+from simpletuner_lab.core.ledger import is_unpriced, metered, opened, spent_usd
 from simpletuner_lab.core.provider import RunState, Snapshot
 from simpletuner_lab.services.front import Front
 from tests.services.remote_kit import away_lab
@@ -103,7 +103,17 @@ def test_a_sparse_or_late_answer_takes_nothing_back() -> None:
     sparse = Snapshot(state=RunState.RUNNING, cursor="")
     paid = dataclasses.replace(opened(new_job(), "a", account="", rate=None, now=T0), metered_s=9.0, cost_usd=0.5)
     assert metered(paid, sparse, ended=False, now=T0 + 1) is paid
-    assert metered(paid, sparse, ended=True, now=T0 + 1) is paid, "it may have cost more since: it stays open"
+    silent = metered(paid, sparse, ended=True, now=T0 + 1)
+    assert (silent.cost_usd, silent.metered_s, silent.final) == (None, 9.0, True), "it may have cost more since"
+    assert metered(silent, sparse, ended=True, now=T0 + 2) is silent
+    unbegun = dataclasses.replace(paid, metered_s=0.0, cost_usd=0.0)
+    silent = metered(unbegun, sparse, ended=True, now=T0 + 1)
+    assert is_unpriced(silent), "it may have begun since"
+    assert spent_usd(new_job(), [silent]) is None
+    free = metered(dataclasses.replace(unbegun, usd_per_hour=0.0), sparse, ended=True, now=T0 + 1)
+    assert (free.cost_usd, free.final) == (0.0, True)
+    told = metered(silent, dataclasses.replace(sparse, cost_usd=0.7, metered_s=12.0), ended=True, now=T0 + 3)
+    assert (told.cost_usd, told.metered_s) == (0.7, 12.0), "told late"
     final = metered(paid, dataclasses.replace(sparse, cost_usd=0.5), ended=True, now=T0 + 1)
     assert (final.cost_usd, final.final, final.updated_at) == (0.5, True, T0 + 1)
     late = dataclasses.replace(sparse, metered_s=1.0, cost_usd=0.1)
@@ -116,7 +126,7 @@ def test_what_is_no_amount_is_not_booked(told: float) -> None:
     odd = Snapshot(state=RunState.RUNNING, cursor="", metered_s=told, cost_usd=told)
     assert metered(paid, odd, ended=False, now=T0 + 1) is paid
     gone = dataclasses.replace(odd, state=RunState.LOST)
-    assert metered(paid, gone, ended=True, now=T0 + 1) is paid, "gone without a word"
+    assert metered(paid, gone, ended=True, now=T0 + 1).cost_usd is None, "gone without a word"
     assert Rate(hardware="any", label="any", usd_per_hour=told).usd_per_hour is None
 
 

@@ -320,7 +320,7 @@ def test_charges_of_the_release_before_get_their_day_and_their_owner(tmp_path: P
             connection.execute(sa.text(f"DROP INDEX {name}"))
         for name in QUEUE_COLUMNS:
             connection.execute(sa.text(f"ALTER TABLE jobs DROP COLUMN {name}"))
-        for name in ("owner", "opened_at", "most_usd"):
+        for name in ("owner", "opened_at", "most_usd", "by_hand"):
             connection.execute(sa.text(f"ALTER TABLE charges DROP COLUMN {name}"))
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0005'"))
     engine.dispose()

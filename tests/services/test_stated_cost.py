@@ -145,7 +145,7 @@ def test_a_process_killed_at_any_write_of_it_loses_and_doubles_nothing(
         else:
             assert os.WTERMSIG(status) == signal.SIGKILL
         _, status = os.waitpid(forked(says(folder / "home", job_id, 0)), 0)
-        assert os.WEXITSTATUS(status) == (0 if found == before else 1), "what is known is not said again"
+        assert os.WEXITSTATUS(status) == 0, "it may be said anew"
         with away_lab(folder, now, run_limit_s=1800.0) as away:
             require_stated(money(away, job_id), SAID + known)
         if over:

@@ -222,6 +222,7 @@ def test_jobs_that_began_before_there_were_slots_have_one(path):
     store.jobs.insert(new_job("theirs", state=JobState.QUEUED, nonce=""), "{}")
     store.close()
     with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE charges DROP COLUMN by_hand")
         connection.execute("UPDATE alembic_version SET version_num = '0008'")
     connection.close()
     store = Store.open(path)

@@ -77,11 +77,15 @@ def test_what_a_run_cost_that_nobody_told_is_said_by_hand(away: Away, images: Pa
     said = away.lab.money.state_cost(job.id, 1.25)
     assert (said.cost_usd, said.runs) == (1.25, 1)
     assert away.lab.store.jobs.get(job.id).cost_usd == 1.25
-    assert told(away, job)[-1] == "that its runs cost $1.25 which nobody had told was said by hand"
+    assert told(away, job)[-1] == "that its runs cost $1.25 which no provider tells was said by hand"
     (state,) = away.lab.money.limits().states
     assert state.spent_usd == 1.25
+    for again in (125.0, 1.0):
+        assert away.lab.money.state_cost(job.id, again).cost_usd == again
+        assert away.lab.store.jobs.get(job.id).cost_usd == away.lab.money.spend().total_usd == again, "said anew"
+    told_by = ended(away, away.started(images), 0.5, state="failed")
     with pytest.raises(errors.Conflict, match="is known"):
-        away.lab.money.state_cost(job.id, 1.0)
+        away.lab.money.state_cost(told_by.id, 1.0)
     running = away.started(images)
     with pytest.raises(errors.Conflict, match="has not ended"):
         away.lab.money.state_cost(running.id, 1.0)
@@ -127,8 +131,8 @@ def test_what_is_only_assumed_is_said_by_the_limit(away: Away, images: Path) -> 
     assert f"\n    {assumed}: stcloud cost JOB USD\n" in limits_answer(away.lab.money.limits()).text
     shown = spend_answer(away.lab.money.spend(1))
     assert assumed in shown.text
-    assert f"job {job.id}       $0.00  " in shown.text
-    assert "1 at a price that is not known" in next(line for line in shown.text.splitlines() if job.id in line)
+    assert f"job {job.id}   not known  " in shown.text
+    assert "1 whose cost is not known" in next(line for line in shown.text.splitlines() if job.id in line)
     with pytest.raises(errors.SpendLimitReached, match="of it assumed for 1 run"):
         away.submit(images)
     away.lab.money.state_cost(job.id, 0.5)
