@@ -27,19 +27,18 @@ from simpletuner_lab.core.destination import (
 from simpletuner_lab.core.doubt import Decision
 from simpletuner_lab.core.errors import (
     Conflict,
-    IllegalTransition,
     InvalidRequest,
     JobActive,
     StaleRecord,
     UploadsForbidden,
 )
-from simpletuner_lab.core.event import EventKind
 from simpletuner_lab.core.grant import MAX_JOB_BYTES
-from simpletuner_lab.core.job import Job, JobState
+from simpletuner_lab.core.job import Job
 from simpletuner_lab.core.ledger import Charge
 from simpletuner_lab.core.manifest import Manifest
 from simpletuner_lab.core.plan import Plan, SubmitRequest, asked_of
 from simpletuner_lab.core.provider import ProviderContext
+from simpletuner_lab.services.cancels import Cancels
 from simpletuner_lab.services.codec import decode, dumps, encode
 from simpletuner_lab.services.courier import Bag, Courier, new_push
 from simpletuner_lab.services.desk import Desk
@@ -138,6 +137,7 @@ class Lab:
             store, registry, self.runner, self.courier, self.queue, holder=secrets.token_hex(8), clock=around.clock
         )
         settings = ProviderSettings(home.provider_settings)
+        self._cancels = Cancels(store=store, recorder=self.recorder, runner=self.runner, clock=around.clock)
         self.doubts = Doubts(store=self.store, recorder=self.recorder, clock=around.clock)
         nudge, recorder = self.watcher.nudge_blocked, self.recorder
         recorder.listen(self.watcher.heard)
@@ -325,22 +325,11 @@ class Lab:
 
         Raises:
             IllegalTransition: it has ended by itself.
+            DiskFull, StoreUnusable: it cannot be put on record; its run is told all the same, if it can be.
         """
-        job = self.recorder.decide(job_id, self._cancelled)
+        job = self._cancels.cancel(job_id)
         self.watcher.nudge(job_id)
         return job
-
-    def _cancelled(self, job: Job) -> Job:
-        asked = job.cancel_requested_at is not None
-        if asked and (not job.terminal or job.state is JobState.CANCELLED):
-            return job
-        if job.terminal:
-            raise IllegalTransition(f"job {job.id} is already {job.state}", hint="there is nothing to cancel")
-        now = self._clock()
-        no_run = job.waits_for_slot or job.waits_for_money
-        ended = job.moved(JobState.CANCELLED, now=now) if no_run else job
-        after = dataclasses.replace(ended, cancel_requested_at=now, retry_at=None, updated_at=now)
-        return self.recorder.note(job, after, EventKind.CANCEL_REQUESTED, at=now)
 
     def resolve(self, job_id: str, decision: Decision, *, entry: str = "python") -> Job:
         """Decides about a start of which nobody can tell whether it arrived (`Doubts.resolve`)."""

@@ -109,14 +109,28 @@ class Runner:
             change = ended_for_money(change, overrun, now=now)
         if not away:
             change = dataclasses.replace(change, events=tuple(self._checked(job, event) for event in change.events))
+        try:
+            return self._recorded(job, change, snapshot, push)
+        finally:  # whether what is seen can be kept, or the run can be reached: each is done without the other
+            if change.job.cancel_requested_at is not None and snapshot.state not in ENDED:
+                provider.cancel(job.run.ref)
+
+    def _recorded(self, job: Job, change: Change, snapshot: Snapshot, push: Push | None) -> Job:
         quiet = dataclasses.replace(change.job, updated_at=job.updated_at)
         if quiet == job and not change.events and not change.charges:
-            recorded = job
-        else:
-            recorded = self._rooms.recorder.record(job, change, log=snapshot.log, push=_reported(push, change))
-        if recorded.cancel_requested_at is not None and snapshot.state not in ENDED:
-            provider.cancel(job.run.ref)  # after the record: what is seen of it is kept, whether it is reached or not
-        return recorded
+            return job
+        return self._rooms.recorder.record(job, change, log=snapshot.log, push=_reported(push, change))
+
+    def end_unrecorded(self, job: Job) -> bool:
+        """Tells a job's run to end where that cannot be put on record; False: it has none to be told.
+
+        Raises:
+            LabError: it is not reached.
+        """
+        if job.terminal or not job.run.ref:
+            return False
+        self._rooms.bound(job, self._rooms.plan(job)).cancel(job.run.ref)
+        return True
 
     def _end_unseen(self, job: Job, provider: Provider, *, now: float) -> None:
         """A run that is to end, or by now costs more than was set aside for it, is told so though it cannot be looked at."""

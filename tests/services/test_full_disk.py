@@ -14,6 +14,7 @@ from simpletuner_lab.services.lab import Lab
 from simpletuner_lab.testing import eventually
 from tests.disk_kit import fill, mounted
 from tests.lab_kit import quick_home, settled, submitted
+from tests.services.remote_kit import away_lab
 
 FIRST, SECOND = "r8_" + "a" * 37, "r8_" + "b" * 37
 
@@ -43,3 +44,28 @@ def test_settings_tokens_and_jobs(tmp_path: Path, images: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="cannot be written"):
         write_atomically(tmp_path / "gone" / "file", b"x")
+
+
+def test_a_cancel_reaches_the_run_though_there_is_no_room_to_record_it(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what is asked now, and by a look at a run whose cancel was on record before."""
+    told: list[str] = []
+    with mounted(tmp_path / "small", "24m") as place, away_lab(place / "lab") as away:
+        first, second = away.started(images), away.started(images)
+        waits = away.submit(images)
+        monkeypatch.setattr(away.lab.registry.get("elsewhere"), "cancel", told.append)
+        away.lab.cancel(second.id)
+        away.place.change("run-2", log="a line\n")
+        fill(place / "filler")
+        with pytest.raises(DiskFull, match="its run was told to end; cancel again when there is room"):
+            away.lab.cancel(first.id)
+        assert told == ["run-1"]
+        with pytest.raises(DiskFull):
+            away.on(second)
+        assert told == ["run-1", "run-2"]
+        with pytest.raises(DiskFull, match="nothing was cancelled"):
+            away.lab.cancel(waits.id)
+        (place / "filler").unlink()
+        assert away.lab.cancel(first.id).cancel_requested_at is not None
+        assert away.lab.cancel(waits.id).state is JobState.CANCELLED
