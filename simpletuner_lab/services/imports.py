@@ -33,6 +33,7 @@ from simpletuner_lab.core.provider import ListedRun, Options, Provider, RunState
 from simpletuner_lab.services.binding import difference
 from simpletuner_lab.services.codec import dumps
 from simpletuner_lab.services.recorder import Recorder
+from simpletuner_lab.services.registers import RunBooked
 from simpletuner_lab.services.runner import Runner
 from simpletuner_lab.services.spending import Request
 from simpletuner_lab.services.store import Store
@@ -87,10 +88,10 @@ class Imports:
                 seen.append(job.id)
             if run.ref in active:
                 seen.append(active[run.ref])
+            elif run.ref in charged:
+                self._told_late(run, charged[run.ref])  # whose it is is known: it clears up no doubt
             elif doubt is not None:
                 self._turned_up(provider, run, doubt, job)
-            elif run.ref in charged:
-                self._told_late(run, charged[run.ref])
             elif job is not None and run.tag is not None:
                 if run.tag.attempt < job.attempt or job.terminal:
                     self._turned_up(provider, run, self._unbooked(job, run.tag), job)
@@ -142,6 +143,8 @@ class Imports:
             if ref is None:
                 self._drop(doubt)
                 return
+            if self.store.charges.of_run(provider.id, ref) is not None:
+                return  # it is another's run, which is not to be ended: this start is in doubt as before
             snapshot, now = provider.poll(ref, ""), self.clock()
             found = metered(dataclasses.replace(doubt, ref=ref), snapshot, ended=True, now=now)
             if snapshot.state not in ENDED:
@@ -182,14 +185,15 @@ class Imports:
 
     def _book(self, charge: Charge, job: Job | None, told: str = "") -> None:
         if job is None:
-            self.store.charges.put(charge)
-            self.freed()
+            with contextlib.suppress(RunBooked):  # by another process just now
+                self.store.charges.put(charge)
+                self.freed()
             return
         spent = spent_usd(job, with_charge(self.store.charges.of_job(job.id), charge))
         data = {"code": ProviderUncertain.code, "message": told}
         events = (EventDraft(kind=EventKind.PROBLEM, at=charge.updated_at, data=data),) if told else ()
         after = dataclasses.replace(job, cost_usd=spent, updated_at=charge.updated_at)
-        with contextlib.suppress(StaleRecord):  # the next sync books it
+        with contextlib.suppress(StaleRecord, RunBooked):  # the next sync books it
             self.recorder.record(job, Change(job=after, events=events, points=PointsChange(), charges=(charge,)))
             self.freed()
 

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, sel
 from simpletuner_lab.core.canonical import Json
 from simpletuner_lab.core.consent import Agreement, ConsentMode
 from simpletuner_lab.core.destination import DeliveryState, Push
-from simpletuner_lab.core.errors import OutputNotFound
+from simpletuner_lab.core.errors import Conflict, OutputNotFound
 from simpletuner_lab.core.grant import Grant
 from simpletuner_lab.core.ledger import Charge, doubtful_ref
 from simpletuner_lab.services import rows, schema
@@ -26,6 +26,10 @@ _OPEN: Final = (DeliveryState.WAITING.value, DeliveryState.SENDING.value)
 
 _BATCH: Final = 400
 """Values of one IN list."""
+
+
+class RunBooked(Conflict):
+    """A run is booked as another attempt's already: its provider gave one reference to two starts."""
 
 
 class Leases:
@@ -206,7 +210,11 @@ class Charges:
             _end_doubt(connection, doubt, cost_usd=0.0)
 
     def put(self, *charges: Charge) -> None:
-        """What runs have cost whose job is gone: all of them or none."""
+        """What runs have cost whose job is gone: all of them or none.
+
+        Raises:
+            RunBooked: one of them is another attempt's.
+        """
         with self._database.write() as connection:
             for charge in charges:
                 put_charge(connection, charge)
@@ -219,7 +227,17 @@ class Charges:
 
 
 def put_charge(connection: Connection, charge: Charge) -> None:
-    """Books a run, or what has changed of it. A run that is known takes the place of its start that was in doubt."""
+    """Books a run, or what has changed of it. A run that is known takes the place of its start that was in doubt.
+
+    Raises:
+        RunBooked: it is another attempt's, whose money would be lost; the caller's transaction is to be undone.
+    """
+    booked = schema.charges.c
+    ours = and_(booked.provider == charge.provider, booked.ref == charge.ref)
+    first = connection.execute(select(booked.job_id, booked.attempt).where(ours)).first()
+    if first is not None and (first.job_id, first.attempt) != (charge.job_id, charge.attempt):
+        whose = f"attempt {first.attempt} of this job" if first.job_id == charge.job_id else f"job {first.job_id}"
+        raise RunBooked(f"{charge.provider} gave it the id {charge.ref!r}, which is that of {whose}")
     if not charge.doubtful:
         _end_doubt(connection, charge, cost_usd=charge.cost_usd)
     row = rows.charge_row(charge)

@@ -35,6 +35,7 @@ from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.outputs import Outputs
 from simpletuner_lab.services.planning import require_size
 from simpletuner_lab.services.recorder import Recorder
+from simpletuner_lab.services.registers import RunBooked
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.spool import Spool
 from simpletuner_lab.services.store import Store
@@ -298,8 +299,11 @@ class Starter:
         )
 
     def _started(self, job: Job, ref: str) -> Job:
+        """With its run; uncertain where that is booked as another's: the other keeps its money, and this one may have a run too."""
         now = self._clock()
         charge = self._rooms.charge(job, ref, self._rooms.plan(job), now=now)
+        if charge.attempt != job.attempt:  # so that the store sees whose it is
+            charge = dataclasses.replace(charge, attempt=job.attempt)
         after = dataclasses.replace(
             job,
             run=RunRef(ref=ref),
@@ -310,9 +314,11 @@ class Starter:
             updated_at=now,
         )
         event = EventDraft(kind=EventKind.STARTED, at=now, data={"attempt": job.attempt})
-        return self._rooms.recorder.record(
-            job, Change(job=after, events=(event,), points=PointsChange(), charges=(charge,))
-        )
+        change = Change(job=after, events=(event,), points=PointsChange(), charges=(charge,))
+        try:
+            return self._rooms.recorder.record(job, change)
+        except RunBooked as error:
+            return self._uncertain(job, error)
 
     def _upload_again(self, job: Job, error: UploadGone) -> Job:
         sent = self._rooms.store.transfers.of_job(job.id)

@@ -131,7 +131,7 @@ class Jobs:
             agreement: the consent to its plan; it counts from then on, so not for a job that is refused.
 
         Raises:
-            Conflict: its id is taken, or its key stands for another plan.
+            Conflict: its id is taken, its key stands for another plan, or its run is another job's.
             SpendLimitReached: a limit does not let it be paid for.
         """
         with self._database.write() as connection:
@@ -235,6 +235,7 @@ class Jobs:
             StaleRecord: the job was written since `before` was read.
             IllegalTransition: the table of states has no such edge.
             JobNotFound: it was deleted.
+            RunBooked: a charge of it is another attempt's.
         """
         if after.state is not before.state and after.state not in TRANSITIONS[before.state]:
             raise IllegalTransition(f"a {before.state} job cannot become {after.state}")
