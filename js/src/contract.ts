@@ -84,6 +84,7 @@ export interface Target {
   mixes: boolean;
   manifest: boolean;
   delivers: boolean;
+  deadline: boolean;
   lacks: string[];
 }
 

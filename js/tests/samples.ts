@@ -112,6 +112,7 @@ export function sampleProvider(over: Partial<ProviderView> = {}): ProviderView {
         mixes: false,
         manifest: true,
         delivers: true,
+        deadline: true,
         lacks: [],
       },
     ],
@@ -260,6 +261,7 @@ export function sampleProviders(): ProviderView[] {
           mixes: false,
           manifest: true,
           delivers: true,
+          deadline: true,
           lacks: [],
         },
         {
@@ -273,6 +275,7 @@ export function sampleProviders(): ProviderView[] {
           mixes: false,
           manifest: true,
           delivers: true,
+          deadline: true,
           lacks: [],
         },
       ],

@@ -61,6 +61,8 @@ class Target:
     delivers: bool = True
     """It is told where results go. One that is not leaves them where its provider puts them: none comes home, and what a
     config says about publishing is handed on as it is."""
+    deadline: bool = True
+    """It can be told by when a run is to end. One of another that costs too much is cancelled when that is seen."""
     lacks: tuple[str, ...] = ()
     """Sentences for the plan: what a run there does otherwise than the config says, or not at all."""
 

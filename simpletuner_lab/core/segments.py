@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 from simpletuner_lab.core.cost import Estimate
+from simpletuner_lab.core.provider import Target
 
 _MARGIN: Final = 0.1
 _MOST_S: Final = 300.0
@@ -15,6 +16,16 @@ _MOST_S: Final = 300.0
 def deadline_of(limit_s: float | None) -> float | None:
     """Seconds after which a run is to end itself, with a checkpoint; None where it may take as long as it wants."""
     return None if limit_s is None else limit_s - min(limit_s * _MARGIN, _MOST_S)
+
+
+WITH_CHECKPOINT: Final = "it is ended before that, with a checkpoint"
+
+
+def ending_of(target: Target) -> str:
+    """How a run ends whose money a limit bounds, in words."""
+    if not target.deadline:
+        return "it is cancelled when it is seen to have passed that, without a checkpoint"
+    return WITH_CHECKPOINT if target.resume else "it is ended before that"
 
 
 def runs_of(seconds: float, limit_s: float) -> int:

@@ -9,6 +9,7 @@ from datetime import tzinfo
 from typing import Final
 
 from simpletuner_lab.core.book import Book, Claim, seconds_for, sum_known
+from simpletuner_lab.core.segments import WITH_CHECKPOINT
 from simpletuner_lab.core.spend import (
     ALL,
     USUAL_DIGITS,
@@ -111,8 +112,17 @@ def state_of(scope: str, limit: SpendLimit, book: Book, *, now: float, zone: tzi
     )
 
 
-def judge(claim: Claim, provider: str, limits: SpendLimits, book: Book, *, now: float, zone: tzinfo) -> SpendVerdict:
-    """Whether a job with this claim may be submitted to a provider."""
+def judge(
+    claim: Claim,
+    provider: str,
+    limits: SpendLimits,
+    book: Book,
+    *,
+    now: float,
+    zone: tzinfo,
+    ending: str = WITH_CHECKPOINT,
+) -> SpendVerdict:
+    """Whether a job with this claim may be submitted to a provider. `ending`: how a run ends whose money is used up."""
     reserved = _capped(claim.most_usd, limits.job.cap_usd) if claim.usd_per_hour else claim.most_usd
     if claim.usd_per_hour == 0:
         return SpendVerdict(claim=claim, reserved_usd=0.0, allowed=True)
@@ -123,7 +133,7 @@ def judge(claim: Claim, provider: str, limits: SpendLimits, book: Book, *, now: 
     )
     unknown = {scope: unknown_text(scope, limit, book, now=now, zone=zone) for scope, limit in limits.of(provider)}
     periods = (one for state in states for one in _of_period(state, reserved, unknown[state.scope]))
-    told = [*_of_job(claim, limits.job), *periods]
+    told = [*_of_job(claim, limits.job, ending), *periods]
     refusals = [text for text, blocks in told if blocks]
     blind = reserved is not None and any(unknown[one.scope] and one.action is LimitAction.BLOCK for one in states)
     assumed = any(one.assumed_runs and one.is_exceeded and one.action is LimitAction.BLOCK for one in states)
@@ -161,7 +171,7 @@ def _capped(amount: float | None, cap: float | None) -> float | None:
     return cap if amount is None else min(amount, cap)
 
 
-def _of_job(claim: Claim, limit: JobLimit) -> Iterator[tuple[str, bool]]:
+def _of_job(claim: Claim, limit: JobLimit, ending: str) -> Iterator[tuple[str, bool]]:
     """What the limit of a job says, and whether it refuses."""
     amount = limit.amount_usd
     if amount is None:
@@ -182,7 +192,7 @@ def _of_job(claim: Claim, limit: JobLimit) -> Iterator[tuple[str, bool]]:
             if most is None
             else f"this one may cost {dollars(most, digits_for([most], amount))}"
         )
-        end = ": it is ended before that, with a checkpoint" if blocks else ""
+        end = f": {ending}" if blocks and ending else ""
         yield f"a job may cost {exact(amount)}, and {most_text}{end}", False
 
 

@@ -168,7 +168,8 @@ class ServiceProvider:
         inputs = {"hub", "s3"} | ({"archive"} if self.packed else set())
         target = Target(
             id="service", label=self.label, version="1", live_metrics=False, resume=False, inputs=frozenset(inputs),
-            ours=False, mixes=True, manifest=False, delivers="delivery" in self.takes, lacks=tuple(self._lacks()),
+            ours=False, mixes=True, manifest=False, delivers="delivery" in self.takes,
+            deadline="deadline_s" in self.takes, lacks=tuple(self._lacks()),
         )  # fmt: skip
         return Options(targets=(target,), rates=(rate,), endpoint=self.endpoint)
 
@@ -284,6 +285,9 @@ class ServiceProvider:
             yield f"{self.label} shows a log when a run has ended"
         if not self._service.supports_cost_tracking:
             yield f"{self.label} does not tell what a run costs"
+        if "deadline_s" not in self.takes:
+            late = "" if self._service.supports_cost_tracking else ", by the clock and some minutes late"
+            yield f"{self.label} is not told by when a run is to end: past what a spend limit leaves it, it is cancelled{late}"
         if not self.packed:
             yield f"{self.label} takes no files from this machine"
         if "delivery" not in self.takes:

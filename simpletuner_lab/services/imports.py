@@ -208,8 +208,9 @@ class Imports:
         charge = dataclasses.replace(charge, opened_at=run.started_at or run.created_at or now)
         if over:
             charge = dataclasses.replace(charge, cost_usd=run.cost_usd, most_usd=run.cost_usd, final=True)
+        asks = Request(claim=claim, started=True, ending="")  # nobody here knows what it was told
         event = EventDraft(kind=EventKind.IMPORTED, at=now, data={"ref": run.ref, "state": run.raw_state or run.state})
-        job = self.store.jobs.insert(new, dumps(plan), (event,), charge=charge, asks=Request(claim=claim, started=True))
+        job = self.store.jobs.insert(new, dumps(plan), (event,), charge=charge, asks=asks)
         self.recorder.announce(job, self.store.events.after(0, job_id=job.id))
         at = now if run.completed_at is None or run.state not in ENDED else run.completed_at
         with contextlib.suppress(LabError, StaleRecord):  # the watcher looks again

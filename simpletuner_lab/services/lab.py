@@ -55,7 +55,7 @@ from simpletuner_lab.services.new_jobs import first_events, first_of_key, new_jo
 from simpletuner_lab.services.one_home import open_store
 from simpletuner_lab.services.outbox import Outbox
 from simpletuner_lab.services.outputs import Outputs
-from simpletuner_lab.services.planning import Planner, Setting, require_destination, require_plain_labels
+from simpletuner_lab.services.planning import Planner, Setting, require_destination, require_plain_labels, with_ending
 from simpletuner_lab.services.provider_settings import ProviderSettings
 from simpletuner_lab.services.provider_setup import ProviderSetup
 from simpletuner_lab.services.recorder import Recorder
@@ -235,7 +235,7 @@ class Lab:
             first_events(plan, agreement),
             run_class=run_class(plan.identity, plan.target),
             push=push,
-            asks=asked_by(plan),
+            asks=with_ending(asked_by(plan), plan.target),
             snapshot=snapshot,
             agreement=agreement,
         )

@@ -38,7 +38,7 @@ def ended_for_money(change: Change, charge: Charge, *, now: float) -> Change:
     return dataclasses.replace(change, job=after, events=(*change.events, _event(message, now), asked))
 
 
-_HINT: Final = "look at what ran there: the provider was told to end it earlier; raise the limit, and run it again"
+_HINT: Final = "look at what ran there: nothing had ended it by then; raise the limit, and run it again"
 
 
 def _event(message: str, now: float) -> EventDraft:

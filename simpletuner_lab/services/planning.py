@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from simpletuner_lab.core.book import claim_of
+from simpletuner_lab.core.book import Claim, claim_of
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, ConsentState, consent_state
 from simpletuner_lab.core.cost import Estimate, Rate, estimate_run
@@ -32,8 +32,8 @@ from simpletuner_lab.core.plan import STORAGE_GRANT, Credential, Identity, Plan,
 from simpletuner_lab.core.provider import Options, Provider, Target
 from simpletuner_lab.core.publishing_keys import translate
 from simpletuner_lab.core.redact import Redactor, find_secrets
+from simpletuner_lab.core.segments import ending_of
 from simpletuner_lab.core.snapshot import require_words
-from simpletuner_lab.core.verdict import SpendVerdict
 from simpletuner_lab.services.archive import least_bytes
 from simpletuner_lab.services.desk import PUBLIC_HINT
 from simpletuner_lab.services.figures import figures_of
@@ -41,6 +41,7 @@ from simpletuner_lab.services.known import KnownSecrets
 from simpletuner_lab.services.limits import limit_notes
 from simpletuner_lab.services.registry import Registry
 from simpletuner_lab.services.scan import scan
+from simpletuner_lab.services.spending import Request
 from simpletuner_lab.services.steps import doubts_on_steps, run_class, total_steps
 from simpletuner_lab.services.store import Store
 from simpletuner_lab.services.tokens import Tokens
@@ -115,7 +116,9 @@ class Planner:
         past = self._store.jobs.past_step_s(run_class(identity, target))
         estimate = estimate_run(steps=steps, rate=rate, past_step_s=past, published=figures_of(training, steps, rate))
         goes_on = _goes_on(provider, target, destination)
-        spend = self._verdict(provider, options, estimate, rate, goes_on=goes_on, now=setting.now)
+        claim = _claim(provider, options, estimate, rate, goes_on=goes_on)
+        asks = Request(claim=claim, ending=ending_of(target))
+        spend = self._store.spending.verdict(asks, provider.id, now=setting.now)
         return Plan(
             name=request.name or training.name,
             identity=identity,
@@ -143,14 +146,6 @@ class Planner:
         agreed = self._store.consents.agreed(setting.owner, digest)
         return consent_state(mode=setting.consent, remote=remote, agreed=agreed)
 
-    def _verdict(
-        self, provider: Provider, options: Options, estimate: Estimate, rate: Rate, *, goes_on: bool, now: float
-    ) -> SpendVerdict:
-        """What the spend limits say of it now; a submit asks again."""
-        limit_s = options.run_limit_s if provider.capabilities.remote else None
-        claim = claim_of(estimate, rate.usd_per_hour, limit_s, goes_on=goes_on)
-        return self._store.spending.verdict(claim, provider.id, now=now)
-
     def _credentials(
         self, setting: Setting, provider: Provider, target: Target, destination: Destination
     ) -> tuple[Credential, ...]:
@@ -172,6 +167,16 @@ class Planner:
         """
         _require_no_secrets(SubmitRequest(config={}, dataloader=tuple(dataloader)), self._known.certain())
         return scan(data_of(tuple(dataloader)), hashes=self._store.hashes)
+
+
+def with_ending(asks: Request | None, target: Target) -> Request | None:
+    """What is asked of the limits at a submit, which say how a run there ends."""
+    return None if asks is None else dataclasses.replace(asks, ending=ending_of(target))
+
+
+def _claim(provider: Provider, options: Options, estimate: Estimate, rate: Rate, *, goes_on: bool) -> Claim:
+    limit_s = options.run_limit_s if provider.capabilities.remote else None
+    return claim_of(estimate, rate.usd_per_hour, limit_s, goes_on=goes_on)
 
 
 def _require_plain(request: SubmitRequest, known: Redactor) -> None:

@@ -17,6 +17,7 @@ from simpletuner_lab.core.errors import InvalidRequest, SpendLimitReached
 from simpletuner_lab.core.event import EventDraft, EventKind
 from simpletuner_lab.core.job import ACTIVE, Job
 from simpletuner_lab.core.ledger import Charge
+from simpletuner_lab.core.segments import WITH_CHECKPOINT
 from simpletuner_lab.core.spend import Period, SpendLimits, span
 from simpletuner_lab.core.verdict import LimitState, SpendVerdict, judge, state_of
 from simpletuner_lab.services import rows, schema
@@ -34,6 +35,8 @@ class Request:
 
     claim: Claim
     started: bool = False
+    ending: str = WITH_CHECKPOINT
+    """How its run ends whose money is used up, in words; empty: that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +64,10 @@ class Spending:
             limits = change(_limits(connection))
             put(connection, schema.settings, {"key": _KEY}, {"value": rows.dump_json(encode(limits))})
 
-    def verdict(self, claim: Claim, provider: str, *, now: float) -> SpendVerdict:
+    def verdict(self, asks: Request, provider: str, *, now: float) -> SpendVerdict:
         """What a submit would be told now; reserves nothing."""
         with self._database.read() as connection:
-            return _judged(connection, claim, provider, now)
+            return _judged(connection, asks, provider, now)
 
     def states(self, scopes: Iterable[str] | None = None, *, now: float) -> tuple[LimitState, ...]:
         """Where the limits that are on stand; `scopes` leaves out others."""
@@ -152,7 +155,7 @@ def admit(connection: Connection, job: Job, asks: Request) -> SpendVerdict:
     Raises:
         SpendLimitReached: it may cost more than a limit leaves; the caller's transaction is to be undone.
     """
-    found = _judged(connection, asks.claim, job.provider, job.created_at, without=job.id)
+    found = _judged(connection, asks, job.provider, job.created_at, without=job.id)
     if not found.allowed and not asks.started:
         raise SpendLimitReached(found.refusal, hint=found.hint)
     return found
@@ -186,11 +189,11 @@ def zone_of(name: str) -> tzinfo:
         raise InvalidRequest(f"there is no time zone {name!r}", hint="for example Europe/Berlin, or UTC") from error
 
 
-def _judged(connection: Connection, claim: Claim, provider: str, now: float, *, without: str = "") -> SpendVerdict:
-    limits = _limits(connection)
+def _judged(connection: Connection, asks: Request, provider: str, now: float, *, without: str = "") -> SpendVerdict:
+    limits, claim = _limits(connection), asks.claim
     needed = claim.usd_per_hour != 0 and any(True for _ in limits.of(provider))
     book = _book(connection, limits, now, without=without) if needed else Book(charges=(), holdings=())
-    return judge(claim, provider, limits, book, now=now, zone=zone_of(limits.time_zone))
+    return judge(claim, provider, limits, book, now=now, zone=zone_of(limits.time_zone), ending=asks.ending)
 
 
 def _limits(connection: Connection) -> SpendLimits:

@@ -235,7 +235,7 @@ class Starter:
             return self._refused(job, provider, error)
 
     def _allowed(self, job: Job, plan: Plan, provider: Provider) -> tuple[Allowance, float | None]:
-        """What the next run may cost, and how long it may take: it is ended with a checkpoint before its money is."""
+        """What the next run may cost, and how long it may take, where its target can be told so."""
         limit_s = provider.options().run_limit_s if plan.remote else None
         allowed = self._rooms.store.spending.reserve(job, plan.rate.usd_per_hour, limit_s, now=self._clock())
         return allowed, limit_s if allowed.seconds is None else allowed.seconds
