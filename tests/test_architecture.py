@@ -294,7 +294,8 @@ def test_no_mocks() -> None:
 
 
 def test_broad_excepts_are_where_one_fault_must_not_take_others_down() -> None:
-    allowed = {"services/watcher.py", "services/registry.py", "widgets/follower.py", "providers/_service_thread.py"}
+    allowed = {"services/watcher.py", "services/registry.py", "services/provider_looks.py",
+               "widgets/follower.py", "providers/_service_thread.py"}  # fmt: skip
     found = {
         path.relative_to(LAB).as_posix()
         for path in python_files("simpletuner_lab")

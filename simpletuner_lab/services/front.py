@@ -25,8 +25,9 @@ from simpletuner_lab.services.looks import look_at, look_at_all, start
 from simpletuner_lab.services.metrics import downsample
 from simpletuner_lab.services.money import Money
 from simpletuner_lab.services.outputs import Arrival
+from simpletuner_lab.services.provider_looks import ProviderLooks
 from simpletuner_lab.services.provider_setup import ProviderSetup
-from simpletuner_lab.services.provider_views import ProviderView, SyncView, provider_view, unusable_view
+from simpletuner_lab.services.provider_views import ProviderView, SyncView, unusable_view
 from simpletuner_lab.services.queue_front import QueueFront
 from simpletuner_lab.services.snapshots import Snapshots
 from simpletuner_lab.services.steady import read_steadily
@@ -50,8 +51,9 @@ from simpletuner_lab.services.views import (
 class Front:
     """A lab as front-ends see it."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, looks: ProviderLooks | None = None) -> None:
         self.lab = lab
+        self._looks = looks or ProviderLooks()
 
     @property
     def lab_id(self) -> str:
@@ -232,8 +234,8 @@ class Front:
         self.lab.delete(job_id, outputs=outputs)
 
     def providers(self) -> Sequence[ProviderView]:
-        """Every installed provider, the usable ones first."""
-        views = [provider_view(provider) for provider in self.lab.registry]
+        """Every installed provider, the usable ones first; one that does not answer soon is told as that."""
+        views = self._looks.views(self.lab.registry)
         views += [
             unusable_view(listed.id, listed.label, reason="coming soon", soon=True)
             for listed in self.lab.registry.announced

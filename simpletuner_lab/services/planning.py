@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from simpletuner_lab.core.book import Claim, claim_of
+from simpletuner_lab.core.book import claim_of
 from simpletuner_lab.core.canonical import JsonObject
 from simpletuner_lab.core.consent import ConsentMode, ConsentState, consent_state
 from simpletuner_lab.core.cost import Estimate, Rate, estimate_run
@@ -111,13 +111,11 @@ class Planner:
             credentials=self._credentials(setting, provider, target, destination),
         )
         doubts, digest = self._tokens.check(destination), digest_of(identity)
-        steps = total_steps(training, manifest)
-        remote = provider.capabilities.remote
+        steps, remote = total_steps(training, manifest), provider.capabilities.remote
         past = self._store.jobs.past_step_s(run_class(identity, target))
         estimate = estimate_run(steps=steps, rate=rate, past_step_s=past, published=figures_of(training, steps, rate))
         goes_on = _goes_on(provider, target, destination)
-        claim = _claim(provider, options, estimate, rate, goes_on=goes_on)
-        asks = Request(claim=claim, ending=ending_of(target))
+        asks = _asks(provider, options, target, estimate, rate, goes_on=goes_on)
         spend = self._store.spending.verdict(asks, provider.id, now=setting.now)
         return Plan(
             name=request.name or training.name,
@@ -174,9 +172,12 @@ def with_ending(asks: Request | None, target: Target) -> Request | None:
     return None if asks is None else dataclasses.replace(asks, ending=ending_of(target))
 
 
-def _claim(provider: Provider, options: Options, estimate: Estimate, rate: Rate, *, goes_on: bool) -> Claim:
+def _asks(
+    provider: Provider, options: Options, target: Target, estimate: Estimate, rate: Rate, *, goes_on: bool
+) -> Request:
     limit_s = options.run_limit_s if provider.capabilities.remote else None
-    return claim_of(estimate, rate.usd_per_hour, limit_s, goes_on=goes_on)
+    claim = claim_of(estimate, rate.usd_per_hour, limit_s, goes_on=goes_on)
+    return Request(claim=claim, ending=ending_of(target))
 
 
 def _require_plain(request: SubmitRequest, known: Redactor) -> None:
