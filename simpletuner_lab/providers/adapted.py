@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -32,6 +31,19 @@ from simpletuner_lab.core.provider import (
     Target,
 )
 from simpletuner_lab.core.redact import bare_url
+from simpletuner_lab.providers._service_answers import (
+    job_of,
+    jobs_of,
+    log_of,
+    name_of,
+    named_job_of,
+    never_began,
+    state_of,
+    tag_of,
+    tag_text,
+    time_of,
+    wrong,
+)
 from simpletuner_lab.providers._service_notes import Note, Notes
 from simpletuner_lab.providers._service_thread import ServiceThread
 from simpletuner_lab.providers.adapter import TAG, CloudJobInfo, CloudJobNotFoundError, CloudJobRefusedError
@@ -43,15 +55,6 @@ _MEMBERS: Final = (
     "provider_name", "supports_cost_tracking", "supports_live_logs", "validate_credentials", "list_jobs", "run_job",
     "cancel_job", "get_job_logs", "get_job_status",
 )  # fmt: skip
-_STATES: Final[Mapping[str, RunState]] = {
-    "pending": RunState.QUEUED,
-    "uploading": RunState.QUEUED,
-    "queued": RunState.QUEUED,
-    "running": RunState.RUNNING,
-    "completed": RunState.SUCCEEDED,
-    "failed": RunState.FAILED,
-    "cancelled": RunState.CANCELLED,
-}
 _ENDED: Final = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
 _LISTED: Final = 50
 _KNOWN_S: Final = 60.0
@@ -150,15 +153,17 @@ class ServiceProvider:
     def check(self) -> Check:
         """What it says of its credentials."""
         try:
-            told = self._thread.call(self._service.validate_credentials())
+            told = self._ask("validate_credentials")
+            if not isinstance(told, dict | bool):
+                raise wrong(self.label, "validate_credentials", told, "an object with `valid`")
         except (LabError, CloudJobNotFoundError) as error:
             return Check(ready=False, message=str(error), hint=f"look at what {self.label} needs, and try again")
-        valid = bool(told.get("valid", not told.get("error"))) if isinstance(told, dict) else bool(told)
-        said = told if isinstance(told, dict) else {}
+        said = told if isinstance(told, dict) else {"valid": told}
+        valid = bool(said.get("valid", not said.get("error")))
         if not valid:
             why = str(said.get("error") or "its credentials are not valid")
             return Check(ready=False, message=why, hint=f"look at what {self.label} needs")
-        return Check(ready=True, account=_name(said.get("user_info")))
+        return Check(ready=True, account=name_of(said.get("user_info")))
 
     def options(self) -> Options:
         """One target, and the price that the settings name."""
@@ -184,16 +189,15 @@ class ServiceProvider:
             return known.ref
         self._notes.write(order.tag, Note(packed=order.archive is not None))
         try:
-            info = self._thread.call(
-                self._service.run_job(dict(order.config), list(order.dataloader), **self._more(order))
-            )
+            told = self._ask("run_job", dict(order.config), list(order.dataloader), **self._more(order))
+            ref = named_job_of(self.label, "run_job", told).job_id
         except CloudJobRefusedError as error:
             self._notes.forget(order.tag)
             raise ProviderFailure(f"{self.label} refuses: {error}", hint="change what it objects to") from error
-        except (ProviderUnavailable, CloudJobNotFoundError) as error:
+        except (ProviderFailure, CloudJobNotFoundError) as error:  # it may have begun one all the same
             raise ProviderUncertain(str(error)) from error
-        self._notes.write(order.tag, Note(ref=str(info.job_id), packed=order.archive is not None))
-        return str(info.job_id)
+        self._notes.write(order.tag, Note(ref=ref, packed=order.archive is not None))
+        return ref
 
     def find(self, tag: RunTag) -> str | None:
         """By our own note, else by the tag in its metadata."""
@@ -203,7 +207,7 @@ class ServiceProvider:
         if TAG not in self.takes:
             raise ProviderUncertain(f"{self.label} does not keep the names of starts, and this one was not answered")
         found = self._jobs()
-        ref = next((str(info.job_id) for info in found if _tag(info) == tag), None)
+        ref = next((info.job_id for info in found if tag_of(info) == tag), None)
         if ref is not None:
             self._notes.write(tag, Note(ref=ref, packed=note.packed))
         elif len(found) >= _LISTED:
@@ -213,7 +217,7 @@ class ServiceProvider:
     def list(self) -> Sequence[ListedRun]:
         """What it lists."""
         tags = self._notes.all()
-        return [self._listed(info, _tag(info) or tags.get(str(info.job_id))) for info in self._jobs()]
+        return [self._listed(info, tag_of(info) or tags.get(info.job_id)) for info in self._jobs()]
 
     def poll(self, ref: str, cursor: str) -> Snapshot:
         """Its state, and its log from the cursor on."""
@@ -221,7 +225,7 @@ class ServiceProvider:
             info = self._status(ref)
         except CloudJobNotFoundError as error:
             return Snapshot(state=RunState.LOST, cursor=cursor, error=str(error) or f"{self.label} has no job {ref}")
-        state, at = _state(info), int(cursor or 0)
+        state, at = state_of(info), int(cursor or 0)
         log = b""
         if state in _ENDED or self._service.supports_live_logs:
             log = self._log(ref, at, whole=state in _ENDED)
@@ -233,14 +237,14 @@ class ServiceProvider:
             error=info.error_message or "" if state is RunState.FAILED else "",
             waiting=f"{self.label} has not begun it" if state is RunState.QUEUED else "",
             cost_usd=self._cost_usd(info),
-            metered_s=0.0 if _never_began(info) else None,
+            metered_s=0.0 if never_began(info) else None,
             results_url=bare_url(info.output_url or ""),
         )
 
     def cancel(self, ref: str) -> None:
         """Asks for its end."""
         try:
-            self._thread.call(self._service.cancel_job(ref))
+            self._ask("cancel_job", ref)
         except CloudJobNotFoundError:
             return  # it has ended, and is gone
 
@@ -269,9 +273,9 @@ class ServiceProvider:
         if not ref:
             return True
         try:
-            if _state(self._status(ref)) not in _ENDED:
+            if state_of(self._status(ref)) not in _ENDED:
                 raise ProviderFailure(f"job {ref} has not ended", hint="cancel it first")
-            return bool(self._thread.call(self._service.discard_data(ref)))
+            return bool(self._ask("discard_data", ref))
         except CloudJobNotFoundError:
             return True
 
@@ -298,7 +302,7 @@ class ServiceProvider:
         delivery = {name: getattr(order.delivery, name) for name in order.delivery.__slots__}
         offered: dict[str, Any] = {
             "images": None if order.archive is None else Path(order.archive.path),
-            TAG: _tag_text(order.tag),
+            TAG: tag_text(order.tag),
             "hardware": self._settings.hardware,
             "delivery": {"kind": type(order.delivery).__name__.removesuffix("Delivery").lower()} | delivery,
             "secrets": {name: secret.reveal() for name, secret in order.secrets.items()},
@@ -307,84 +311,61 @@ class ServiceProvider:
         }
         return {name: value for name, value in offered.items() if name in self.takes}
 
+    def _ask(self, member: str, *given: Any, **more: Any) -> Any:
+        """What a member of the service answers.
+
+        Raises:
+            CloudJobNotFoundError, CloudJobRefusedError, ProviderUnavailable: as `ServiceThread.call`.
+        """
+
+        async def asked() -> Any:  # called on the loop too: what it raises is the service's fault
+            told = getattr(self._service, member)(*given, **more)
+            return await told if inspect.isawaitable(told) else told
+
+        return self._thread.call(asked())
+
     def _status(self, ref: str) -> CloudJobInfo:
         """The job; one that is answered with nothing is none."""
-        info: CloudJobInfo | None = self._thread.call(self._service.get_job_status(ref))
-        if info is None:
+        told = self._ask("get_job_status", ref)
+        if told is None:
             raise CloudJobNotFoundError(f"{self.label} has no job {ref}")
-        return info
+        return job_of(self.label, "get_job_status", told)
 
     def _cost_usd(self, info: CloudJobInfo) -> float | None:
         """What it says that a job has cost. What is no amount is not known, which a limit does not take for nothing."""
         told = info.cost_usd if self._service.supports_cost_tracking else None
         cost_usd = amount_or_none(told)
-        if told is not None and cost_usd is None and info.job_id not in self._odd:
-            self._odd.add(info.job_id)  # once: a run is asked for again and again
+        if told is not None and cost_usd is None and str(info.job_id) not in self._odd:
+            self._odd.add(str(info.job_id))  # once: a run is asked for again and again
             _log.warning("%s says that job %s has cost %r: taken as not known", self.label, info.job_id, told)
         return cost_usd
 
     def _jobs(self) -> Sequence[CloudJobInfo]:
-        found: Sequence[CloudJobInfo] = self._thread.call(self._service.list_jobs(limit=_LISTED))
-        return found
+        return jobs_of(self.label, "list_jobs", self._ask("list_jobs", limit=_LISTED))
 
     def _log(self, ref: str, at: int, *, whole: bool) -> bytes:
         """Whole lines from there on; at the end the last text too, as a line."""
         try:
-            text = self._thread.call(self._service.get_job_logs(ref)) or ""
+            log = log_of(self.label, "get_job_logs", self._ask("get_job_logs", ref))[at:]
         except CloudJobNotFoundError:
             return b""
-        log = text.encode("utf-8", "replace")[at:]
         if whole:
             return log if not log or log.endswith(b"\n") else log + b"\n"
         return log[: log.rfind(b"\n") + 1]
 
     def _listed(self, info: CloudJobInfo, tag: RunTag | None) -> ListedRun:
-        state = _state(info)
-        created = _at(info.created_at)
+        state = state_of(info)
+        created = time_of(info.created_at)
         return ListedRun(
-            ref=str(info.job_id),
+            ref=info.job_id,
             tag=tag,
             target="service",
             state=state,
             raw_state=str(info.status),
             hardware=info.hardware_type or "",
             created_at=time.time() if created is None else created,
-            started_at=_at(info.started_at),
-            completed_at=_at(info.completed_at) if state in _ENDED else None,
+            started_at=time_of(info.started_at),
+            completed_at=time_of(info.completed_at) if state in _ENDED else None,
             cost_usd=self._cost_usd(info),
             error=info.error_message or "",
         )
-
-
-def _never_began(info: CloudJobInfo) -> bool:
-    """Whether it was cancelled before it ran: it has an end, and no beginning."""
-    return _state(info) is RunState.CANCELLED and bool(info.completed_at) and not info.started_at
-
-
-def _state(info: CloudJobInfo) -> RunState:
-    return _STATES.get(str(getattr(info.status, "value", info.status)).lower(), RunState.UNKNOWN)
-
-
-def _tag_text(tag: RunTag) -> str:
-    return f"{tag.job_id}/{tag.attempt}"
-
-
-def _tag(info: CloudJobInfo) -> RunTag | None:
-    text = info.metadata.get(TAG) if isinstance(info.metadata, Mapping) else None
-    job_id, _, attempt = text.rpartition("/") if isinstance(text, str) else ("", "", "")
-    return RunTag(job_id=job_id, attempt=int(attempt)) if job_id and attempt.isdigit() else None
-
-
-def _name(told: object) -> str:
-    """Of an account, whatever form it is told in."""
-    if isinstance(told, Mapping):
-        return next((str(told[key]) for key in ("username", "email", "name", "id") if told.get(key)), "")
-    return str(told or "")
-
-
-def _at(text: str | None) -> float | None:
-    try:
-        at = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -333,7 +333,10 @@ def test_a_fault_of_the_service_is_no_word_on_a_run(provider: Provider, bare: Ba
         ({"user_info": "ann"}, "ann", ""),
         ({"valid": False, "error": "no key"}, "", "no key"),
         ({"error": "expired"}, "", "expired"),
-        (None, "", "its credentials are not valid"),
+        ({"valid": False}, "", "its credentials are not valid"),
+        (None, "", "Bare: validate_credentials gave nothing, and not an object with `valid`"),
+        (["ann"], "", "Bare: validate_credentials gave a value of the type list, and not an object with `valid`"),
+        (True, "", ""),
     ],
 )
 def test_credentials(provider: Provider, bare: Bare, told: Any, account: str, message: str) -> None:
