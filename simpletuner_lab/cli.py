@@ -57,9 +57,11 @@ def _ended_by(error: BaseException, args: argparse.Namespace) -> int:
         return INTERRUPTED
     if isinstance(error, LabError):
         _complain(error, args)
+        if _is_output_lost(error):
+            _write_no_more()
         return CONSENT if isinstance(error, ConsentRequired) else FAULT
     if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return OK
     from simpletuner_lab.discretion import trace_hook
     from simpletuner_lab.services.home import Home
@@ -69,7 +71,27 @@ def _ended_by(error: BaseException, args: argparse.Namespace) -> int:
     raise error
 
 
+def _is_output_lost(error: LabError) -> bool:
+    from simpletuner_lab.commands.screen import OutputLost
+
+    return isinstance(error, OutputLost)
+
+
+def _write_no_more() -> None:
+    """What is left in the buffer goes nowhere: at its end Python would try again, and fail aloud."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _put(text: str) -> None:
+    from simpletuner_lab.commands.screen import put
+
+    put(sys.stdout, f"{text}\n")
+
+
 def _run(args: argparse.Namespace) -> int:
+    if sys.stdout is None:
+        _put("")  # before anything is done of which nobody would hear
     from simpletuner_lab.client import connect
     from simpletuner_lab.commands.verbs import VERBS
 
@@ -114,7 +136,7 @@ def _serve(args: argparse.Namespace) -> int:
         lines = logging.StreamHandler()
         lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("simpletuner_lab").addHandler(lines)
-        print(json.dumps({"endpoint_url": url}) if args.json else f"serving {stand.root} at {url}", flush=True)
+        _put(json.dumps({"endpoint_url": url}) if args.json else f"serving {stand.root} at {url}")
 
     return serve(stand, tell)
 
@@ -124,7 +146,7 @@ def _describe() -> int:
     from simpletuner_lab.server.openapi import document
     from simpletuner_lab.server.routes import described_rules
 
-    print(json.dumps(document(described_rules()), indent=2))
+    _put(json.dumps(document(described_rules()), indent=2))
     return OK
 
 
@@ -139,7 +161,7 @@ def _emulate(args: argparse.Namespace) -> int:
     ) as stand:
         for number in ENDS:
             signal.signal(number, lambda *_: ended.set())
-        print(json.dumps(stand.document) if args.json else stand.directions, flush=True)
+        _put(json.dumps(stand.document) if args.json else stand.directions)
         ended.wait()
     return OK
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from simpletuner_lab.core.canonical import require_finite
 from simpletuner_lab.core.consent import ConsentMode
 from simpletuner_lab.core.destination import Destination
 from simpletuner_lab.core.doubt import Decision
-from simpletuner_lab.core.errors import InvalidRequest, OutputChanged, ServerUnreachable
+from simpletuner_lab.core.errors import InvalidRequest, LabError, OutputChanged, ServerUnreachable
 from simpletuner_lab.core.job import ALL_JOBS, NEWEST_FIRST, JobFilter
 from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.refusals import body_of, error_from
@@ -41,6 +42,11 @@ from simpletuner_lab.services.views import (
 
 _TIMEOUT: Final = httpx.Timeout(30.0, read=300.0)
 """Planning a large data set for the first time reads all of it."""
+
+_SAY_WHO: Final = (
+    "set JUPYTER_TOKEN to the server's token: jupyter server list prints it, and so does the server as it starts"
+)
+_WHOSE: Final = "is JUPYTER_TOKEN the token of this very server? jupyter server list prints it"
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -162,7 +168,7 @@ class LabClient:
                     return
                 if answer.is_error:
                     answer.read()
-                    raise error_from(answer.status_code, body_of(answer))
+                    raise self._refusal(answer.status_code, body_of(answer))
                 yield from answer.iter_bytes()
         except httpx.HTTPError as error:
             raise ServerUnreachable(f"the download of {path} broke off: {error}", hint="start it again") from error
@@ -270,5 +276,14 @@ class LabClient:
                 f"{self.url} answered {answer.status_code} without JSON", hint="is the extension installed there?"
             ) from error
         if answer.is_error or not isinstance(body, dict):
-            raise error_from(answer.status_code, body)
+            raise self._refusal(answer.status_code, body)
         return body
+
+    def _refusal(self, status: int, body: Any) -> LabError:
+        """The error. Where the server does not know who asks, it says no more than that: here is what to do."""
+        error = error_from(status, body)
+        unknown = status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} and type(error) is LabError
+        if unknown and not error.hint:  # it is none of ours
+            known = "Authorization" in self._http.headers
+            error.hint = _WHOSE if known else _SAY_WHO
+        return error

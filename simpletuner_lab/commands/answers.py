@@ -92,9 +92,10 @@ def jobs_answer(page: JobPage, *, before: int, filtered: bool) -> Answer:
     return Answer(value=page, text="\n".join(lines), table=jobs_table(page, note))
 
 
-def job_answer(detail: JobDetail) -> Answer:
-    """A job and its timeline."""
-    return Answer(value=detail, text=f"{job_line(detail.job)}\n{timeline_text(detail)}")
+def job_answer(detail: JobDetail, no_snapshot: str = "") -> Answer:
+    """A job and its timeline, and why its snapshot waits."""
+    waits = f"\n  its snapshot waits: {one_line(no_snapshot)}" if no_snapshot else ""
+    return Answer(value=detail, text=f"{job_line(detail.job)}\n{timeline_text(detail)}{waits}")
 
 
 def ended_answer(job: JobView) -> Answer:

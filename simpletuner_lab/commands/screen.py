@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, TextIO
 
 from simpletuner_lab.commands.answers import Answer, ended_answer
+from simpletuner_lab.core.errors import LabError
 from simpletuner_lab.services.codec import dumps
 from simpletuner_lab.services.views import JobView, LogChunk
 from simpletuner_lab.terminal import job_line, printable
@@ -15,6 +16,28 @@ _EVERY_S: Final = 10.0
 """Seconds between two lines on a job whose state stays the same."""
 
 _REPORT: Final = "::st "
+
+
+class OutputLost(LabError):
+    """Standard output is closed, or takes no more."""
+
+
+def put(out: TextIO | None, text: str) -> None:
+    """Writes a text, so that it has arrived.
+
+    Raises:
+        OutputLost: it has not.
+        BrokenPipeError: nobody reads it any more, which is no fault.
+    """
+    if out is None:  # as Python has it where the caller has closed it
+        raise OutputLost("standard output is closed")
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(f"standard output cannot be written: {error.strerror or error}") from error
 
 
 class Screen(Protocol):
@@ -71,8 +94,7 @@ class PipeScreen:
 
     def _write(self, text: str) -> None:
         encoding = self._out.encoding or "utf-8"
-        self._out.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        self._out.flush()
+        put(self._out, text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 class JsonScreen:
@@ -106,8 +128,7 @@ class JsonScreen:
         return False
 
     def _write(self, document: str) -> None:
-        self._out.write(document + "\n")
-        self._out.flush()
+        put(self._out, document + "\n")
 
 
 def log_text(chunk: LogChunk, *, raw: bool) -> str:

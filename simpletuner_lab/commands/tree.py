@@ -75,7 +75,7 @@ def build_parser(
     command("providers", "list where jobs can run")
     _add_provider(command("provider", "show or change how a provider is set up"))
     command("consent", "show or set the consent mode").add_argument(
-        "mode", nargs="?", choices=[mode.value for mode in ConsentMode]
+        "mode", nargs="?", choices=[mode.value for mode in ConsentMode], type=_consent_word, help="deny is never"
     )
     _add_spend(command("spend", "show what was spent, by day, provider and job, and how near the limits are"))
     _add_limit(command("limit", "show or set what may be spent in a period, and by a job"))
@@ -142,6 +142,10 @@ def _add_queueing(command: Command) -> None:
         "--provider", dest="of_provider", action="append", default=[], metavar="NAME=N",
         help="jobs of one provider, or NAME=default; may be repeated",
     )  # fmt: skip
+
+
+def _consent_word(text: str) -> str:
+    return ConsentMode.NEVER.value if text == "deny" else text  # as REST takes both
 
 
 def _add_consent(command: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ from simpletuner_lab.core.plan import SubmitRequest
 from simpletuner_lab.doctor.examination import examine
 from simpletuner_lab.doctor.finding import Status
 from simpletuner_lab.downloading import download as fetch
-from simpletuner_lab.services.views import DeliveryView, JobView
+from simpletuner_lab.services.views import DeliveryView, JobDetail, JobView
 from simpletuner_lab.submission import destination_of, request_of
 
 OK: Final = 0
@@ -94,11 +94,20 @@ def job(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
     """Shows one job, or its progress to the end."""
     client = lab()
     if not args.watch:
-        screen.show(answers.job_answer(client.detail(args.job_id)))
+        detail = client.detail(args.job_id)
+        screen.show(answers.job_answer(detail, _why_no_snapshot(client, detail)))
         return OK
     for seen in _looks(client, args.job_id):
         screen.progress(seen)
     return _ended(client, seen, screen)
+
+
+def _why_no_snapshot(client: Client, detail: JobDetail) -> str:
+    """Why a job's snapshot waits; asking for it has it tried again. Empty where it is written, or none is to be."""
+    planned = detail.metadata.snapshot
+    if planned is None or planned.commit:
+        return ""
+    return client.snapshots.of_job(detail.job.job_id).problem
 
 
 def logs(lab: Opening, args: argparse.Namespace, screen: Screen) -> int:
