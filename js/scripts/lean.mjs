@@ -154,13 +154,28 @@ const READY = [
   ],
 ];
 
+/** Points under the cursor, values of a legend, fading of series: nothing of ours has them. */
+const POINTS = [
+  [
+    "points.show   = fnOrSelf(points.show);\n\tpoints.size   = fnOrSelf(points.size);\n\tpoints.stroke = fnOrSelf(points.stroke);\n\tpoints.width  = fnOrSelf(points.width);\n\tpoints.fill   = fnOrSelf(points.fill);\n\n\tconst focus = self.focus = assign({}, opts.focus || {alpha: 0.3}, cursor.focus);",
+    "const focus = {};",
+  ],
+  ["for (let i = 0; i < cursorPts.length; i++) {", "for (let i = 0; false; ) {"],
+  [
+    "for (let i = 0; i < series.length; i++) {\n\t\t\t\tlet pt = cursorPts[i];",
+    "for (let i = 0; false; ) {\n\t\t\t\tlet pt;",
+  ],
+  ["if (legend.live) {\n\t\t\t\tactiveIdxs.fill(idx);", "if (false) {\n\t\t\t\tactiveIdxs.fill(idx);"],
+  ["if (shouldSetLegend) {\n\t\t\tlegend.idx = idx;", "if (false) {\n\t\t\tlegend.idx = idx;"],
+];
+
 /** Hooks that are never given. */
 const UNHEARD = [
   ...['"init", opts, data', '"ready"', '"destroy"', '"setData"', '"setSize"', '"setScale", k', '"setLegend"'],
   ...['"addSeries", i', '"drawAxes"', '"drawClear"', '"syncRect", rect'],
 ].map((told) => [`fire(${told})`, "0"]);
 
-const CUTS = [...SETTLED, ...TIME, ...SERIES, ...SCALES, ...SYNC, ...WORDS, ...READY, ...UNHEARD];
+const CUTS = [...SETTLED, ...TIME, ...SERIES, ...SCALES, ...SYNC, ...WORDS, ...READY, ...POINTS, ...UNHEARD];
 
 /** Questions that have one answer in our chart, and how often uPlot asks them: steps run from left to right. */
 const ANSWERED = [
