@@ -81,6 +81,9 @@ test("an uncertain start waits for a decision, each after one more question", as
     },
   });
   stage(model, <JobPanel job_id={ID} />);
+  await expect.element(page.getByText("Waiting for your decision")).toBeVisible();
+  await expect.element(page.getByText("Needs you")).toBeVisible();
+  expect(page.getByText("Queued").query()).toBeNull();
   await page.getByRole("button", { name: "Give cats up" }).click();
   await page.getByRole("button", { name: "Wait" }).click();
   expect(model.asked.filter((one) => one.verb === "resolve")).toEqual([]);
@@ -89,6 +92,17 @@ test("an uncertain start waits for a decision, each after one more question", as
   await expect.element(page.getByText(/did not say whether this run was started/)).not.toBeInTheDocument();
   const decided = model.asked.filter((one) => one.verb === "resolve").map((one) => one.args);
   expect(decided).toEqual([{ job_id: ID, action: "resend" }]);
+});
+
+test("a start whose answer was lost waits for no turn: it has its slot", async () => {
+  const waiting = "the answer to its start was lost; the run is being looked for: Replicate answered 500";
+  const { model, held } = lab(sampleJob({ status: "queued", progress: NO_PROGRESS, waiting }));
+  stage(model, <JobPanel job_id={ID} />);
+  await expect.element(page.getByText("Waiting to begin")).toBeVisible();
+  await expect.element(page.getByText(waiting)).toBeVisible();
+  held.job = sampleJob({ status: "queued", progress: NO_PROGRESS, queue_position: 2, attempt: 2, version: 8 });
+  model.news({ job_id: ID, version: 8 });
+  await expect.element(page.getByText("Waiting for its turn")).toBeVisible();
 });
 
 test("cancel by keyboard alone", async () => {

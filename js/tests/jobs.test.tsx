@@ -6,7 +6,8 @@ import { JobList } from "../src/components/jobs/JobList";
 import type { JobView } from "../src/contract";
 import { type Answers, MemoryModel, Refusal } from "../src/hosts/memory";
 import type { JobsQuery } from "../src/verbs";
-import { sampleJob, sampleProvider } from "./samples";
+import { CATALOGUES } from "./catalogues";
+import { NO_PROGRESS, sampleJob, sampleProvider, sampleProviders } from "./samples";
 import { stage } from "./stage";
 
 const cats = sampleJob();
@@ -50,6 +51,43 @@ test("on a narrow card the steps are whole: the bar gives way", async () => {
   const cell = find("td.stc-jobs-progress");
   expect(cell.scrollWidth).toBeLessThanOrEqual(cell.clientWidth);
   expect(element.scrollWidth).toBeLessThanOrEqual(226);
+});
+
+test("a job that waits for its user is told apart, and a row says why another one waits", async () => {
+  const queued = sampleJob({ status: "queued", progress: NO_PROGRESS });
+  const waiting = "the answer to its start was lost; the run is being looked for";
+  const lost = sampleJob({ ...queued, job_id: "250301-2222222222", config_name: "lost", waiting });
+  stage(lab([{ ...queued, uncertain: true }, lost]), <JobList choose={() => {}} />, { width: 300 });
+  const asks = page.getByRole("row", { name: "cats" });
+  await expect.element(asks).toHaveTextContent("Needs you");
+  await expect.element(asks).not.toHaveTextContent("Queued");
+  await expect.element(page.getByRole("row", { name: "lost" })).toHaveTextContent("Queued");
+  await expect.element(page.getByTitle(waiting)).toBeVisible();
+});
+
+test("a card says what a job has cost, however narrow", async () => {
+  const jobs = [sampleJob({ job_type: "cloud", cost_usd: 0.42 }), sampleJob({ ...dogs, cost_usd: 0.001 })];
+  const list = <JobList choose={() => {}} />;
+  const { element, show } = stage(lab(jobs), list);
+  for (const width of [226, 300, 430, 520]) {
+    element.style.width = `${width}px`;
+    show(list);
+    await expect.element(page.getByText("$0.42")).toBeVisible();
+    await expect.element(page.getByText("under $0.01")).toBeVisible();
+    expect(element.scrollWidth).toBeLessThanOrEqual(width);
+  }
+});
+
+test("in longer words nothing of the list is cut off", async () => {
+  for (const catalogue of CATALOGUES) {
+    const model = lab([cats], { providers: () => sampleProviders() });
+    model.set("catalogue", catalogue);
+    const { element, find } = stage(model, <JobList choose={() => {}} />, { width: 275 });
+    await expect.poll(() => element.querySelectorAll(".stc-jobs-sync").length).toBe(1);
+    const sync = find(".stc-jobs-sync .stc-button");
+    expect(element.scrollWidth).toBeLessThanOrEqual(275);
+    expect(sync.getBoundingClientRect().right).toBeLessThanOrEqual(element.getBoundingClientRect().right);
+  }
 });
 
 test("the first question, and one for each filter; typing asks once", async () => {

@@ -3,7 +3,7 @@
 import type { ButtonHTMLAttributes, ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
 import type { LabError } from "../ask";
-import type { JobState } from "../contract";
+import type { JobState, JobView } from "../contract";
 import { useUniqueId } from "../hooks";
 import { type Translate, useWords } from "../words";
 
@@ -21,14 +21,18 @@ export function Button({ kind = "plain", children, ...rest }: ButtonProps) {
   );
 }
 
-/** A state as a word with a dot: never by colour alone. */
-export function Badge({ state }: { state: JobState }) {
-  const t = useWords();
+/** A state as a word with a dot: never by colour alone. `asks`: the job waits for its user (`needsYou`). */
+export function badge(t: Translate, state: JobState, asks = false) {
   return (
-    <span class="stc-badge" data-state={state}>
-      {stateWord(t, state)}
+    <span class="stc-badge" data-state={asks ? "asks" : state}>
+      {asks ? t("Needs you") : stateWord(t, state)}
     </span>
   );
+}
+
+/** Nothing goes on before its user has decided (`job/Trouble.tsx`). */
+export function needsYou(job: JobView): boolean {
+  return job.uncertain && job.is_active;
 }
 
 export function stateWord(t: Translate, state: JobState): string {

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import type { JobView, ProviderView } from "../../contract";
 import { useLab } from "../../hooks";
 import { money, useWords } from "../../words";
-import { Badge } from "../atoms";
+import { badge, needsYou } from "../atoms";
 import { CancelJob } from "../CancelJob";
 import { Confirm } from "../Confirm";
 import { Copy } from "../Copy";
@@ -25,7 +25,7 @@ export function Head({ job, provider, gone, again, deleted }: HeadProps) {
     <header class="stc-job-head">
       <div class="stc-job-title">
         <h2>{job.config_name || job.job_id}</h2>
-        <Badge state={job.status} />
+        {badge(t, job.status, needsYou(job))}
       </div>
       <div class="stc-job-act">
         {!gone && job.is_active && <CancelJob job={job} t={t} done={again} />}

@@ -2,7 +2,7 @@
 
 import type { JobView } from "../../contract";
 import { bytes, count, duration, figure, type Translate, useWords } from "../../words";
-import { Bar } from "../atoms";
+import { Bar, needsYou } from "../atoms";
 import { useNow } from "../clock";
 import { stageWord } from "./sentences";
 
@@ -60,13 +60,15 @@ function percent(part: number): number {
 }
 
 function standing(t: Translate, job: JobView): string {
+  if (needsYou(job)) return t("Waiting for your decision");
+  if (job.queue_position) return t("Waiting for its turn");
   switch (job.status) {
     case "pending":
-      return job.queue_position ? t("Waiting for its turn") : t("Packing the data");
+      return t("Packing the data");
     case "uploading":
       return job.job_type === "cloud" ? t("Sending the data") : t("Handing over the data");
     case "queued":
-      return job.attempt > 1 ? t("Waiting to go on") : t("Waiting for its turn");
+      return job.attempt > 1 ? t("Waiting to go on") : t("Waiting to begin");
     case "running":
       return stageWord(t, job.progress.stage, job.progress.stage_label) || t("Starting");
     case "completed":

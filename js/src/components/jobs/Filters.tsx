@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { JobState, ProviderView } from "../../contract";
 import { type Translate, useWords } from "../../words";
-import { Badge, Button, stateWord } from "../atoms";
+import { Button, badge, stateWord } from "../atoms";
 import { FIRST, isFiltered, NATURAL, type Query, type SortKey, STATES, sortKey } from "./query";
 
 const TYPING_MS = 250;
@@ -95,7 +95,7 @@ function StateMenu({ states, toggle }: { states: JobState[]; toggle: (state: Job
         {STATES.map((state) => (
           <label key={state}>
             <input type="checkbox" checked={states.includes(state)} onChange={() => toggle(state)} />
-            <Badge state={state} />
+            {badge(t, state)}
           </label>
         ))}
       </fieldset>

@@ -3,7 +3,7 @@
 import { useMemo } from "preact/hooks";
 import type { JobView } from "../../contract";
 import { count, duration, figure, money, type Translate } from "../../words";
-import { Bar, stateWord } from "../atoms";
+import { Bar, badge, needsYou } from "../atoms";
 import { CancelJob } from "../CancelJob";
 import { Age } from "../clock";
 
@@ -36,11 +36,7 @@ export function Row({ job, provider, gone, t, choose, again }: RowProps) {
             {job.config_name || job.job_id}
           </button>
         </th>
-        <td class="stc-jobs-state">
-          <span class="stc-badge" data-state={job.status}>
-            {stateWord(t, job.status)}
-          </span>
-        </td>
+        <td class="stc-jobs-state">{badge(t, job.status, needsYou(job))}</td>
         <td class="stc-jobs-provider">
           {provider} <span class="stc-faint">{job.job_type === "cloud" ? t("cloud") : t("local")}</span>
         </td>
@@ -71,6 +67,13 @@ function Steps({ job, t }: { job: JobView; t: Translate }) {
     return (
       <span class="stc-number" title={job.waiting}>
         {t("Queue: {place}", { place: count(place) })}
+      </span>
+    );
+  }
+  if (job.is_active && job.waiting && step === 0) {
+    return (
+      <span class="stc-jobs-why stc-faint" title={job.waiting}>
+        {job.waiting}
       </span>
     );
   }
