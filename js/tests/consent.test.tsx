@@ -7,6 +7,7 @@ import { Submit } from "../src/components/submit/Submit";
 import type { JobView, PlanView, SubmitRequest } from "../src/contract";
 import { type Answers, MemoryModel, Refusal } from "../src/hosts/memory";
 import type { State } from "../src/model";
+import type { SpendVerdict } from "../src/money";
 import { sampleCloudPlan, sampleJob, samplePlan, sampleProviders, sampleRequest } from "./samples";
 import { stage } from "./stage";
 
@@ -144,6 +145,44 @@ test("where nothing may be sent the button is off, with the reason and the way t
   await expect.element(button(SEND)).toBeEnabled();
   expect(set_consent).toHaveBeenCalledWith({ mode: "ask" });
   expect(submits(model)).toHaveLength(0);
+});
+
+function verdict(over: Partial<SpendVerdict> = {}): SpendVerdict {
+  const claim = { most_usd: 1.755, least_usd: 0.39, usd_per_hour: 3.51 };
+  return { claim, reserved_usd: 1.755, allowed: true, refusal: "", hint: "", warnings: [], limits: [], ...over };
+}
+
+test("the most that it may cost stands beside what it is expected to", async () => {
+  let spend = verdict();
+  const model = lab(() => sampleCloudPlan({ spend }));
+  const { element } = stage(model, <Submit />);
+  await expect.element(button(SEND)).toBeEnabled();
+  expect(element.textContent).toContain("Price$0.39 to $0.70At most$1.75, set aside for itTime");
+  const next = (more: Partial<SpendVerdict>) => {
+    spend = verdict(more);
+    model.set("request", sampleRequest({ config_name: JSON.stringify(more) }));
+  };
+  next({ reserved_usd: null });
+  await expect.poll(() => element.textContent).toContain("At mostNot known");
+  next({ reserved_usd: 0, claim: { most_usd: 0, least_usd: 0, usd_per_hour: 0 } });
+  await expect.poll(() => element.textContent).not.toContain("At most");
+  await expect.element(button(SEND)).toBeEnabled();
+});
+
+test("a plan that a spend limit refuses cannot be sent: the button says why, and the limit is asked again", async () => {
+  const refusal = "the monthly spend limit of $1.00 would be passed";
+  let spend = verdict({ allowed: false, refusal, hint: "raise the limit or let it warn" });
+  const model = lab(() => sampleCloudPlan({ spend }));
+  stage(model, <Submit />);
+  await expect.element(button(SEND)).toBeDisabled();
+  await expect.element(button(SEND)).toHaveAccessibleDescription(refusal);
+  await expect.element(page.getByText("raise the limit or let it warn")).toBeVisible();
+  spend = verdict();
+  await button("Check again").click();
+  await expect.element(button(SEND)).toBeEnabled();
+  await expect.element(button(SEND)).toHaveAccessibleDescription("");
+  expect(button("Check again").query()).toBeNull();
+  expect(submits(model)).toEqual([]);
 });
 
 test("a plan that has changed is shown anew and needs another press", async () => {

@@ -2,13 +2,13 @@
 
 import type { ChargeView } from "../../contract";
 import { duration, money, useWords } from "../../words";
+import { Part } from "../submit/PlanDetails";
 
 export function Charges({ charges, total }: { charges: ChargeView[]; total: number | null }) {
   const t = useWords();
   if (charges.length === 0) return null;
   return (
-    <section class="stc-part" aria-label={t("What it has cost")}>
-      <h3>{t("What it has cost")}</h3>
+    <Part title={t("What it has cost")}>
       <table class="stc-table">
         <thead>
           <tr>
@@ -41,6 +41,6 @@ export function Charges({ charges, total }: { charges: ChargeView[]; total: numb
           </tfoot>
         )}
       </table>
-    </section>
+    </Part>
   );
 }

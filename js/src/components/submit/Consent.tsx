@@ -2,7 +2,7 @@
 
 import type { Ref } from "preact";
 import type { JobPage, JobView, PlanView, ProviderView, SubmitRequest } from "../../contract";
-import { asLabError, useAct, useLab } from "../../hooks";
+import { asLabError, useAct, useLab, useUniqueId } from "../../hooks";
 import { bytes, count, useWords } from "../../words";
 import { Button, ErrorBanner, Note } from "../atoms";
 import { newKey } from "./draft";
@@ -92,9 +92,18 @@ function Agree({ plan, request, provider, active, submitted, open, again }: Cons
   const { act, busy, error } = useSubmit(plan, request, submitted, again);
   const twin = busy ? undefined : active?.jobs.find((job) => job.digest === plan.digest);
   const forbidden = plan.consent === "forbidden";
+  const refused = plan.spend && !plan.spend.allowed ? plan.spend : null;
+  const why = useUniqueId();
   return (
     <div class="stc-agree">
       {forbidden && <Forbidden again={() => again(null)} />}
+      {refused && (
+        <Note tone="warn">
+          <p id={why}>{refused.refusal}</p>
+          <p>{refused.hint}</p>
+          <Button onClick={() => again(null)}>{t("Check again")}</Button>
+        </Note>
+      )}
       {twin && (
         <Note tone="warn">
           {t("A job of this very plan is active already. Submitting starts another one.")}{" "}
@@ -110,8 +119,9 @@ function Agree({ plan, request, provider, active, submitted, open, again }: Cons
       <div class="stc-row">
         <Button
           kind="primary"
-          disabled={busy || forbidden}
+          disabled={busy || forbidden || !!refused}
           aria-busy={busy}
+          aria-describedby={refused ? why : undefined}
           onClick={(event) => {
             // the second half of a double click must not agree to a plan that came in between
             if (event.detail < 2) act();
@@ -164,7 +174,7 @@ function Forbidden({ again }: { again: () => void }) {
     <Note tone="warn">
       <p>
         {t(
-          "The consent setting is “never”: nothing may be sent to another machine. Train on this machine instead, or let the lab ask you before each upload.",
+          "The consent setting is “never”: nothing may be sent to another machine. Train here, or let the lab ask you before each upload.",
         )}
       </p>
       <Button disabled={busy} onClick={act}>

@@ -10,7 +10,7 @@ import { useProviders } from "../providers";
 import { DataSetFacts } from "./DataSetFacts";
 import { option } from "./draft";
 import { Listing } from "./Listing";
-import { costText, rateText, timeText } from "./plan_words";
+import { costText, mostText, rateText, timeText } from "./plan_words";
 
 export function PlanDetails({ plan }: { plan: PlanView }) {
   const { nameOf } = useProviders();
@@ -31,8 +31,7 @@ export function PlanFacts({ plan, provider }: { plan: PlanView; provider: string
           </ul>
         </Note>
       )}
-      <section class="stc-part" aria-label={plan.remote ? t("What leaves this machine") : t("What is read")}>
-        <h3>{plan.remote ? t("What leaves this machine") : t("What is read")}</h3>
+      <Part title={plan.remote ? t("What leaves this machine") : t("What is read")}>
         <p>
           {plan.remote
             ? t("{files} files, {size}", { files: count(plan.total_files), size: bytes(t, plan.total_bytes) })
@@ -44,7 +43,7 @@ export function PlanFacts({ plan, provider }: { plan: PlanView; provider: string
         {plan.datasets.map((dataset) => (
           <DataSetFacts key={dataset.id} dataset={dataset} remote={plan.remote} />
         ))}
-      </section>
+      </Part>
       <Where plan={plan} name={provider} />
       <HowMuch plan={plan} />
       <Covered plan={plan} />
@@ -60,7 +59,7 @@ function Where({ plan, name }: { plan: PlanView; name: string }) {
       <Fact name={t("Provider")}>{name}</Fact>
       {plan.account && <Fact name={t("Account")}>{plan.account}</Fact>}
       {plan.remote && <Fact name={t("Address")}>{plan.endpoint}</Fact>}
-      <Fact name={t("Runs")}>
+      <Fact name={t("What runs there")}>
         {target.label || target.id} <span class="stc-mono stc-faint">{target.version}</span>
       </Fact>
       <Fact name={t("Travels along")}>
@@ -88,7 +87,8 @@ function Where({ plan, name }: { plan: PlanView; name: string }) {
 
 function HowMuch({ plan }: { plan: PlanView }) {
   const t = useWords();
-  const { rate, estimate } = plan;
+  const { rate, estimate, spend } = plan;
+  const most = spend && mostText(t, spend);
   const base = option(plan.config, "pretrained_model_name_or_path");
   return (
     <Facts title={t("How long, how much")}>
@@ -103,6 +103,7 @@ function HowMuch({ plan }: { plan: PlanView }) {
       <Fact name={t("Price")}>
         <strong class="stc-number">{costText(t, estimate)}</strong>
       </Fact>
+      {most && <Fact name={t("At most")}>{most}</Fact>}
       <Fact name={t("Time")}>
         <strong class="stc-number">{timeText(t, estimate)}</strong>
       </Fact>
@@ -115,31 +116,44 @@ function Covered({ plan }: { plan: PlanView }) {
   const t = useWords();
   const sent = JSON.stringify({ config: plan.config, dataloader: plan.dataloader }, null, 2).split("\n");
   return (
-    <section class="stc-part" aria-label={t("Digest")}>
-      <h3>{t("Digest")}</h3>
+    <Part title={t("Digest")}>
       <div class="stc-digest">
         <code>{plan.digest}</code>
         <Copy text={plan.digest} label={t("Copy the digest")} />
       </div>
       <p class="stc-faint">
         {t(
-          "It covers provider, account, address, version, hardware, destination, configuration, the names of credentials, and the name, size and content of every file. If any of them changes, so does the digest.",
+          "It covers provider, account, address, version, hardware, destination, configuration, the names of credentials, and the name, size and content of every file.",
         )}
       </p>
       <Listing title={t("Configuration as it is sent")} rows={sent} text={line} draw={drawLine} />
-    </section>
+    </Part>
   );
 }
 
 const line = (text: string) => text;
 const drawLine = (text: string) => <code class="stc-config">{text}</code>;
 
-function Facts({ title, children }: { title: string; children: ComponentChildren }) {
+interface PartProps {
+  title: string;
+  children: ComponentChildren;
+}
+
+/** A part of a plan under its heading. */
+export function Part({ title, children }: PartProps) {
   return (
     <section class="stc-part" aria-label={title}>
       <h3>{title}</h3>
-      <dl class="stc-facts">{children}</dl>
+      {children}
     </section>
+  );
+}
+
+function Facts({ title, children }: PartProps) {
+  return (
+    <Part title={title}>
+      <dl class="stc-facts">{children}</dl>
+    </Part>
   );
 }
 

@@ -1,6 +1,7 @@
 /** What a plan says, in words: prices, ranges and the act itself. Not known is never free. */
 
 import type { Estimate, PlanView, Rate } from "../../contract";
+import type { SpendVerdict } from "../../money";
 import { bytes, count, duration, money, type Translate } from "../../words";
 
 /** The act that the button does, by its name. */
@@ -25,6 +26,14 @@ export function costText(t: Translate, { usd_low, usd_high }: Estimate): string 
   if (usd_high === 0) return t("Free");
   if (usd_low === 0) return t("up to {high}", { high: money(t, usd_high) });
   return range(t, money(t, usd_low), money(t, usd_high));
+}
+
+/** The most that it may cost, which limits count from its submit on; empty where it costs nothing. */
+export function mostText(t: Translate, { claim, reserved_usd }: SpendVerdict): string {
+  if (claim.usd_per_hour === 0) return "";
+  return reserved_usd === null
+    ? t("Not known")
+    : t("{price}, set aside for it", { price: money(t, reserved_usd, true) });
 }
 
 export function timeText(t: Translate, { seconds_low, seconds_high }: Estimate): string {
