@@ -5,6 +5,7 @@ import { page } from "vitest/browser";
 import { Spend } from "../src/components/spend/Spend";
 import { type Answers, MemoryModel, Refusal } from "../src/hosts/memory";
 import type { LimitState, LimitsView, SpendView } from "../src/money";
+import { CATALOGUES } from "./catalogues";
 import { stage } from "./stage";
 
 function spend(more: Partial<SpendView> = {}): SpendView {
@@ -199,4 +200,75 @@ test("an error of the lab is told, with a way on", async () => {
   broken = false;
   await page.getByRole("button", { name: "Try again" }).click();
   await expect.element(page.getByText("Nothing was paid for in these days.")).toBeVisible();
+});
+
+test("a sum says of how many runs it does not know the cost", async () => {
+  const by_provider = [
+    { name: "mycloud", cost_usd: 1, runs: 4, unpriced: 1 },
+    { name: "mine", cost_usd: 0, runs: 1, unpriced: 1 },
+    { name: "replicate", cost_usd: 2, runs: 2, unpriced: 0 },
+  ];
+  stage(lab({ spend: () => spend({ by_provider }) }), <Spend />, { width: 300 });
+  await expect.element(page.getByRole("row", { name: "mycloud Cost not known: 1 4 $1.00" })).toBeVisible();
+  await expect.element(page.getByRole("row", { name: "mine 1 Not known" })).toBeVisible();
+  await expect.element(page.getByRole("row", { name: "replicate 2 $2.00", exact: true })).toBeVisible();
+});
+
+test("the limit of one job stands with the others", async () => {
+  let job: LimitsView["limits"]["job"] = { amount_usd: 5, action: "block" };
+  const answer = () => {
+    const told = limits([]);
+    return { ...told, limits: { ...told.limits, job } };
+  };
+  const model = lab({ limits: answer });
+  stage(model, <Spend />);
+  const item = page.getByRole("listitem").filter({ hasText: "One job" });
+  await expect.element(item).toHaveTextContent("One jobup to $5.00A job that reaches it is ended at a checkpoint.");
+  expect(page.getByText(/No limit is set/).query()).toBeNull();
+  job = { amount_usd: 5, action: "warn" };
+  model.news();
+  await expect.element(item).toHaveTextContent("It only warns: a job that reaches it goes on.");
+  job = { amount_usd: null, action: "warn" };
+  model.news();
+  await expect.element(page.getByText(/No limit is set/)).toBeVisible();
+});
+
+test("a comma is a decimal point unless it may divide thousands", async () => {
+  const read: unknown[] = [];
+  const set_limits: Answers["set_limits"] = ({ changes }) => {
+    read.push(changes.total?.amount_usd);
+    return limits([]);
+  };
+  stage(lab({ set_limits }), <Spend />);
+  await page.getByText("Change the limits").click();
+  const amount = page.getByLabelText("US dollars", { exact: true });
+  for (const typed of ["1,50", "12,5", "0,125", "0,0001", "1,500", "1,000,000", "1.500,00", "1.50"]) {
+    await amount.fill(typed);
+    await expect.element(amount).toHaveValue(typed);
+    await page.getByRole("button", { name: "Save the limits" }).click();
+    await expect.element(page.getByText("Saved. They are in force now.")).toBeVisible();
+  }
+  expect(read).toEqual([1.5, 12.5, 0.125, 0.0001, "1,500", "1,000,000", "1.500,00", 1.5]);
+});
+
+test("what a limit may do is never cut off, in any language", async () => {
+  const pen = document.createElement("canvas").getContext("2d") as CanvasRenderingContext2D;
+  const ARROW_PX = 22;
+  for (const catalogue of CATALOGUES) {
+    const model = lab();
+    model.set("catalogue", catalogue);
+    const { element, find } = stage(model, <Spend />);
+    await expect.poll(() => element.querySelectorAll(".stc-limit-form").length).toBe(1);
+    find<HTMLDetailsElement>(".stc-limit-form").open = true;
+    for (const width of [276, 300, 430, 600, 900]) {
+      element.style.width = `${width}px`;
+      for (const select of element.querySelectorAll<HTMLSelectElement>(".stc-limit-form select")) {
+        const { font, paddingLeft, paddingRight } = getComputedStyle(select);
+        pen.font = font;
+        const room = select.clientWidth - Number.parseFloat(paddingLeft) - Number.parseFloat(paddingRight) - ARROW_PX;
+        const longest = [...select.options].map((option) => pen.measureText(option.text).width);
+        expect(Math.max(...longest), `${select.textContent} at ${width} px`).toBeLessThanOrEqual(room);
+      }
+    }
+  }
 });

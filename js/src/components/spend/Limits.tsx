@@ -1,15 +1,16 @@
 /** Where each limit stands: what is spent, what jobs under way may still cost, and how much is left of it. */
 
-import type { LimitState } from "../../money";
+import type { JobLimit, LimitState } from "../../money";
 import { count, money, type Translate, useWords } from "../../words";
 import { Note } from "../atoms";
 
 /** From here on there is a warning. */
 const WARN_SHARE = 0.8;
 
-export function Limits({ states }: { states: LimitState[] }) {
+export function Limits({ states, job }: { states: LimitState[]; job: JobLimit }) {
   const t = useWords();
-  if (states.length === 0) return <p class="stc-faint">{t("No limit is set: jobs may cost what they cost.")}</p>;
+  if (states.length === 0 && job.amount_usd === null)
+    return <p class="stc-faint">{t("No limit is set: jobs may cost what they cost.")}</p>;
   return (
     <ul class="stc-stack">
       {states.map((state) => (
@@ -17,6 +18,19 @@ export function Limits({ states }: { states: LimitState[] }) {
           <Limit state={state} />
         </li>
       ))}
+      {job.amount_usd !== null && (
+        <li class="stc-limit">
+          <div class="stc-row stc-limit-words">
+            <strong>{t("One job")}</strong>
+            <span class="stc-number">{t("up to {high}", { high: money(t, job.amount_usd, true) })}</span>
+          </div>
+          <div class="stc-faint">
+            {job.action === "block"
+              ? t("A job that reaches it is ended at a checkpoint.")
+              : t("It only warns: a job that reaches it goes on.")}
+          </div>
+        </li>
+      )}
     </ul>
   );
 }

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { useAnswer, useLab } from "../../hooks";
-import type { SpendView } from "../../money";
+import type { JobSpend, NamedSpend, SpendView } from "../../money";
 import { openJob } from "../../panel";
 import { count, duration, money, useWords } from "../../words";
 import { ErrorBanner } from "../atoms";
@@ -24,7 +24,7 @@ export function Spend() {
       <section class="stc-stack">
         <h2>{t("Limits")}</h2>
         {limits.error && <ErrorBanner error={limits.error} again={limits.again} />}
-        {limits.value && <Limits states={limits.value.states} />}
+        {limits.value && <Limits states={limits.value.states} job={limits.value.limits.job} />}
         {limits.value && <LimitForm limits={limits.value.limits} saved={limits.again} />}
       </section>
       <section class="stc-stack">
@@ -76,9 +76,12 @@ function Spent({ spend }: { spend: SpendView }) {
           <tbody>
             {spend.by_provider.map((one) => (
               <tr key={one.name}>
-                <th scope="row">{one.name}</th>
+                <th scope="row">
+                  {one.name}
+                  <Unpriced of={one} />
+                </th>
                 <td class="stc-number">{count(one.runs)}</td>
-                <td class="stc-number">{money(t, one.cost_usd, true)}</td>
+                <Cost of={one} />
               </tr>
             ))}
           </tbody>
@@ -104,9 +107,10 @@ function Spent({ spend }: { spend: SpendView }) {
                   ) : (
                     <span class="stc-faint">{t("{id}, deleted", { id: one.job_id })}</span>
                   )}
+                  <Unpriced of={one} />
                 </th>
                 <td class="stc-number">{duration(t, one.metered_s)}</td>
-                <td class="stc-number">{one.unpriced === one.runs ? t("Not known") : money(t, one.cost_usd, true)}</td>
+                <Cost of={one} />
               </tr>
             ))}
           </tbody>
@@ -114,4 +118,16 @@ function Spent({ spend }: { spend: SpendView }) {
       )}
     </>
   );
+}
+
+/** What a sum leaves out: not known is not nothing. */
+function Unpriced({ of: { runs, unpriced } }: { of: NamedSpend | JobSpend }) {
+  const t = useWords();
+  if (unpriced === 0 || unpriced === runs) return null;
+  return <div class="stc-faint">{t("Cost not known: {count}", { count: count(unpriced) })}</div>;
+}
+
+function Cost({ of: { runs, unpriced, cost_usd } }: { of: NamedSpend | JobSpend }) {
+  const t = useWords();
+  return <td class="stc-number">{unpriced === runs ? t("Not known") : money(t, cost_usd, true)}</td>;
 }

@@ -23,12 +23,16 @@ const TEXT: Kind = {
   write: (value) => (value === undefined || value === null ? "" : String(value)),
 };
 
-/** Left out where it is empty; what is no number stays text, and the lab says what is wrong with it. */
+/**
+ * Left out where it is empty; what is no number stays text, and the lab says what is wrong with it. One comma is a
+ * decimal point, but for one that may divide thousands: 1,500 is fifteen hundred to some.
+ */
 const NUMBER: Kind = {
   read: (text) => {
     const plain = text.trim();
     if (!plain) return undefined;
-    return Number.isFinite(Number(plain)) ? Number(plain) : plain;
+    const value = /^-?[1-9]\d?\d?,\d{3}$/.test(plain) ? Number.NaN : Number(plain.replace(",", "."));
+    return Number.isFinite(value) ? value : plain;
   },
   write: TEXT.write,
 };
