@@ -37,7 +37,7 @@ def job_card(job: JobView, curve: MetricsView | None, pictures: Mapping[str, str
     """A job: what it is called, how far it is, its curve, its newest pictures (data URLs by their path)."""
     failure = "" if job.error is None else _note(job.error.message, job.error.hint)
     return _card(
-        _head(job.config_name or job.job_id, str(job.status)),
+        _head(job.config_name or job.job_id, job_state(job)),
         _line(job_facts(job)),
         failure,
         "" if curve is None else draw_curve(curve),
@@ -69,7 +69,7 @@ def jobs_card(jobs: Sequence[JobView], total: int) -> str:
     """The newest jobs as a table."""
     rows = "".join(
         "<tr>"
-        + "".join(f"<td>{html.escape(text)}</td>" for text in (job.config_name or job.job_id, str(job.status)))
+        + "".join(f"<td>{html.escape(text)}</td>" for text in (job.config_name or job.job_id, job_state(job)))
         + f"<td>{html.escape(' · '.join(job_facts(job)))}</td></tr>"
         for job in jobs
     )
@@ -85,11 +85,18 @@ def spend_card(spend: SpendView) -> str:
         for job in spend.by_job[:_DEAREST]
     )
     head = "<tr><th>job</th><th>provider</th><th>cost</th></tr>"
+    more = len(spend.by_job) - _DEAREST
     return _card(
         _head("Spent", f"{dollars(spend.total_usd)} since {spend.since}"),
         *(_line([limit_text(state)]) for state in spend.limits),
         f"<table>{head}{rows}</table>" if rows else "",
+        _line([f"... and {more} more"] if more > 0 else []),
     )
+
+
+def job_state(job: JobView) -> str:
+    """A job's state, or that nothing goes on before its user has decided."""
+    return "needs you" if job.uncertain and job.is_active else str(job.status)
 
 
 def job_facts(job: JobView) -> list[str]:

@@ -11,7 +11,7 @@ import traitlets as t
 from simpletuner_lab.client import Client
 from simpletuner_lab.services.views import JobPage
 from simpletuner_lab.widgets.base import LabWidget
-from simpletuner_lab.widgets.card import jobs_card
+from simpletuner_lab.widgets.card import job_state, jobs_card
 from simpletuner_lab.widgets.follower import Glance
 
 _LOOK_S: Final = 0.5
@@ -59,4 +59,4 @@ def _versions(page: JobPage) -> Mapping[str, int]:
 
 
 def _states(page: JobPage) -> frozenset[tuple[str, str]]:
-    return frozenset((job.job_id, str(job.status)) for job in page.jobs)
+    return frozenset((job.job_id, job_state(job)) for job in page.jobs)

@@ -17,7 +17,7 @@ from simpletuner_lab.results import finished
 from simpletuner_lab.services.codec import decode
 from simpletuner_lab.services.views import JobView, MetricsView
 from simpletuner_lab.terminal import one_line
-from simpletuner_lab.widgets.card import job_card, job_facts
+from simpletuner_lab.widgets.card import job_card, job_facts, job_state
 from simpletuner_lab.widgets.follower import Glance
 from simpletuner_lab.widgets.outcome import OutcomeWidget
 from simpletuner_lab.widgets.pictures import newest_samples
@@ -164,7 +164,7 @@ class RunWidget(OutcomeWidget):
                     self.job, self.curve = saved(job), None if self._curve is None else saved(self._curve)
         if before is None or job.version > before.version:
             self._tell(job.job_id, job.version)
-        if (before is None or job.status is not before.status) and not job.is_terminal:
+        if (before is None or job_state(job) != job_state(before)) and not job.is_terminal:
             self._paper.replace(self._card(), repr(self))
 
     def _card(self) -> str:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from simpletuner_lab.core.errors import OutputNotFound, SecretInConfig, TooLarge
+from simpletuner_lab.core.job import Job, JobState
 from simpletuner_lab.core.plan import SubmitRequest
-from simpletuner_lab.services.views import MetricsView, OutputsView, OutputView
+from simpletuner_lab.services.money_views import JobSpend, SpendView
+from simpletuner_lab.services.views import JobView, MetricsView, OutputsView, OutputView
 from simpletuner_lab.widgets import BundleMissing, submit
 from simpletuner_lab.widgets.base import bundled
+from simpletuner_lab.widgets.card import job_card, jobs_card, spend_card
 from simpletuner_lab.widgets.chart import draw_curve
 from simpletuner_lab.widgets.pictures import data_url, newest_samples
 from simpletuner_lab.widgets.saved import saved, saved_request
@@ -111,6 +115,37 @@ def test_what_is_saved_says_nothing_of_the_home_folder(tmp_path: Path, monkeypat
     assert [entry["instance_data_dir"] for entry in saved_request(asked)["dataloader_config"]] == ["~/pics", "/b"]
     with pytest.raises(SecretInConfig):
         saved_request(SubmitRequest(config={"hub_token": "hf_" + "a" * 34}, dataloader=()))
+
+
+def test_the_card_of_what_was_spent_counts_the_jobs_that_it_leaves_out() -> None:
+    def card(count: int) -> str:
+        jobs = tuple(
+            JobSpend(
+                job_id=f"j{n}", config_name="", provider="p", owner="", cost_usd=1.0, runs=1, unpriced=0, metered_s=1.0
+            )
+            for n in range(count)
+        )
+        return spend_card(
+            SpendView(
+                days=30, time_zone="UTC", since="2026-10-30", total_usd=12.0, runs=12, unpriced=0, by_day=(), by_provider=(),
+                by_user=(), by_job=jobs, limits=(),
+            )
+        )  # fmt: skip
+
+    assert "<div>... and 2 more</div>" in card(12)
+    assert "more" not in card(10)
+
+
+def test_a_card_says_of_a_job_that_it_waits_for_its_user() -> None:
+    asks = JobView.of(
+        Job(
+            id="j", owner="me", name="cats", provider="p", target="t", hardware="h", remote=True, state=JobState.QUEUED,
+            created_at=1.0, updated_at=2.0, digest="0" * 64, nonce="n", uncertain=True,
+        )
+    )  # fmt: skip
+    assert "needs you" in jobs_card([asks], 1)
+    assert "needs you" in job_card(asks, None, {})
+    assert "needs you" not in jobs_card([replace(asks, uncertain=False)], 1)
 
 
 def test_a_keyword_that_is_not_there_names_the_nearest() -> None:
