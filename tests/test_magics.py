@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +113,7 @@ def test_an_interrupt_ends_the_looking_and_not_the_job(shell: InteractiveShell, 
 
     def interrupt() -> None:
         eventually(lambda: "waiting" in other.log(job_id).logs, patience_s=30)
+        eventually(lambda: "pauses" in getattr(signal.getsignal(signal.SIGINT), "__qualname__", ""))  # it looks by now
         _thread.interrupt_main()
 
     waiting = threading.Thread(target=interrupt)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from typing import Final, TypeAlias
 
 from simpletuner_lab.client import Client
 from simpletuner_lab.commands import answers
+from simpletuner_lab.commands.interrupts import pauses
 from simpletuner_lab.commands.money import cost, limit, spend
 from simpletuner_lab.commands.queueing import concurrency, priority, queue
 from simpletuner_lab.commands.screen import Screen
@@ -326,17 +326,18 @@ def chosen(args: argparse.Namespace) -> JobFilter:
 def follow(client: Client, job_id: str, screen: Screen, *, raw: bool = False) -> int:
     """Shows a job's log as it grows, to the end of the job."""
     offset = 0
-    while True:
-        chunk = client.log(job_id, offset=offset)
-        if chunk.next_offset > offset:
-            screen.log(chunk, raw=raw)
-        if chunk.ended:
-            return _ended(client, client.job(job_id), screen)
-        if screen.shows_progress:
-            screen.progress(client.job(job_id))
-        if chunk.next_offset == offset:
-            time.sleep(_LOOK_S)
-        offset = chunk.next_offset
+    with pauses() as sleep:
+        while True:
+            chunk = client.log(job_id, offset=offset)
+            if chunk.next_offset > offset:
+                screen.log(chunk, raw=raw)
+            if chunk.ended:
+                return _ended(client, client.job(job_id), screen)
+            if screen.shows_progress:
+                screen.progress(client.job(job_id))
+            if chunk.next_offset == offset:
+                sleep(_LOOK_S)
+            offset = chunk.next_offset
 
 
 def _wait(client: Client, job: JobView, screen: Screen) -> int:
@@ -347,9 +348,10 @@ def _wait(client: Client, job: JobView, screen: Screen) -> int:
 
 def _looks(client: Client, job_id: str) -> Iterator[JobView]:
     """The job now and again, the last time at its end."""
-    while not (seen := client.job(job_id)).is_terminal:
-        yield seen
-        time.sleep(_LOOK_S)
+    with pauses() as sleep:
+        while not (seen := client.job(job_id)).is_terminal:
+            yield seen
+            sleep(_LOOK_S)
     yield seen
 
 
