@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 import pytest
@@ -19,6 +20,10 @@ if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # several trainings share the cores: threads that spin for each other's end cost most
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell that starts them in the background has Ctrl-C ignored, by all that they start too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _caches = tempfile.TemporaryDirectory(prefix="simpletuner-cache-")
 os.environ["SIMPLETUNER_CACHE_DIR"] = _caches.name
