@@ -137,11 +137,14 @@ class Runner:
         booked = self._rooms.store.charges.of_run(job.provider, job.run.ref)
         blocks = booked is not None and self._rooms.store.spending.limits().block(job.provider)
         running = job.state is JobState.RUNNING and job.cancel_requested_at is None
-        if booked is not None and blocks and running and is_overrun_unseen(booked, now=now):
-            seen = Change(job=job, events=(), points=PointsChange())
-            job = self._rooms.recorder.record(job, ended_for_money(seen, booked, now=now))
-        if job.cancel_requested_at is not None:
-            provider.cancel(job.run.ref)
+        overrun = booked if blocks and running and booked and is_overrun_unseen(booked, now=now) else None
+        try:
+            if overrun is not None:
+                seen = Change(job=job, events=(), points=PointsChange())
+                self._rooms.recorder.record(job, ended_for_money(seen, overrun, now=now))
+        finally:
+            if overrun is not None or job.cancel_requested_at is not None:
+                provider.cancel(job.run.ref)
 
     def _discreet(self, job: Job, snapshot: Snapshot) -> Snapshot:
         """What the run wrote, without the secrets that it was given: before anything reads or keeps it."""

@@ -15,6 +15,7 @@ from simpletuner_lab.testing import eventually
 from tests.disk_kit import fill, mounted
 from tests.lab_kit import quick_home, settled, submitted
 from tests.services.remote_kit import away_lab
+from tests.services.test_money import of_job
 
 FIRST, SECOND = "r8_" + "a" * 37, "r8_" + "b" * 37
 
@@ -44,6 +45,24 @@ def test_settings_tokens_and_jobs(tmp_path: Path, images: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="cannot be written"):
         write_atomically(tmp_path / "gone" / "file", b"x")
+
+
+def test_a_run_past_its_money_is_ended_though_it_cannot_be_looked_at_nor_that_recorded(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    with mounted(tmp_path / "small", "24m") as place, away_lab(place / "lab", run_limit_s=1800.0) as away:
+        of_job(away, 1.0)
+        job = away.started(images)
+        away.place.change("run-1", metered_s=100.0, cost_usd=0.1)
+        away.on(job)
+        monkeypatch.setattr(away.lab.registry.get("elsewhere"), "cancel", told.append)
+        away.place.fail(poll="away")
+        fill(place / "filler")
+        away.clock.now += 1300
+        with pytest.raises(DiskFull):
+            away.lab.runner.advance(away.lab.store.jobs.get(job.id))
+        assert told == ["run-1"]
 
 
 def test_a_cancel_reaches_the_run_though_there_is_no_room_to_record_it(
